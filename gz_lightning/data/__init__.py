@@ -1,0 +1,1 @@
+"""Galaxies in: votes and cut-outs, one packed file, batches."""

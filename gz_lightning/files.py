@@ -1,0 +1,130 @@
+"""Files written whole or not at all, and the header that every HDF5 file of the package carries.
+
+A header says what a file is (``format``), in which version, which release wrote it, the configuration that made it and
+the fingerprint of what is in it; whoever reads one checks it first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from gz_lightning import __version__
+from gz_lightning.errors import InputError
+
+
+@contextlib.contextmanager
+def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a temporary path beside ``path``; rename it to ``path`` once the block has ended without an error.
+
+    Example:
+        >>> with written_whole("table.csv") as temporary:  # doctest: +SKIP
+        ...     temporary.write_text("a,b")
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())  # the rename must not overtake the bytes
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)  # mkstemp makes it readable by its owner only
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def create_hdf5(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
+    """A new HDF5 file, written whole or not at all.
+
+    Damage must be found, not read: the format of HDF5 1.10 keeps checksums of all its own structures (a flipped bit in
+    the older default can make the library loop forever). Datasets bring theirs with ``fletcher32=True``; text goes in at
+    fixed length (:func:`set_text`), because text of variable length lies in a heap without a checksum.
+    """
+    with written_whole(path) as temporary, h5py.File(temporary, "w", libver=("v110", "v110")) as file:
+        yield file
+
+
+def set_text(file: h5py.File, name: str, text: str) -> None:
+    """Write a text attribute, which HDF5 keeps together with its checksum."""
+    file.attrs[name] = np.bytes_(text.encode() or b"\0")
+
+
+def get_text(file: h5py.File, name: str) -> str:
+    """Read an attribute that :func:`set_text` wrote.
+
+    Raises:
+        KeyError: If there is none.
+        TypeError: If it is not text.
+    """
+    value = file.attrs[name]
+    if not isinstance(value, bytes):
+        raise TypeError(f"the attribute {name} is not text")
+    return value.decode()
+
+
+def write_header(file: h5py.File, kind: str, version: int, configuration: Mapping[str, Any], fingerprint: str) -> None:
+    """Write the header of ``file``.
+
+    Args:
+        file: An HDF5 file open for writing.
+        kind: What the file is, such as ``galaxies``.
+        version: Version of that format.
+        configuration: Whatever made the file; must be writable as JSON.
+        fingerprint: SHA-256 of the content, in hexadecimal.
+    """
+    set_text(file, "format", f"gz_lightning.{kind}")
+    file.attrs["format_version"] = version
+    set_text(file, "gz_lightning_version", __version__)
+    set_text(file, "configuration", json.dumps(dict(configuration), sort_keys=True, default=str))
+    set_text(file, "fingerprint", fingerprint)
+
+
+@contextlib.contextmanager
+def open_checked(path: str | os.PathLike[str], kind: str, version: int, made_by: str) -> Iterator[h5py.File]:
+    """Open an HDF5 file of this package for reading, once its header says that it is one.
+
+    Args:
+        path: The file.
+        kind: What it must be, such as ``galaxies``.
+        version: The newest version of that format that can be read.
+        made_by: The command that makes such a file, for the error message.
+
+    Raises:
+        InputError: If there is no such file, it is no HDF5 file, is of another format or of a newer version, or cannot
+            be read to its end.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"there is no file {path}; '{made_by}' makes one")
+    try:
+        with h5py.File(path, "r") as file:
+            _check_header(path, file, kind, version, made_by)
+            yield file
+    except (KeyError, OSError, RuntimeError, TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(f"{path} is not a file of {kind} or is damaged ({error}); '{made_by}' makes a new one") from error
+
+
+def _check_header(path: Path, file: h5py.File, kind: str, version: int, made_by: str) -> None:
+    found = get_text(file, "format") if "format" in file.attrs else "not one of gz_lightning"
+    if found != f"gz_lightning.{kind}":
+        raise InputError(f"{path} is not a file of {kind}: its format is {found}; '{made_by}' makes one")
+    if int(file.attrs["format_version"]) > version:
+        raise InputError(
+            f"{path} has format version {file.attrs['format_version']}, written by gz_lightning "
+            f"{get_text(file, 'gz_lightning_version')}; this release ({__version__}) reads up to version {version}: "
+            "install a newer one"
+        )

@@ -1,0 +1,58 @@
+"""Which galaxies are taken, and which split they belong to."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gz_lightning.data.selection import SPLITS, select, split_of
+from gz_lightning.errors import InputError
+
+
+def test_the_most_confident_are_taken_and_ties_ordered_by_id() -> None:
+    confidences = np.array([[0.9, 0.1], [0.5, 0.4], [0.9, 0.05], [0.2, 0.7], [0.0, 0.0], [0.6, 0.3]])
+    ids = ["e", "d", "c", "b", "a", "f"]
+    selection = select(ids, confidences, ("one", "two"), per_class=2, val_fraction=0, test_fraction=0)
+    assert [ids[i] for i in selection.rows] == ["c", "e", "b"]
+    assert selection.labels.tolist() == [0, 0, 1]
+    report = selection.report.set_index("leaf")
+    assert report.loc["one", ["available", "taken", "lacking", "train"]].tolist() == [4, 2, 0, 2]
+    assert report.loc["two", ["available", "taken", "lacking"]].tolist() == [1, 1, 1]
+    assert report.loc["two", "lowest confidence"] == 0.7
+
+
+def test_min_confidence_and_what_is_out_of_range() -> None:
+    confidences = np.array([[0.9, 0.1], [0.5, 0.4]])
+    assert select(["a", "b"], confidences, ("x", "y"), min_confidence=0.8).rows.tolist() == [0]
+    with pytest.raises(InputError, match=r"none of the 2 galaxies reaches a confidence of 0.95"):
+        select(["a", "b"], confidences, ("x", "y"), min_confidence=0.95)
+    with pytest.raises(InputError, match="per_class must be at least 1"):
+        select(["a", "b"], confidences, ("x", "y"), per_class=0)
+    with pytest.raises(InputError, match="together below 1"):
+        select(["a", "b"], confidences, ("x", "y"), val_fraction=0.5, test_fraction=0.5)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.integers(0, 10**18), min_size=1, max_size=60, unique=True), st.randoms())
+def test_splits_depend_on_the_id_alone(numbers: list[int], random: object) -> None:
+    ids = [str(n) for n in numbers]
+    confidences = np.ones((len(ids), 1))
+    selection = select(ids, confidences, ("x",))
+    split = {ids[i]: SPLITS[s] for i, s in zip(selection.rows, selection.splits, strict=True)}
+    shuffled = list(ids)
+    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    fewer = shuffled[: max(1, len(shuffled) // 2)]
+    again = select(fewer, confidences[: len(fewer)], ("x",))
+    assert {fewer[i]: SPLITS[s] for i, s in zip(again.rows, again.splits, strict=True)}.items() <= split.items()
+    assert list(selection.splits) == sorted(selection.splits)
+
+
+def test_split_shares_and_known_ids() -> None:
+    splits = [split_of(str(i), 0.1, 0.2) for i in range(20_000)]
+    assert splits.count("test") / 20_000 == pytest.approx(0.2, abs=0.01)
+    assert splits.count("val") / 20_000 == pytest.approx(0.1, abs=0.01)
+    # A test galaxy stays one whatever share is for validation.
+    assert [s == "test" for s in splits] == [split_of(str(i), 0.3, 0.2) == "test" for i in range(20_000)]
+    # Written down: a change of the hash would mix training and test galaxies of files made before.
+    # SHA-256 of "0", "8" and the long one begin with 5fec (.37), 2c62 (.17) and 487b (.28).
+    assert [split_of(i, 0.1, 0.2) for i in ("0", "8", "587722981736120347")] == ["train", "test", "val"]

@@ -1,0 +1,101 @@
+"""The simplified trees against galaxies worked out by hand, and on real tables."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gz_lightning.data.catalog import catalog_from_votes, read_votes
+from gz_lightning.data.tree import ANSWERS, TREES, Leaf, Tree, get_tree
+from gz_lightning.errors import InputError
+
+# One galaxy; every fraction another number, so that a wrong answer on a path changes the product.
+VOTES = {
+    "a01": 0.31, "a02": 0.62, "a03": 0.07,
+    "a04": 0.15, "a05": 0.85,
+    "a06": 0.38, "a07": 0.62,
+    "a08": 0.71, "a09": 0.29,
+    "a16": 0.52, "a17": 0.45, "a18": 0.03,
+    "a25": 0.55, "a26": 0.11, "a27": 0.34,
+}  # fmt: skip
+BY_HAND = [
+    0.31 * 0.52,
+    0.31 * 0.45,
+    0.31 * 0.03,
+    0.62 * 0.15 * (0.55 + 0.11),
+    0.62 * 0.15 * 0.34,
+    0.62 * 0.85 * 0.38 * 0.71,
+    0.62 * 0.85 * 0.38 * 0.29,
+    0.62 * 0.85 * 0.62 * 0.71,
+    0.62 * 0.85 * 0.62 * 0.29,
+    0.07,
+]
+
+
+def votes_of(galaxy: dict[str, float]) -> dict[str, list[float]]:
+    return {answer: [fraction] for answer, fraction in galaxy.items()}
+
+
+def test_ten_leaves_by_hand() -> None:
+    confidences = TREES["simplified"].confidences(votes_of(VOTES))
+    np.testing.assert_allclose(confidences, [BY_HAND], rtol=1e-12)
+    assert confidences.argmax() == 7
+
+
+def test_nine_and_five_leaves_by_hand() -> None:
+    nine = TREES["simplified9"].confidences(votes_of(VOTES))
+    np.testing.assert_allclose(nine, [BY_HAND[:9]], rtol=1e-12)
+    five = TREES["coarse5"].confidences(votes_of(VOTES))
+    wanted = [BY_HAND[0], BY_HAND[1], BY_HAND[2], BY_HAND[3] + BY_HAND[4], BY_HAND[5] + BY_HAND[7]]
+    np.testing.assert_allclose(five, [wanted], rtol=1e-12)
+
+
+def test_a_question_nobody_reached_counts_as_zero() -> None:
+    smooth = dict.fromkeys(ANSWERS, float("nan")) | {"a01": 1.0, "a16": 0.75, "a17": 0.25}
+    confidences = TREES["simplified"].confidences(votes_of(smooth))
+    np.testing.assert_array_equal(confidences, [[0.75, 0.25, 0, 0, 0, 0, 0, 0, 0, 0]])
+
+
+@given(st.lists(st.floats(0, 1), min_size=5, max_size=5))
+def test_leaves_of_the_whole_tree_share_out_all_votes(splits: list[float]) -> None:
+    """Where each question's fractions sum to one, so do the ten leaves."""
+    smooth, star, edge, bar, spiral = splits
+    galaxy = {
+        "a01": smooth * (1 - star), "a02": (1 - smooth) * (1 - star), "a03": star,
+        "a04": edge, "a05": 1 - edge, "a06": bar, "a07": 1 - bar, "a08": spiral, "a09": 1 - spiral,
+        "a16": 0.5, "a17": 0.3, "a18": 0.2, "a25": 0.6, "a26": 0.1, "a27": 0.3,
+    }  # fmt: skip
+    assert TREES["simplified"].confidences(votes_of(galaxy)).sum() == pytest.approx(1)
+
+
+def test_own_tree_and_its_errors() -> None:
+    bars = Tree("bars", (Leaf("bar!", ("a02 a05 a06",)), Leaf("no bar", ("a02 a05 a07",))))
+    assert bars.answers == ("a02", "a05", "a06", "a07")
+    assert [leaf.folder for leaf in bars.leaves] == ["bar", "no_bar"]
+    with pytest.raises(InputError, match="needs votes for a05, a07"):
+        bars.confidences({"a02": [1.0], "a06": [1.0]})
+    assert get_tree(bars) is bars
+    with pytest.raises(InputError, match="no tree 'oak'.*simplified, simplified9, coarse5"):
+        get_tree("oak")
+
+
+def test_real_sample_has_the_leaves_it_is_known_to_have(real_data: Path) -> None:
+    sample = real_data / "gz2_sample"
+    catalog = catalog_from_votes(
+        sample / "gz2_hart16.csv.gz", sample / "images", sample / "gz2_filename_mapping.csv", "simplified"
+    )
+    leaves = np.bincount(catalog.confidences.argmax(1), minlength=10)
+    assert leaves.tolist() == [239, 350, 207, 73, 23, 26, 4, 58, 15, 5]
+
+
+def test_real_full_table_is_read_by_every_kind_of_vote(real_data: Path) -> None:
+    table = real_data / "gz2_stripe82" / "table5.csv.gz"
+    tree = TREES["simplified"]
+    for kind in ("fraction", "weighted_fraction"):
+        votes = read_votes(table, tree, kind)
+        assert len(votes) == 19_761
+        total = tree.confidences({answer: votes[answer] for answer in tree.answers}).sum(1)
+        # Somebody answered every question on the way of some leaf: nearly all votes arrive.
+        assert 0.95 < np.median(total) <= 1.01
