@@ -1,0 +1,156 @@
+"""Batched, differentiable augmentation: DSA and the galaxy strategy.
+
+Every image of a batch draws its own parameters from an explicit generator; there is no loop over images, and gradients
+flow to the pixels.
+
+Shapes: N images, C channels, H x W pixels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+
+from gz_lightning.errors import InputError
+
+DSA = "color_crop_cutout_flip_scale_rotate"
+"""The strategy of the published results."""
+
+
+def _uniform(images: torch.Tensor, low: float, high: float, generator: torch.Generator) -> torch.Tensor:
+    """One number per image, uniform in [low, high), shape (N,)."""
+    return (torch.rand(len(images), generator=generator) * (high - low) + low).to(images)
+
+
+def _affine(images: torch.Tensor, matrix: torch.Tensor, padding: str) -> torch.Tensor:
+    """Resample about the centre; ``matrix``, shape (N, 2, 2), takes output to input coordinates."""
+    grid = F.affine_grid(F.pad(matrix, (0, 1)), list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, padding_mode=padding, align_corners=False)
+
+
+def _rotation(angle: torch.Tensor) -> torch.Tensor:
+    cos, sin = angle.cos(), angle.sin()
+    return torch.stack([torch.stack([cos, -sin], -1), torch.stack([sin, cos], -1)], -2)
+
+
+def flip(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Mirror left and right with probability .5."""
+    chosen = _uniform(images, 0, 1, generator) < 0.5
+    return torch.where(chosen[:, None, None, None], images.flip(3), images)
+
+
+def scale(images: torch.Tensor, generator: torch.Generator, ratio: float = 1.2) -> torch.Tensor:
+    """Stretch each axis on its own by a factor in [1/ratio, ratio]; zero outside."""
+    factors = torch.stack([_uniform(images, 1 / ratio, ratio, generator) for _ in range(2)], -1)
+    return _affine(images, torch.diag_embed(factors), "zeros")
+
+
+def rotate(images: torch.Tensor, generator: torch.Generator, degrees: float = 15) -> torch.Tensor:
+    """Rotate by an angle in [-degrees, degrees); zero outside."""
+    bound = math.radians(degrees)
+    return _affine(images, _rotation(_uniform(images, -bound, bound, generator)), "zeros")
+
+
+def crop(images: torch.Tensor, generator: torch.Generator, ratio: float = 0.125) -> torch.Tensor:
+    """Shift each axis by whole pixels, up to ``ratio`` of the side; zero where nothing was."""
+    for axis in (2, 3):
+        side = images.shape[axis]
+        most = int(side * ratio + 0.5)
+        first = torch.randint(0, 2 * most + 1, (len(images), 1), generator=generator)
+        place = (first + torch.arange(side)).to(images.device)
+        padded = F.pad(images, (0, 0, most, most) if axis == 2 else (most, most))
+        index = place[:, None, :, None] if axis == 2 else place[:, None, None, :]
+        images = torch.take_along_dim(padded, index, axis)
+    return images
+
+
+def cutout(images: torch.Tensor, generator: torch.Generator, ratio: float = 0.5) -> torch.Tensor:
+    """Set a square of ``ratio`` of the side to zero; its centre is anywhere, so part of it may lie outside."""
+    inside = []
+    for axis in (2, 3):
+        side = images.shape[axis]
+        size = int(side * ratio + 0.5)
+        centre = torch.randint(0, side + (1 - size % 2), (len(images), 1), generator=generator)
+        offset = torch.arange(side) - (centre - size // 2)
+        inside.append(((offset >= 0) & (offset < size)).to(images.device))
+    hole = inside[0][:, None, :, None] & inside[1][:, None, None, :]
+    return images.masked_fill(hole, 0)
+
+
+def color(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Brightness, saturation and contrast.
+
+    Adds a number in [-.5, .5); then stretches colours about the mean of the channels by a factor in [0, 2); then pixels
+    about the mean of the image by a factor in [.5, 1.5).
+    """
+    images = images + _uniform(images, -0.5, 0.5, generator)[:, None, None, None]
+    grey = images.mean(1, keepdim=True)
+    images = grey + (images - grey) * _uniform(images, 0, 2, generator)[:, None, None, None]
+    level = images.mean((1, 2, 3), keepdim=True)
+    return level + (images - level) * _uniform(images, 0.5, 1.5, generator)[:, None, None, None]
+
+
+def galaxy(images: torch.Tensor, generator: torch.Generator, ratio: float = 1.2) -> torch.Tensor:
+    """What leaves a galaxy's class alone: any rotation, reflection with probability .5, scale in [1/ratio, ratio].
+
+    One resampling does all three. What turns in from outside is filled with the nearest pixel of the border: it is
+    sky, whereas zero is the mean brightness of standardised pixels, and reflection would mirror the core into a corner.
+    """
+    factor = _uniform(images, 1 / ratio, ratio, generator)
+    mirror = torch.where(_uniform(images, 0, 1, generator) < 0.5, -1.0, 1.0).to(images)
+    handed = torch.diag_embed(torch.stack([mirror, torch.ones_like(mirror)], -1))
+    turned = _rotation(_uniform(images, 0, 2 * math.pi, generator))
+    return _affine(images, turned @ handed * factor[:, None, None], "border")
+
+
+FAMILIES: dict[str, Callable[[torch.Tensor, torch.Generator], torch.Tensor]] = {
+    "color": color,
+    "crop": crop,
+    "cutout": cutout,
+    "flip": flip,
+    "scale": scale,
+    "rotate": rotate,
+}
+"""The families of DSA (Zhao & Bilen 2021), with the published ranges."""
+
+
+def check_strategy(strategy: str) -> str:
+    """The strategy itself, if :func:`augment` knows it.
+
+    Raises:
+        InputError: If it is none.
+    """
+    if strategy not in ("none", "galaxy") and not set(strategy.split("_")) <= set(FAMILIES):
+        raise InputError(
+            f"there is no augmentation '{strategy}': it is 'none', 'galaxy', or families of DSA "
+            f"({', '.join(FAMILIES)}) joined by underscores such as '{DSA}'"
+        )
+    return strategy
+
+
+def augment(images: torch.Tensor, strategy: str, generator: torch.Generator) -> torch.Tensor:
+    """Augment a batch.
+
+    Args:
+        images: Standardised pixels, shape (N, C, H, W), on any device.
+        strategy: ``none``; ``galaxy`` (any rotation, reflection and scale, see :func:`galaxy`); or families of DSA
+            joined by underscores: one family is drawn for the batch, then each image draws its own parameters. The
+            published strategy is ``DSA``.
+        generator: A generator on the CPU, whatever the device of the images: the draws are the same on each.
+
+    Returns:
+        Augmented pixels, shape (N, C, H, W).
+
+    Raises:
+        InputError: If there is no such strategy.
+    """
+    if check_strategy(strategy) == "none":
+        return images
+    if strategy == "galaxy":
+        return galaxy(images, generator)
+    families = strategy.split("_")
+    family = families[int(torch.randint(len(families), (), generator=generator))]
+    return FAMILIES[family](images, generator)

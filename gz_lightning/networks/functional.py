@@ -1,0 +1,57 @@
+"""A network as a pure function of one flat parameter vector.
+
+Shapes: P parameters, N images, K classes.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+from torch.func import functional_call
+
+from gz_lightning.errors import InputError
+
+
+class FunctionalNetwork:
+    """``logits = network(theta, images)``, theta being all parameters in the network's own order, one after the other.
+
+    It is no ``nn.Module`` on purpose: a student registered as a submodule would look like unused parameters to DDP.
+
+    Args:
+        network: Gives structure and shapes; its own parameters are not used.
+
+    Raises:
+        InputError: If the network has buffers, such as running statistics: it is no function of its parameters alone.
+
+    Example:
+        >>> from gz_lightning.networks import ConvNet
+        >>> convnet = ConvNet(num_classes=5, resolution=32, width=8)
+        >>> network = FunctionalNetwork(convnet)
+        >>> network(network.parameters_of(convnet), torch.zeros(2, 3, 32, 32)).shape
+        torch.Size([2, 5])
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        buffers = [name for name, _ in network.named_buffers()]
+        if buffers:
+            raise InputError(
+                f"{type(network).__name__} keeps {', '.join(buffers[:3])} beside its parameters; "
+                "an unroll needs a network without running statistics (such as instance norm)"
+            )
+        self.module = copy.deepcopy(network).to("meta")
+        self.shapes = {name: parameter.shape for name, parameter in network.named_parameters()}
+        self.sizes = [shape.numel() for shape in self.shapes.values()]
+        self.num_parameters = sum(self.sizes)
+
+    def __call__(self, theta: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+        """Logits, shape (N, K), at parameters theta, shape (P,)."""
+        parts = theta.split(self.sizes)
+        parameters = {name: part.view(shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)}
+        return functional_call(self.module, parameters, (images,))  # type: ignore[no-any-return]
+
+    @staticmethod
+    def parameters_of(network: nn.Module) -> torch.Tensor:
+        """The parameters of a network as theta: a copy, shape (P,), that does not change with the network."""
+        return nn.utils.parameters_to_vector(p.detach() for p in network.parameters()).clone()

@@ -1,0 +1,136 @@
+"""Batched augmentation against the published DSA, written out image by image."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from gz_lightning import augmentation
+from gz_lightning.augmentation import DSA, FAMILIES, augment
+from gz_lightning.errors import InputError
+from gz_lightning.randomness import generator
+
+N, SIDE = 5, 16
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    return torch.randn(N, 3, SIDE, SIDE, generator=generator("images"), dtype=torch.float64)
+
+
+def uniform(low: float, high: float, draws: torch.Generator) -> list[float]:
+    return (torch.rand(N, generator=draws) * (high - low) + low).double().tolist()
+
+
+def warp(image: torch.Tensor, matrix: list[list[float]], padding: str = "zeros") -> torch.Tensor:
+    theta = torch.tensor([[*row, 0.0] for row in matrix], dtype=image.dtype)[None]
+    grid = F.affine_grid(theta, [1, *image.shape], align_corners=False)
+    return F.grid_sample(image[None], grid, padding_mode=padding, align_corners=False)[0]
+
+
+def plain(family: str, images: torch.Tensor, draws: torch.Generator) -> torch.Tensor:
+    """One family of the published code, a loop over images."""
+    if family == "flip":
+        return torch.stack([i.flip(2) if u < 0.5 else i for i, u in zip(images, uniform(0, 1, draws), strict=True)])
+    if family == "scale":
+        sx, sy = uniform(1 / 1.2, 1.2, draws), uniform(1 / 1.2, 1.2, draws)
+        return torch.stack([warp(i, [[a, 0], [0, b]]) for i, a, b in zip(images, sx, sy, strict=True)])
+    if family == "rotate":
+        angles = uniform(-math.radians(15), math.radians(15), draws)
+        return torch.stack(
+            [warp(i, [[math.cos(t), -math.sin(t)], [math.sin(t), math.cos(t)]]) for i, t in zip(images, angles, strict=True)]
+        )
+    if family == "crop":
+        for axis in (1, 2):
+            shifts = torch.randint(0, 5, (N, 1), generator=draws).flatten().tolist()  # two pixels to either side
+            moved = []
+            for image, first in zip(images, shifts, strict=True):
+                padded = F.pad(image, (0, 0, 2, 2) if axis == 1 else (2, 2))
+                moved.append(padded.narrow(axis, first, SIDE))
+            images = torch.stack(moved)
+        return images
+    if family == "cutout":
+        rows = torch.randint(0, SIDE + 1, (N, 1), generator=draws).flatten().tolist()
+        columns = torch.randint(0, SIDE + 1, (N, 1), generator=draws).flatten().tolist()
+        images = images.clone()
+        for n in range(N):
+            top, left = max(rows[n] - 4, 0), max(columns[n] - 4, 0)
+            images[n, :, top : max(rows[n] + 4, 0), left : max(columns[n] + 4, 0)] = 0
+        return images
+    brightness, saturation, contrast = (uniform(low, high, draws) for low, high in ((-0.5, 0.5), (0, 2), (0.5, 1.5)))
+    out = []
+    for image, b, s, c in zip(images, brightness, saturation, contrast, strict=True):
+        image = image + b
+        grey = image.mean(0, keepdim=True)
+        image = (image - grey) * s + grey
+        out.append((image - image.mean()) * c + image.mean())
+    return torch.stack(out)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_and_its_gradient_against_the_published_loop(family: str, images: torch.Tensor) -> None:
+    for seed in range(5):
+        images.requires_grad_()
+        found, wanted = augment(images, family, generator(seed, "x")), None
+        draws = generator(seed, "x")
+        torch.randint(1, (), generator=draws)  # the draw of the family
+        wanted = plain(family, images, draws)
+        torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-6)
+        weights = torch.randn(found.shape, generator=generator("w"), dtype=torch.float64)
+        by_ours, by_loop = (torch.autograd.grad((out * weights).sum(), images)[0] for out in (found, wanted))
+        torch.testing.assert_close(by_ours, by_loop, rtol=1e-6, atol=1e-6)
+
+
+def test_every_image_draws_its_own_parameters() -> None:
+    same = torch.randn(3, SIDE, SIDE, generator=generator("one")).expand(8, -1, -1, -1)
+    for family in (*FAMILIES, "galaxy"):
+        out = augment(same, family, generator("draws"))
+        assert len({tuple(image.flatten().tolist()) for image in out}) > 1, family
+
+
+def test_one_family_is_drawn_for_the_batch() -> None:
+    """A batch of ones: flip leaves it, cutout and crop bring zeros, colour shifts it."""
+    ones, seen = torch.ones(4, 3, SIDE, SIDE), set()
+    for seed in range(40):
+        out = augment(ones, "color_cutout_flip", generator(seed))
+        kind = "flip" if torch.equal(out, ones) else "cutout" if set(out.unique().tolist()) <= {0.0, 1.0} else "color"
+        if kind == "color":
+            assert (out == out[:, :1, :1, :1]).all()  # and no hole
+        seen.add(kind)
+    assert seen == {"flip", "cutout", "color"}
+
+
+def test_galaxy_turns_all_the_way_and_mirrors() -> None:
+    """The direction of an off-centre spot covers the circle; a handed figure comes out in both hands."""
+    y, x = np.mgrid[:33, :33] - 16.0
+    spot = torch.from_numpy(np.exp(-((x - 8) ** 2 + y**2) / 8) + 2 * np.exp(-(x**2 + (y - 8) ** 2) / 8)).float()
+    out = augment(spot.expand(400, 3, -1, -1), "galaxy", generator("turn"))[:, 0].double().numpy()
+    light = out.sum((1, 2))
+    angle = np.arctan2((out * y).sum((1, 2)) / light, (out * x).sum((1, 2)) / light)
+    assert np.histogram(angle, 8, (-np.pi, np.pi))[0].min() > 20
+    # Third moments tell left hand from right: the brighter spot lies 90 degrees on, or 90 degrees back.
+    first = np.array([np.unravel_index(image.argmax(), image.shape) for image in out]) - 16.0
+    cross = np.cos(angle) * first[:, 0] - np.sin(angle) * first[:, 1]
+    assert 140 < (cross > 0).sum() < 260
+    distance = np.hypot(*first.T)
+    assert 8 / 1.2 - 1 < distance.min() < 7.3 < 8.8 < distance.max() < 8 * 1.2 + 1
+
+
+def test_galaxy_fills_corners_with_sky() -> None:
+    sky = torch.full((20, 3, SIDE, SIDE), -1.0)
+    torch.testing.assert_close(augment(sky, "galaxy", generator(0)), sky)
+
+
+def test_draws_are_repeatable_and_none_is_none(images: torch.Tensor) -> None:
+    state = torch.random.get_rng_state()
+    assert torch.equal(augment(images, DSA, generator(3)), augment(images, DSA, generator(3)))
+    assert augment(images, "none", generator(3)) is images
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_an_unknown_strategy_is_refused(images: torch.Tensor) -> None:
+    with pytest.raises(InputError, match="no augmentation 'color_blur'.*'galaxy'.*color, crop, cutout"):
+        augment(images, "color_blur", generator(0))
+    assert augmentation.check_strategy("flip") == "flip"
