@@ -1,0 +1,1 @@
+"""Experts (teachers) and their trajectories."""
