@@ -1,0 +1,1 @@
+"""Distillation: the unroll, the matching loss, the stages and the synthetic set."""

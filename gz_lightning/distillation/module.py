@@ -1,0 +1,421 @@
+"""TrajectoryMatching: learns synthetic images and step sizes by matching the experts' trajectories.
+
+Shapes: M images (``ipc`` of each of K leaves), T steps (``syn_steps``), P parameters, S step sizes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.callbacks import Callback
+from torch import nn
+
+from gz_lightning.augmentation import augment, check_strategy
+from gz_lightning.data.datamodule import GalaxyZoo2DataModule
+from gz_lightning.distillation.checkpoint import ResumeCheckpoint
+from gz_lightning.distillation.evaluating import EvaluateSynthetic
+from gz_lightning.distillation.matching import matching_loss
+from gz_lightning.distillation.stages import Stages
+from gz_lightning.distillation.start import (
+    first_step_sizes,
+    initial_images,
+    loaded_images,
+    matching_experts,
+    search_step_size,
+)
+from gz_lightning.distillation.synthetic import SyntheticSet
+from gz_lightning.distillation.unroll import UNROLLS, unroll
+from gz_lightning.errors import InputError
+from gz_lightning.networks import build_network
+from gz_lightning.networks.functional import FunctionalNetwork
+from gz_lightning.progress import say
+from gz_lightning.randomness import generator
+
+IMAGE_UPDATES = {"normalised": 0.03, "published": 1000.0}
+"""Ways to update the images, and the default ``lr_img`` of each."""
+SEARCH_SEGMENTS = 12
+MOST_DIVERGED = 5
+FREE_TO_CHANGE = {"trajectories", "iterations", "eval_it", "num_eval", "epoch_eval_train", "unroll", "load_syn_image"}
+"""Settings that a run may go on with a new value of: they do not shape the images, or are checked by fingerprint."""
+
+
+def minibatches(num_images: int, batch_syn: int | None, steps: int, draws: torch.Generator) -> list[torch.Tensor]:
+    """Places of the images of each step: all of them, or shuffled passes of ``batch_syn`` at a time.
+
+    Returns:
+        T tensors of int64. A pass ends with what is left over, as in the published code.
+    """
+    if batch_syn is None or batch_syn >= num_images:
+        return [torch.arange(num_images)] * steps
+    parts: list[torch.Tensor] = []
+    while len(parts) < steps:
+        parts += torch.randperm(num_images, generator=draws).split(batch_syn)
+    return parts[:steps]
+
+
+class TrajectoryMatching(LightningModule):
+    """Distils galaxies by matching experts' trajectories (Cazenavette et al. 2022), stage by stage (Guan et al. 2023).
+
+    An outer iteration draws an expert and a start epoch s, lets a student take ``syn_steps`` steps of SGD on the
+    synthetic images from the expert's parameters at s, and moves images and step size so that it ends nearer to where
+    the expert was ``expert_epochs`` later. Needs a GalaxyZoo2DataModule with the galaxies that the experts were trained on.
+
+    The run folder (the Trainer's ``default_root_dir``) gets ``best.h5`` and ``last.h5`` (distilled sets), ``pictures/``
+    and ``checkpoints/last.ckpt``.
+
+    Args:
+        trajectories: Folder of the experts; ``buffer_path`` of the published code.
+        ipc: Images per class.
+        syn_steps: Steps of the student in an outer iteration, N. Published for Galaxy Zoo 2: 50 (ipc 1), 20 (ipc 10).
+        expert_epochs: Epochs of the expert that those steps are to match, m. Published: 1.
+        stage: stage (move on by itself from early to later epochs) or fixed (all start epochs from the beginning).
+        init_epoch: Stage distillation begins with the start epochs below this one.
+        max_start_epoch: Start epochs stay below this one. Default: as far as the trajectories go. Published: 29 of 50.
+        start_epochs: cycle or random.
+        sigma_threshold: How clearly probe losses must fall for a stage to be learned, in standard errors.
+        max_duration: Iterations of one stage before the fine-tuning begins.
+        step_sizes: global (one learned step size) or independent (one for each start epoch).
+        lr_teacher: First step size of the students, or a list of one for each start epoch below init_epoch
+            (independent step sizes). Default: the one of 13 between 1e-4 and 0.1 that brings the first images nearest
+            to the experts. Published: 1e-4; beginning far off costs most of the accuracy.
+        lr_lr: Step size of SGD on the log of the step sizes. Published: 0.01.
+        image_update: normalised (the gradient of each image is divided by its root mean square, so that lr_img is in
+            units of the standardised pixels and means the same at any resolution) or published (plain SGD).
+        lr_img: Step size of SGD on the images. Default: 0.03 (normalised) or 1000 (published; right at 128 px only).
+        momentum: Momentum of both. Published: 0.5.
+        pix_init: First images: noise, real (random training galaxies) or mean (means of the leaf).
+        load_syn_image: A distilled set to begin with instead.
+        batch_syn: Images in each step of the student. Default: all.
+        augmentation: galaxy, none, or families of DSA joined by underscores. Default: that of the experts.
+        unroll: How to differentiate through the steps: adjoint (memory does not grow with syn_steps) or full. Both exact.
+        iterations: Outer iterations; Iteration of the published code. A run in stages may end by itself before.
+        prev_iter: Outer iterations that load_syn_image has behind it; counting goes on from there.
+        eval_it: Outer iterations between evaluations on the validation galaxies.
+        num_eval: Fresh networks in an evaluation.
+        epoch_eval_train: Epochs that each is trained for. Published: 1000.
+        network: Name of the network. Default: that of the experts; any other than theirs is refused.
+        width: Channels of each block. Default: that of the experts.
+        depth: Number of blocks. Default: that of the experts.
+        norm: Norm of the blocks. Default: that of the experts.
+        pooling: Pooling of the blocks. Default: that of the experts.
+        seed: Seed of all that is random.
+
+    Raises:
+        InputError: If a setting is out of its range; or, when distillation begins, if the experts are of other galaxies or
+            of another network, the trajectories are too short, a list of step sizes is of the wrong length, a leaf has
+            fewer galaxies than ``ipc``, or the run folder holds a run already.
+    """
+
+    images: nn.Parameter
+    log_step_sizes: nn.Parameter
+
+    def __init__(
+        self,
+        trajectories: str = "experts",
+        ipc: int = 1,
+        syn_steps: int = 20,
+        expert_epochs: int = 1,
+        stage: str = "stage",
+        init_epoch: int = 1,
+        max_start_epoch: int | None = None,
+        start_epochs: str = "cycle",
+        sigma_threshold: float = 5.0,
+        max_duration: int = 1000,
+        step_sizes: str = "independent",
+        lr_teacher: float | list[float] | None = None,
+        lr_lr: float = 0.01,
+        image_update: str = "normalised",
+        lr_img: float | None = None,
+        momentum: float = 0.5,
+        pix_init: str = "real",
+        load_syn_image: str | None = None,
+        batch_syn: int | None = None,
+        augmentation: str | None = None,
+        unroll: str = "adjoint",
+        iterations: int = 5000,
+        prev_iter: int = 0,
+        eval_it: int = 200,
+        num_eval: int = 5,
+        epoch_eval_train: int = 1000,
+        network: str | None = None,
+        width: int | None = None,
+        depth: int | None = None,
+        norm: str | None = None,
+        pooling: str | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.save_hyperparameters()
+        counts = {
+            "ipc": ipc,
+            "syn_steps": syn_steps,
+            "expert_epochs": expert_epochs,
+            "eval_it": eval_it,
+            "num_eval": num_eval,
+            "epoch_eval_train": epoch_eval_train,
+            "batch_syn": 1 if batch_syn is None else batch_syn,
+        }
+        for name, value in counts.items():
+            if value < 1:
+                raise InputError(f"{name} must be at least 1, not {value}")
+        if not 0 <= prev_iter < iterations:
+            raise InputError(
+                f"iterations ({iterations}) must be more than prev_iter ({prev_iter}), which may not be negative"
+            )
+        choices = {
+            "image_update": (image_update, IMAGE_UPDATES),
+            "step_sizes": (step_sizes, ("global", "independent")),
+            "unroll": (unroll, UNROLLS),
+        }
+        for name, (choice, known) in choices.items():
+            if choice not in known:
+                raise InputError(f"{name} is one of {', '.join(known)}, not '{choice}'")
+        if augmentation is not None:
+            check_strategy(augmentation)
+        self.lr_img = IMAGE_UPDATES[image_update] if lr_img is None else lr_img
+        for name, rate in (("lr_img", self.lr_img), ("lr_lr", lr_lr)):
+            if not (rate >= 0 and math.isfinite(rate)):
+                raise InputError(f"{name} must be a number of at least 0, not {rate}")
+        self.iteration = prev_iter
+        self.diverged = 0
+        self.resumed = False
+
+    @property
+    def galaxies(self) -> GalaxyZoo2DataModule:
+        """The data module of the running Trainer."""
+        module = getattr(self.trainer, "datamodule", None)
+        if not isinstance(module, GalaxyZoo2DataModule):
+            raise InputError("distillation needs a GalaxyZoo2DataModule: trainer.fit(distiller, datamodule=galaxies)")
+        return module
+
+    def setup(self, stage: str) -> None:
+        """Read the experts, check that all fits together, and make the first images and step sizes."""
+        if hasattr(self, "images"):
+            return  # fit is called once more in a notebook: go on
+        settings, galaxies = self.hparams, self.galaxies
+        galaxies.require("train", "val")
+        network = {"name": settings["network"]} | {n: settings[n] for n in ("width", "depth", "norm", "pooling")}
+        self.store = matching_experts(settings["trajectories"], galaxies, network)
+        self.network = FunctionalNetwork(build_network(self.store.recipe.network))
+        self.augmentation = settings["augmentation"] or self.store.recipe.training["augmentation"]
+        last_start = self.store.num_epochs - settings["expert_epochs"]
+        max_start_epoch = last_start if settings["max_start_epoch"] is None else settings["max_start_epoch"]
+        if not 1 <= max_start_epoch <= last_start:
+            raise InputError(
+                f"max_start_epoch ({max_start_epoch}) must be at least 1 and, with expert_epochs "
+                f"({settings['expert_epochs']}), within the {self.store.num_epochs} epochs of {self.store.folder}"
+            )
+        self.stages = Stages(
+            settings["stage"],
+            settings["init_epoch"],
+            max_start_epoch,
+            settings["start_epochs"],
+            settings["sigma_threshold"],
+            settings["max_duration"],
+        )
+        if settings["load_syn_image"] is None:
+            draws = generator(settings["seed"], "images")
+            images, self.labels = initial_images(settings["pix_init"], galaxies, settings["ipc"], draws)
+        else:
+            images, self.labels = loaded_images(settings["load_syn_image"], galaxies, settings["ipc"])
+        given = 1.0 if settings["lr_teacher"] is None else settings["lr_teacher"]  # None: searched for in on_fit_start
+        number = max_start_epoch if settings["step_sizes"] == "independent" else 1
+        self.log_step_sizes = nn.Parameter(first_step_sizes(given, number, self.stages.cap).log())
+        self.images = nn.Parameter(images)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """One SGD with two groups: two optimizers would count every iteration twice."""
+        return torch.optim.SGD(
+            [
+                {"params": [self.images], "lr": self.lr_img, "name": "images"},
+                {"params": [self.log_step_sizes], "lr": self.hparams["lr_lr"], "name": "step_sizes"},
+            ],
+            momentum=self.hparams["momentum"],
+        )
+
+    def configure_callbacks(self) -> list[Callback]:
+        """Evaluations, and the checkpoint to go on from."""
+        settings = self.hparams
+        evaluation = EvaluateSynthetic(
+            settings["eval_it"], settings["num_eval"], settings["epoch_eval_train"], settings["seed"]
+        )
+        return [evaluation, ResumeCheckpoint(every=settings["eval_it"])]
+
+    def train_dataloader(self) -> Iterable[int]:
+        """One item for each outer iteration to do; what an iteration draws depends on its number alone."""
+        return range(max(self.hparams["iterations"] - self.iteration, 0))
+
+    def on_fit_start(self) -> None:
+        """Refuse to write over a run; find the first step size. One pass over the iterations is all."""
+        self.trainer.fit_loop.max_epochs = 1
+        if self.resumed:
+            return
+        if ResumeCheckpoint.path(self.trainer).exists():
+            raise InputError(
+                f"{self.trainer.default_root_dir} holds a run already: go on with it by --ckpt_path last, "
+                "or name another --run_dir"
+            )
+        if self.hparams["lr_teacher"] is None:
+            self._search_step_size()
+
+    @torch.no_grad()
+    def _search_step_size(self) -> None:
+        """Begin with the step size that brings the first images nearest to the experts."""
+        seed = self.hparams["seed"]
+        draws = generator(seed, "step size")
+        segments = []
+        for i in range(SEARCH_SEGMENTS):
+            start_epoch = self.stages.start_epoch(i, float(torch.rand((), generator=draws)))
+            segments.append(self._segment(self._draw_expert(draws), start_epoch))
+
+        def run(theta: torch.Tensor, alpha: float, i: int) -> torch.Tensor:
+            batches, labels = self._batches(self.images, generator(seed, "step size", i))
+            return unroll(self.network, theta, batches, labels, torch.tensor(alpha, device=self.device))
+
+        found, losses = search_step_size(segments, run)
+        self.log_step_sizes.fill_(math.log(found))
+        say(f"first step size {found:.3g}: matching loss {losses[found]:.3f}")
+
+    def training_step(self, batch: int, batch_idx: int) -> None:
+        """One outer iteration."""
+        draws = generator(self.hparams["seed"], "iteration", self.iteration)
+        expert = self._draw_expert(draws)
+        start_epoch = self.stages.start_epoch(self.iteration, float(torch.rand((), generator=draws)))
+        start, target = self._segment(expert, start_epoch)
+        batches, labels = self._batches(self.images, draws)
+        student = unroll(self.network, start, batches, labels, self._step_size(start_epoch), self.hparams["unroll"])
+        loss = matching_loss(student, start, target)
+        probe = self._probe(expert, batches, labels)
+        optimizer = self.optimizers()
+        assert not isinstance(optimizer, list)
+        optimizer.zero_grad()
+        self.manual_backward(loss)
+        if self._finite(loss, expert, start_epoch):
+            if self.hparams["image_update"] == "normalised":
+                assert self.images.grad is not None
+                scale = self.images.grad.square().mean((1, 2, 3), keepdim=True).sqrt()
+                self.images.grad /= scale.clamp(min=torch.finfo(scale.dtype).tiny)
+            optimizer.param_groups[0]["lr"] = self.lr_img * self.stages.lr_factor
+            optimizer.step()
+            self._record(loss.detach(), probe, start_epoch)
+        self.iteration += 1
+
+    def _draw_expert(self, draws: torch.Generator) -> int:
+        return self.store.experts[int(torch.randint(len(self.store), (), generator=draws))]
+
+    def _segment(self, expert: int, start_epoch: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """theta*_s and theta*_{s+m}."""
+        start = self.store.parameters(expert, start_epoch).to(self.device)
+        return start, self.store.parameters(expert, start_epoch + self.hparams["expert_epochs"]).to(self.device)
+
+    def _batches(self, images: torch.Tensor, draws: torch.Generator) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """Augmented minibatches and their labels for T steps."""
+        steps = minibatches(len(images), self.hparams["batch_syn"], self.hparams["syn_steps"], draws)
+        batches = [augment(images[rows.to(images.device)], self.augmentation, draws) for rows in steps]
+        return batches, [self.labels[rows].to(images.device) for rows in steps]
+
+    def _step_size(self, start_epoch: int) -> torch.Tensor:
+        """Alpha for a start epoch, shape (); it lives in log space, so it can never turn negative."""
+        return self.log_step_sizes[min(start_epoch, len(self.log_step_sizes) - 1)].exp()
+
+    @torch.no_grad()
+    def _probe(self, expert: int, batches: list[torch.Tensor], labels: list[torch.Tensor]) -> float | None:
+        """Matching loss from the epoch that is not matched yet, with the last step size."""
+        epoch = self.stages.probe_epoch
+        if epoch is None:
+            return None
+        start, target = self._segment(expert, epoch)
+        return float(matching_loss(unroll(self.network, start, batches, labels, self._step_size(epoch - 1)), start, target))
+
+    def _finite(self, loss: torch.Tensor, expert: int, start_epoch: int) -> bool:
+        """Whether the update may be made; gives up after a few in a row that may not."""
+        gradients = [p.grad for p in (self.images, self.log_step_sizes) if p.grad is not None]
+        if torch.isfinite(loss) and all(torch.isfinite(g).all() for g in gradients):
+            self.diverged = 0
+            return True
+        self.diverged += 1
+        place = f"iteration {self.iteration}, expert {expert}, start epoch {start_epoch}"
+        say(f"{place}: the matching loss ({float(loss)}) or its gradient is not finite: no update")
+        if self.diverged == MOST_DIVERGED:
+            last = Path(self.trainer.default_root_dir) / "last.h5"
+            self.synthetic_set().save(last)
+            raise InputError(
+                f"the matching loss was not finite {MOST_DIVERGED} times in a row (last at {place}); the last good images "
+                f"are in {last}. Begin with a smaller --model.lr_teacher or --model.lr_img"
+            )
+        return False
+
+    def _record(self, loss: torch.Tensor, probe: float | None, start_epoch: int) -> None:
+        """Log the iteration, and let the stages take note of it."""
+        alpha = float(self._step_size(start_epoch).detach())
+        self.log_dict({"loss": loss, "stage": float(self.stages.cap), "step_size": alpha}, prog_bar=True)
+        self.log_dict({f"loss/start_epoch_{start_epoch}": loss, f"step_size/start_epoch_{start_epoch}": alpha})
+        self.log("step", float(self.iteration))  # what loggers put on the axis, also where a run goes on
+        self.log("lr_img", self.lr_img * self.stages.lr_factor)
+        if probe is not None:
+            self.log("probe_loss", probe)
+        event = self.stages.record(probe)
+        if event in ("learned", "overfitted") and len(self.log_step_sizes) > 1:
+            with torch.no_grad():  # the new stage begins with the step size of the one before
+                self.log_step_sizes[self.stages.cap - 1] = self.log_step_sizes[self.stages.cap - 2]
+        if event is not None:
+            say(f"iteration {self.iteration}: {event}; start epochs below {self.stages.cap} are matched")
+        if self.stages.ended:
+            self.trainer.should_stop = True
+
+    def synthetic_set(self) -> SyntheticSet:
+        """The distilled set as it is now."""
+        packed = self.galaxies.packed
+        used = self.log_step_sizes[: self.stages.cap] if len(self.log_step_sizes) > 1 else self.log_step_sizes
+        return SyntheticSet(
+            images=self.images.detach().cpu().clone(),
+            labels=self.labels.clone(),
+            step_sizes=used.detach().exp().cpu(),
+            class_names=packed.class_names,
+            mean=packed.mean,
+            std=packed.std,
+            tree=packed.tree,
+            network=self.store.recipe.network,
+            augmentation=self.augmentation,
+            data=packed.fingerprint,
+            trajectories=self.store.fingerprint,
+            iteration=self.iteration,
+            configuration=dict(self.hparams),
+        )
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """What Lightning does not keep by itself."""
+        checkpoint["distillation"] = {
+            "iteration": self.iteration,
+            "stages": self.stages.state_dict(),
+            "trajectories": self.store.fingerprint,
+            "data": self.galaxies.fingerprint,
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on, if this is the same distillation.
+
+        Raises:
+            InputError: If a setting that shapes the images, the experts or the galaxies are not those of the checkpoint.
+        """
+        state, then = checkpoint["distillation"], checkpoint["hyper_parameters"]
+        changed = [
+            f"{name} was {then.get(name)} and is {value} now"
+            for name, value in self.hparams.items()
+            if name not in FREE_TO_CHANGE and then.get(name) != value
+        ]
+        now = {"trajectories": self.store.fingerprint, "data": self.galaxies.fingerprint}
+        changed += [f"the {name} are others" for name, fingerprint in now.items() if state[name] != fingerprint]
+        if changed:
+            raise InputError(f"the checkpoint is of another run: {'; '.join(changed)}; name another --run_dir")
+        # Lightning's loops count batches of an epoch; here the iterations count, and a finished run may be made longer.
+        del checkpoint["loops"]
+        self.resumed = True
+        self.iteration = state["iteration"]
+        self.stages.load_state_dict(state["stages"])

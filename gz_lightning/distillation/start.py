@@ -1,0 +1,147 @@
+"""What a distillation starts from: experts that fit the galaxies, first images, first step sizes.
+
+Shapes: M images (``ipc`` of each of K leaves), P parameters, S step sizes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from gz_lightning.data.datamodule import GalaxyZoo2DataModule
+from gz_lightning.distillation.matching import matching_loss
+from gz_lightning.distillation.synthetic import SyntheticSet
+from gz_lightning.errors import InputError
+from gz_lightning.experts.trajectories import TrajectoryStore
+
+PIX_INITS = ("noise", "real", "mean")
+STEP_SIZE_GRID = tuple(float(f"{x:.3g}") for x in torch.logspace(-4, -1, 13).tolist())
+"""1e-4 to 0.1, four a decade."""
+
+
+def matching_experts(folder: str, galaxies: GalaxyZoo2DataModule, network: Mapping[str, Any]) -> TrajectoryStore:
+    """The experts in ``folder``, once they are known to be of these galaxies and of this network.
+
+    Args:
+        folder: The TrajectoryStore.
+        galaxies: The galaxies to distil.
+        network: What the network must be; None stands for whatever it is.
+
+    Raises:
+        InputError: If they are of other galaxies or of another network.
+    """
+    store = TrajectoryStore(folder)
+    if store.recipe.data != galaxies.fingerprint:
+        raise InputError(
+            f"the experts in {store.folder} were trained on other galaxies (fingerprint {store.recipe.data[:12]}) than "
+            f"those of {galaxies.path} ({galaxies.fingerprint[:12]}); name the packed file they were trained on"
+        )
+    theirs = store.recipe.network
+    wrong = [f"{n} {theirs.get(n)} instead of {v}" for n, v in network.items() if v is not None and theirs.get(n) != v]
+    if wrong:
+        raise InputError(f"the experts in {store.folder} are another network: {', '.join(wrong)}")
+    return store
+
+
+def initial_images(
+    pix_init: str, galaxies: GalaxyZoo2DataModule, ipc: int, draws: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The images that distillation begins with.
+
+    Args:
+        pix_init: ``noise`` (normal, mean 0 and standard deviation 1), ``real`` (random training galaxies of the leaf) or
+            ``mean`` (means of the leaf's training galaxies, dealt into ``ipc`` groups).
+        galaxies: Gives the training galaxies.
+        ipc: Images of each leaf.
+        draws: Random generator.
+
+    Returns:
+        Standardised pixels, shape (K * ipc, 3, H, W), and labels, int64, shape (K * ipc,), sorted by leaf.
+
+    Raises:
+        InputError: If there is no such initialisation, or a leaf has fewer than ``ipc`` training galaxies.
+    """
+    if pix_init not in PIX_INITS:
+        raise InputError(f"pix_init is one of {', '.join(PIX_INITS)}, not '{pix_init}'")
+    labels = torch.arange(galaxies.num_classes).repeat_interleave(ipc)
+    if pix_init == "noise":
+        return torch.randn((len(labels), *galaxies.packed.images.shape[1:]), generator=draws), labels
+    images = []
+    for label, name in enumerate(galaxies.class_names):
+        rows = galaxies.train.of_class(label)
+        if len(rows) < ipc:
+            raise InputError(
+                f"ipc {ipc} is larger than leaf '{name}', which has {len(rows)} training galaxies in {galaxies.path}; "
+                "choose a smaller ipc, or pix_init noise"
+            )
+        rows = rows[torch.randperm(len(rows), generator=draws)]
+        groups = rows[:ipc, None] if pix_init == "real" else rows.tensor_split(ipc)
+        images += [galaxies.standardise(galaxies.train.images[group]).mean(0) for group in groups]
+    return torch.stack(images), labels
+
+
+def loaded_images(path: str, galaxies: GalaxyZoo2DataModule, ipc: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images and labels of a distilled set to begin with, see :func:`initial_images`.
+
+    Raises:
+        InputError: If the set does not fit the galaxies or is not of ``ipc`` images a leaf.
+    """
+    loaded = SyntheticSet.load(path)
+    loaded.check_fits(galaxies, path)
+    if len(loaded) != ipc * galaxies.num_classes:
+        raise InputError(
+            f"{path} holds {len(loaded)} images; ipc {ipc} of {galaxies.num_classes} leaves are {ipc * galaxies.num_classes}"
+        )
+    return loaded.images, loaded.hard_labels
+
+
+def first_step_sizes(given: float | Sequence[float], number: int, first_stage: int) -> torch.Tensor:
+    """The step sizes that distillation begins with.
+
+    Args:
+        given: One number, or one for each start epoch of the first stage.
+        number: S: one, or one for each start epoch there can be.
+        first_stage: Start epochs of the first stage.
+
+    Returns:
+        Shape (S,). Later start epochs begin with the step size of the last that is given.
+
+    Raises:
+        InputError: If a list is of the wrong length or a number not positive.
+    """
+    wanted = min(first_stage, number)
+    first = [float(given)] * wanted if isinstance(given, (int, float)) else [float(alpha) for alpha in given]
+    if len(first) != wanted:
+        raise InputError(
+            f"lr_teacher lists {len(first)} step sizes, but the first stage has {wanted} to learn; "
+            "give as many, or one number for all"
+        )
+    if not all(alpha > 0 and math.isfinite(alpha) for alpha in first):
+        raise InputError(f"lr_teacher must be positive, not {given}")
+    return torch.tensor(first + [first[-1]] * (number - wanted))
+
+
+@torch.no_grad()
+def search_step_size(
+    segments: Sequence[tuple[torch.Tensor, torch.Tensor]],
+    run: Callable[[torch.Tensor, float, int], torch.Tensor],
+    grid: Sequence[float] = STEP_SIZE_GRID,
+) -> tuple[float, dict[float, float]]:
+    """The step size at which the images, as they are, come nearest to the experts.
+
+    Args:
+        segments: Pairs (theta*_s, theta*_{s+m}), each of shape (P,).
+        run: Function (theta*_s, alpha, i) -> theta_N, shape (P,): the unroll of segment i with step size alpha.
+        grid: Step sizes to try.
+
+    Returns:
+        The one of least mean matching loss, and the mean matching loss of each.
+    """
+    losses = {}
+    for alpha in grid:
+        each = [matching_loss(run(start, alpha, i), start, target) for i, (start, target) in enumerate(segments)]
+        losses[alpha] = float(torch.stack(each).mean())
+    return min(losses, key=lambda alpha: losses[alpha] if math.isfinite(losses[alpha]) else math.inf), losses

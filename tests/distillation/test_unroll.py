@@ -1,0 +1,173 @@
+"""The unroll and its gradients: plain autograd in float64 is the reference."""
+
+import functools
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from gz_lightning.augmentation import DSA, augment
+from gz_lightning.distillation.matching import matching_loss
+from gz_lightning.distillation.module import minibatches
+from gz_lightning.distillation.unroll import UNROLLS, unroll
+from gz_lightning.errors import InputError
+from gz_lightning.networks import ConvNet
+from gz_lightning.networks.functional import FunctionalNetwork
+from gz_lightning.randomness import generator
+
+CLASSES, IPC, SIDE = 3, 2, 12
+
+
+@pytest.fixture(autouse=True)
+def _float64() -> object:
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def problem(
+    norm: str = "instance", pooling: str = "avg", seed: int = 0
+) -> tuple[FunctionalNetwork, torch.Tensor, torch.Tensor]:
+    torch.manual_seed(seed)
+    convnet = ConvNet(CLASSES, SIDE, width=8, depth=2, norm=norm, pooling=pooling).double()
+    network = FunctionalNetwork(convnet)
+    start = network.parameters_of(convnet)
+    return network, start, start + 0.05 * torch.randn_like(start)
+
+
+def plain_unroll(network, theta, xs, ys, alphas):  # type: ignore[no-untyped-def]
+    """The published loop, written out: one step after the other, everything in the graph."""
+    for x, y, alpha in zip(xs, ys, alphas, strict=True):
+        loss = F.cross_entropy(network(theta, x), y)
+        (gradient,) = torch.autograd.grad(loss, theta, create_graph=True)
+        theta = theta - alpha * gradient
+    return theta
+
+
+def gradients(
+    run: Callable[..., torch.Tensor],
+    network: FunctionalNetwork,
+    start: torch.Tensor,
+    target: torch.Tensor,
+    *,
+    steps: int = 4,
+    batch_syn: int | None = None,
+    strategy: str = "none",
+    soft: bool = False,
+    one_step_size: bool = True,
+) -> list[torch.Tensor]:
+    """Loss, and its gradients with respect to images, log step sizes, starting point and (soft) labels."""
+    torch.manual_seed(1)
+    images = torch.randn(CLASSES * IPC, 3, SIDE, SIDE, requires_grad=True)
+    hard = torch.arange(CLASSES).repeat_interleave(IPC)
+    logits = torch.randn(CLASSES * IPC, CLASSES, requires_grad=True)
+    log_alpha = torch.full(() if one_step_size else (steps,), -2.0)
+    log_alpha = (log_alpha - 0.1 * torch.rand(log_alpha.shape)).requires_grad_()
+    theta = start.clone().requires_grad_()
+    draws = generator("draws")
+    rows = minibatches(len(images), batch_syn, steps, draws)
+    batches = [augment(images[r], strategy, draws) for r in rows]
+    labels = [logits[r].softmax(1) if soft else hard[r] for r in rows]
+    alphas = log_alpha.exp()
+    end = run(network, theta, batches, labels, alphas.expand(steps) if one_step_size else alphas)
+    loss = matching_loss(end, start, target)
+    inputs = [images, log_alpha, theta, *([logits] if soft else [])]
+    return [loss.detach(), end.detach(), *torch.autograd.grad(loss, inputs)]
+
+
+def relative_error(found: torch.Tensor, wanted: torch.Tensor) -> float:
+    return float((found - wanted).norm() / wanted.norm())
+
+
+@pytest.mark.parametrize("mode", UNROLLS)
+@pytest.mark.parametrize(
+    "case",
+    [
+        {},
+        {"steps": 1},
+        {"one_step_size": False},
+        {"batch_syn": 2, "steps": 7},
+        {"batch_syn": 4, "steps": 5, "strategy": DSA},
+        {"strategy": "galaxy"},
+        {"soft": True},
+        {"soft": True, "batch_syn": 2, "strategy": "galaxy", "one_step_size": False},
+    ],
+    ids=str,
+)
+def test_values_and_gradients_against_plain_autograd(mode: str, case: dict[str, object]) -> None:
+    network, start, target = problem()
+    wanted = gradients(plain_unroll, network, start, target, **case)  # type: ignore[arg-type]
+    found = gradients(functools.partial(unroll, mode=mode), network, start, target, **case)  # type: ignore[arg-type]
+    assert all(float(w.norm()) > 1e-12 for w in wanted)  # nothing is compared with zero
+    assert [relative_error(f, w) for f, w in zip(found, wanted, strict=True)] == pytest.approx([0] * len(wanted), abs=1e-9)
+
+
+@pytest.mark.parametrize("mode", UNROLLS)
+@pytest.mark.parametrize(("norm", "pooling"), [("group", "avg"), ("layer", "max"), ("none", "max"), ("instance", "none")])
+def test_other_networks(mode: str, norm: str, pooling: str) -> None:
+    network, start, target = problem(norm, pooling)
+    wanted = gradients(plain_unroll, network, start, target)
+    found = gradients(functools.partial(unroll, mode=mode), network, start, target)
+    assert [relative_error(f, w) for f, w in zip(found, wanted, strict=True)] == pytest.approx([0] * len(wanted), abs=1e-9)
+
+
+def test_against_torch_sgd() -> None:
+    """The end of the unroll is where torch.optim.SGD goes."""
+    torch.manual_seed(0)
+    convnet = ConvNet(CLASSES, SIDE, width=8, depth=2).double()
+    network = FunctionalNetwork(convnet)
+    start = network.parameters_of(convnet)
+    xs = [torch.randn(4, 3, SIDE, SIDE) for _ in range(3)]
+    ys = [torch.randint(CLASSES, (4,)) for _ in range(3)]
+    end = unroll(network, start, xs, ys, torch.tensor(0.1))
+    optimizer = torch.optim.SGD(convnet.parameters(), lr=0.1)
+    for x, y in zip(xs, ys, strict=True):
+        optimizer.zero_grad()
+        F.cross_entropy(convnet(x), y).backward()
+        optimizer.step()
+    torch.testing.assert_close(end, network.parameters_of(convnet), rtol=1e-12, atol=1e-14)
+
+
+def test_finite_differences() -> None:
+    """The reference itself: along random directions of the images and of the step size."""
+    network, start, target = problem("none", "avg")  # smooth but for ReLU
+    torch.manual_seed(3)
+    images, direction = torch.randn(2, CLASSES, 3, SIDE, SIDE)
+    labels = torch.arange(CLASSES)
+
+    def loss(x: torch.Tensor, log_alpha: torch.Tensor) -> torch.Tensor:
+        return matching_loss(unroll(network, start, [x] * 3, [labels] * 3, log_alpha.exp()), start, target)
+
+    x, log_alpha = images.clone().requires_grad_(), torch.tensor(-2.0, requires_grad=True)
+    to_images, to_alpha = torch.autograd.grad(loss(x, log_alpha), [x, log_alpha])
+    h = 1e-6
+    along = (loss(images + h * direction, log_alpha.detach()) - loss(images - h * direction, log_alpha.detach())) / (2 * h)
+    assert float((to_images * direction).sum()) == pytest.approx(float(along), rel=1e-5)
+    across = (loss(images, log_alpha.detach() + h) - loss(images, log_alpha.detach() - h)) / (2 * h)
+    assert float(to_alpha) == pytest.approx(float(across), rel=1e-5)
+
+
+def test_without_gradients_nothing_is_kept() -> None:
+    network, start, _ = problem()
+    with torch.no_grad():
+        end = unroll(network, start, [torch.randn(2, 3, SIDE, SIDE)] * 2, [torch.tensor([0, 1])] * 2, torch.tensor(0.1))
+    assert not end.requires_grad
+    assert not torch.equal(end, start)
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    network, start, _ = problem()
+    x, y = [torch.randn(1, 3, SIDE, SIDE)], [torch.tensor([0])]
+    with pytest.raises(InputError, match=r"no unroll 'backwards'; the unrolls are adjoint, full"):
+        unroll(network, start, x, y, torch.tensor(0.1), mode="backwards")
+    with pytest.raises(ValueError, match="1 minibatches, 2 labels and 1 step sizes"):
+        unroll(network, start, x, y * 2, torch.tensor(0.1))
+
+
+def test_minibatches_are_shuffled_passes() -> None:
+    rows = minibatches(7, 3, 7, generator("m"))
+    assert [len(r) for r in rows] == [3, 3, 1, 3, 3, 1, 3]
+    assert sorted(torch.cat(rows[:3]).tolist()) == list(range(7)) == sorted(torch.cat(rows[3:6]).tolist())
+    assert torch.cat(rows[:3]).tolist() != torch.cat(rows[3:6]).tolist()
+    assert all(r.tolist() == list(range(7)) for r in minibatches(7, None, 3, generator("m")))
