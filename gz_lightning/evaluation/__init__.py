@@ -1,0 +1,1 @@
+"""What a distilled set is worth: protocol, baselines and report."""
