@@ -1,0 +1,102 @@
+"""The command line: prepare, fit, distill, evaluate, demo.
+
+``fit`` and ``distill`` are LightningCLI commands, each of its own module: all settings of module, data and Trainer are
+flags and YAML keys. The others are plain functions, the same that a notebook calls.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from gz_lightning import __version__
+from gz_lightning.errors import InputError
+from gz_lightning.progress import say
+
+HELP = f"""gz-lightning {__version__}: distil Galaxy Zoo 2 galaxies by trajectory matching
+
+usage: gz-lightning COMMAND [--help] [--config FILE.yaml] [--print_config] [settings]
+
+  prepare    pack galaxies (votes and cut-outs, class folders, or simulated) into one file
+  fit        train experts and keep their parameters at every epoch
+  distill    learn a few synthetic images per class by matching the experts' trajectories
+  evaluate   score a distilled set on test galaxies, beside the baselines
+  demo       all four on simulated galaxies, in a few minutes on two cores
+
+'gz-lightning COMMAND --help' lists the settings of a command. GZ_DEBUG=1 shows the traceback of an error."""
+
+
+def _plain(name: str) -> Callable[[Sequence[str]], Any]:
+    """A command that is one function."""
+
+    def run(args: Sequence[str]) -> Any:
+        from jsonargparse import auto_cli
+
+        return auto_cli(_function(name), args=list(args), prog=f"gz-lightning {name}", as_positional=False)
+
+    return run
+
+
+def _function(name: str) -> Callable[..., Any]:
+    if name == "prepare":
+        from gz_lightning.data.prepare import prepare as function
+    elif name == "evaluate":
+        from gz_lightning.evaluation.evaluate import evaluate as function  # type: ignore[assignment]
+    else:
+        from gz_lightning.demo import demo as function  # type: ignore[assignment]
+    return function
+
+
+def _fit(args: Sequence[str]) -> None:
+    from gz_lightning.experts.module import ExpertModule
+    from gz_lightning.lightning_cli import GalaxyCLI
+
+    GalaxyCLI.run("fit", ExpertModule, args)
+
+
+def _distill(args: Sequence[str]) -> None:
+    from gz_lightning.distillation.module import TrajectoryMatching
+    from gz_lightning.lightning_cli import GalaxyCLI
+
+    GalaxyCLI.run("distill", TrajectoryMatching, args)
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], Any]] = {
+    "prepare": _plain("prepare"),
+    "fit": _fit,
+    "distill": _distill,
+    "evaluate": _plain("evaluate"),
+    "demo": _plain("demo"),
+}
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run a command.
+
+    Args:
+        args: The command and its settings; default: those of the process.
+
+    Raises:
+        SystemExit: With status 2 if what was given cannot be used (one line on standard error says why).
+    """
+    command, *rest = list(sys.argv[1:] if args is None else args) or ["--help"]
+    if command in ("-h", "--help", "help"):
+        print(HELP)
+        return
+    if command == "--version":
+        print(__version__)
+        return
+    if command not in COMMANDS:
+        say(f"gz-lightning: there is no command '{command}'; the commands are {', '.join(COMMANDS)}", style="red")
+        raise SystemExit(2)
+    try:
+        result = COMMANDS[command](rest)
+    except InputError as error:
+        if os.environ.get("GZ_DEBUG"):
+            raise
+        say(f"gz-lightning {command}: {error}", style="red")
+        raise SystemExit(2) from None
+    if result is not None:
+        print(result)

@@ -1,0 +1,192 @@
+"""The command line, in process: every command, every config, and what a user's mistake looks like."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from gz_lightning.cli import HELP, main
+from gz_lightning.data.packing import read_packed
+from gz_lightning.demo import demo_commands
+from gz_lightning.distillation.synthetic import SyntheticSet
+from gz_lightning.experts.trajectories import TrajectoryStore
+from tests.data.test_catalog import hart16
+
+CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*/*.yaml"))
+TRAINER = ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false", "--wandb", "off"]
+FIT = ["--model.num_experts", "1", "--model.train_epochs", "2", "--model.width", "4", "--model.depth", "2", *TRAINER]
+DISTILL = [
+    *["--model.iterations", "2", "--model.eval_it", "2", "--model.num_eval", "1", "--model.epoch_eval_train", "2"],
+    *["--model.syn_steps", "2", *TRAINER],
+]
+EVALUATE = ["--num_eval", "1", "--epochs", "2", "--draws", "1", "--full_epochs", "1", "--step_sizes", "[0.01]"]
+
+
+def refused(capsys: pytest.CaptureFixture[str], *args: str) -> str:
+    """The one line that a mistake is answered with; the exit status is 2."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as end:
+        main(args)
+    assert end.value.code == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "Traceback" not in captured.err
+    return captured.err.strip().splitlines()[-1]
+
+
+def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    for args in ([], ["--help"]):
+        main(args)
+        assert capsys.readouterr().out.strip() == HELP
+    main(["--version"])
+    assert capsys.readouterr().out.strip() == "0.1.0"
+    assert "the commands are prepare, fit, distill, evaluate, demo" in refused(capsys, "frobnicate")
+
+
+@pytest.mark.parametrize(
+    ("command", "wanted"),
+    [
+        ("prepare", "Side of the packed images in pixels. 128 is the published one"),
+        ("fit", "How many experts the store is to hold. 100 in the published results."),
+        ("distill", "Steps of the student in an outer iteration, N."),
+        ("evaluate", "Epochs on a small set. Published: 1000."),
+        ("demo", "Folder of all that the demo writes."),
+    ],
+)
+def test_help_is_the_manual(command: str, wanted: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main([command, "--help"])
+    assert end.value.code in (0, None)
+    assert wanted in " ".join(capsys.readouterr().out.split())
+
+
+def test_the_whole_way(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The four commands of the demo, made small."""
+    monkeypatch.chdir(tmp_path)
+    small = {"prepare": ["--per_class", "12"], "fit": FIT[2:], "distill": DISTILL[:-2], "evaluate": EVALUATE}
+    for command in demo_commands(Path("demo")):
+        main([*command, *small[command[0]]])
+    out = capsys.readouterr().out
+    for name in ("distilled", "class mean", "random real", "full data"):
+        assert f"{name} " in out
+    for name in ("galaxies.h5", "experts/expert_0005.h5", "distilled/best.h5", "evaluation/leaves.png"):
+        assert (tmp_path / "demo" / name).exists()
+    assert (tmp_path / "demo" / "distilled" / "logs" / "version_0" / "metrics.csv").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["demo"]
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_every_config(config: Path, tmp_path: Path, toy_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = yaml.safe_load(config.read_text())
+    kind = config.parent.name
+    if kind == "prepare":
+        table, mapping, images = (str(path) for path in hart16(tmp_path, 90))
+        source = ["--images", images, "--table", table, "--mapping", mapping]
+        main(["prepare", "--config", str(config), *source, "--output", "gz2.h5", "--resolution", "8"])
+        packed = read_packed("gz2.h5")
+        assert packed.tree == settings["tree"]
+        assert packed.configuration["per_class"] == settings["per_class"]
+        return
+    data = ["--data.path", str(toy_path)]
+    fit = ["--config", str(config)] if kind == "experts" else []
+    main(["fit", *fit, *data, *FIT])
+    store = TrajectoryStore("experts")
+    if kind == "experts":
+        assert store.recipe.training["lr"] == settings["model"]["lr"]
+        assert store.recipe.training["batch_size"] == settings["data"]["batch_size"]
+        return
+    distill = ["--config", str(config)] if kind == "distill" else []
+    main(["distill", *distill, *data, *DISTILL, "--model.max_start_epoch", "1", "--run_dir", "run"])
+    made = SyntheticSet.load("run/last.h5")
+    assert made.iteration == 2
+    if kind == "distill":
+        own = set(settings["model"]) - {
+            "iterations",
+            "eval_it",
+            "num_eval",
+            "epoch_eval_train",
+            "syn_steps",
+            "max_start_epoch",
+        }
+        assert {name: made.configuration[name] for name in own} == {name: settings["model"][name] for name in own}
+        return
+    assert kind == "evaluate"
+    main(["evaluate", "--config", str(config), "--synthetic", "run/last.h5", "--data", str(toy_path), *EVALUATE])
+    assert Path("run/evaluation/accuracy.csv").exists()
+
+
+def test_a_run_is_recorded_and_goes_on(
+    tmp_path: Path, toy_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = ["--data.path", str(toy_path)]
+    main(["fit", *data, *FIT])
+    assert "1 experts of 2 epochs in experts" in capsys.readouterr().err
+    command = ["distill", *data, *DISTILL, "--run_dir", "run", "--trainer.log_every_n_steps", "1"]
+    main([*command, "--ckpt_path", "last"])  # where there is none it is a new start
+    assert "holds a run already: go on with it by --ckpt_path last" in refused(capsys, *command)
+    main([*command, "--ckpt_path", "last", "--model.iterations", "4"])
+    assert SyntheticSet.load("run/last.h5").iteration == 4
+    logs = [Path("run/logs") / f"version_{i}" for i in (0, 2)]  # the refused one made version_1
+    steps = [[line.split(",") for line in (log / "metrics.csv").read_text().splitlines()] for log in logs]
+    column = [rows[0].index("step") for rows in steps]
+    assert [sorted({row[i] for row in rows[1:]}) for rows, i in zip(steps, column, strict=True)] == [
+        ["0", "1", "2"], ["2", "3", "4"]
+    ]  # fmt: skip
+    main(["distill", "--config", str(logs[1] / "config.yaml"), "--ckpt_path", "null", "--run_dir", "copy"])
+    assert torch.equal(SyntheticSet.load("copy/last.h5").images, SyntheticSet.load("run/last.h5").images)
+    assert "there is no checkpoint none.ckpt" in refused(capsys, *command, "--ckpt_path", "none.ckpt")
+
+
+def test_weights_and_biases_offline(tmp_path: Path, toy_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("wandb")
+    monkeypatch.chdir(tmp_path)
+    main(["fit", "--data.path", str(toy_path), *FIT])
+    command = ["distill", "--data.path", str(toy_path), *DISTILL, "--run_dir", "run"]
+    main([*command, "--wandb", "offline", "--wandb_name", "first look"])
+    runs = list(Path("run/wandb").glob("offline-run-*"))
+    assert len(runs) == 1
+    assert list(runs[0].glob("files/media/images/images_*.png"))
+
+
+def test_mistakes_are_answered_in_one_line(
+    tmp_path: Path, toy_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = ["--data.path", str(toy_path)]
+    assert "gz-lightning prepare: there is no image folder nowhere" in refused(
+        capsys, "prepare", "--output", "a.h5", "--images", "nowhere"
+    )
+    assert "gz-lightning distill: there are no experts in experts" in refused(capsys, "distill", *data, *DISTILL)
+    assert "there is no file none.h5" in refused(capsys, "fit", "--data.path", "none.h5", *FIT)
+    assert "lr must be positive, not -1.0" in refused(capsys, "fit", *data, *FIT, "--model.lr", "-1")
+    assert "--wandb is offline, online or off, not 'maybe'" in refused(capsys, "fit", *data, *FIT, "--wandb", "maybe")
+    assert "nonsense" in refused(capsys, "fit", "--model.nonsense", "3")
+    assert "there is no file best.h5; 'gz-lightning distill' makes one" in refused(
+        capsys, "evaluate", "--synthetic", "best.h5", "--data", str(toy_path)
+    )
+    monkeypatch.setenv("GZ_DEBUG", "1")
+    with pytest.raises(ValueError, match="there is no file none.h5"):
+        main(["fit", "--data.path", "none.h5", *FIT])
+
+
+def test_simulated_galaxies_stand_in_where_no_data_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import gz_lightning.data.datamodule as datamodule
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GZ_LIGHTNING_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(datamodule, "SIMULATED_PER_CLASS", 6)
+    monkeypatch.setattr(datamodule, "SIMULATED_RESOLUTION", 16)
+    main(["fit", *FIT])
+    assert "no data named: simulating galaxies into" in capsys.readouterr().err
+    (path,) = (tmp_path / "cache").iterdir()
+    packed = read_packed(path)
+    assert len(packed.class_names) == 10
+    assert packed.images.shape == (60, 3, 16, 16)
+    assert TrajectoryStore("experts").recipe.data == packed.fingerprint
+    main(["fit", *FIT, "--model.num_experts", "2"])
+    assert "no data named" not in capsys.readouterr().err
