@@ -5,7 +5,24 @@ An unroll starts at parameters theta_0 and takes one step per minibatch,
     g_t = d/dtheta CE(f(theta_t, x_t), y_t),        theta_{t+1} = theta_t - alpha_t g_t,
 
 and gives theta_N, differentiable with respect to the minibatches x_t, to soft labels y_t, to the step sizes alpha_t and
-to theta_0. All modes but those named as approximations give the exact gradient; they differ in memory and time alone.
+to theta_0. The ways:
+
+``adjoint``
+    Exact, the default. Only theta_t and the minibatches are kept; on the way back each step is done again, and with
+    lambda_N = dL/dtheta_N and H_t the Hessian of step t,
+
+        dL/dx_t = -alpha_t d/dx_t <g_t, lambda_{t+1}>,     dL/dalpha_t = -<g_t, lambda_{t+1}>,
+        lambda_t = lambda_{t+1} - alpha_t H_t lambda_{t+1}.
+
+    A ConvNet has these products written out (:mod:`gz_lightning.networks.convnet_derivatives`); any other network gets
+    them from autograd.
+``checkpoint``
+    Exact: autograd, which does each step again on the way back.
+``full``
+    Exact: plain autograd, which keeps the graph of all steps. The reference of the others.
+``first_order``
+    An approximation (TESLA, Cui et al. 2023): as adjoint, but every H_t is dropped, lambda_t = lambda_N. Exact for one
+    step; the longer the unroll, the further off (see benchmarks/README.md).
 
 Shapes: T steps (``syn_steps``), M images in a minibatch, C channels, H x W pixels, K classes, P parameters.
 """
@@ -13,22 +30,18 @@ Shapes: T steps (``syn_steps``), M images in a minibatch, C channels, H x W pixe
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
-import torch.nn.functional as F
+from torch.utils.checkpoint import checkpoint
 
 from gz_lightning.errors import InputError
-
-Network = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""A pure function (theta of shape (P,), images of shape (M, C, H, W)) -> logits of shape (M, K)."""
+from gz_lightning.networks.derivatives import Derivatives, Network, gradient
 
 
-def _gradient(
-    network: Network, theta: torch.Tensor, images: torch.Tensor, labels: torch.Tensor, create_graph: bool
-) -> torch.Tensor:
-    """g_t: gradient of the mean cross entropy with respect to theta, shape (P,)."""
-    loss = F.cross_entropy(network(theta, images), labels)
-    return torch.autograd.grad(loss, theta, create_graph=create_graph)[0]
+def _step(network: Network, theta: torch.Tensor, x: torch.Tensor, y: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
+    """One step with its graph."""
+    return theta - alpha * gradient(network, theta, x, y, create_graph=True)
 
 
 def unroll_full(
@@ -38,10 +51,25 @@ def unroll_full(
     labels: Sequence[torch.Tensor],
     step_sizes: torch.Tensor,
 ) -> torch.Tensor:
-    """Plain autograd: the graph of all T steps is kept, so memory grows with T. The reference for the other modes."""
+    """Plain autograd: the graph of all T steps is kept, so memory grows with T."""
     theta = theta if theta.requires_grad else theta.detach().requires_grad_()
     for x, y, alpha in zip(images, labels, step_sizes, strict=True):
-        theta = theta - alpha * _gradient(network, theta, x, y, create_graph=True)
+        theta = _step(network, theta, x, y, alpha)
+    return theta
+
+
+def unroll_checkpoint(
+    network: Network,
+    theta: torch.Tensor,
+    images: Sequence[torch.Tensor],
+    labels: Sequence[torch.Tensor],
+    step_sizes: torch.Tensor,
+) -> torch.Tensor:
+    """Plain autograd with each step checkpointed: of its graph only theta_t is kept, the rest is made again."""
+    theta = theta if theta.requires_grad else theta.detach().requires_grad_()
+    for x, y, alpha in zip(images, labels, step_sizes, strict=True):
+        # The re-entrant kind cannot differentiate through autograd.grad. No step draws anything at random.
+        theta = checkpoint(_step, network, theta, x, y, alpha, use_reentrant=False, preserve_rng_state=False)
     return theta
 
 
@@ -50,49 +78,49 @@ class _Adjoint(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: torch.autograd.function.FunctionCtx,
-        network: Network,
+        ctx: Any,
+        derivatives: Derivatives,
+        exact: bool,
         theta: torch.Tensor,
         step_sizes: torch.Tensor,
-        num_steps: int,
         *batches: torch.Tensor,
     ) -> torch.Tensor:
+        ctx.derivatives, ctx.exact, ctx.num_steps = derivatives, exact, len(step_sizes)
+        images, labels = batches[: ctx.num_steps], batches[ctx.num_steps :]
         thetas = []
-        for x, y, alpha in zip(batches[:num_steps], batches[num_steps:], step_sizes, strict=True):
+        for x, y, alpha in zip(images, labels, step_sizes, strict=True):
             thetas.append(theta)
-            with torch.enable_grad():
-                gradient = _gradient(network, theta.detach().requires_grad_(), x, y, create_graph=False)
-            theta = theta - alpha * gradient
-        ctx.network, ctx.num_steps = network, num_steps  # type: ignore[attr-defined]
+            theta = theta - alpha * derivatives.gradient(theta, x, y)
         ctx.save_for_backward(step_sizes, *thetas, *batches)
         return theta
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, adjoint):  # type: ignore[no-untyped-def]
+    def backward(ctx: Any, adjoint: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         num_steps = ctx.num_steps
         step_sizes, *tensors = ctx.saved_tensors
         thetas, images, labels = tensors[:num_steps], tensors[num_steps : 2 * num_steps], tensors[2 * num_steps :]
-        needs_image, needs_label = ctx.needs_input_grad[4 : 4 + num_steps], ctx.needs_input_grad[4 + num_steps :]
+        needs_images, needs_labels = ctx.needs_input_grad[4 : 4 + num_steps], ctx.needs_input_grad[4 + num_steps :]
         to_images: list[torch.Tensor | None] = [None] * num_steps
         to_labels: list[torch.Tensor | None] = [None] * num_steps
         to_step_sizes = torch.zeros_like(step_sizes)
         for t in reversed(range(num_steps)):  # adjoint is lambda_{t+1} here
-            theta = thetas[t].detach().requires_grad_()
-            x = images[t].detach().requires_grad_(needs_image[t])
-            y = labels[t].detach().requires_grad_(needs_label[t])
-            with torch.enable_grad():
-                gradient = _gradient(ctx.network, theta, x, y, create_graph=True)
-            wanted = [theta, *([x] if needs_image[t] else []), *([y] if needs_label[t] else [])]
-            # One vector-Jacobian product of g_t with lambda_{t+1}: H_t lambda, then d/dx <g_t, lambda>, d/dy <g_t, lambda>.
-            products = list(torch.autograd.grad(gradient, wanted, adjoint, allow_unused=True, materialize_grads=True))
-            to_step_sizes[t] = -(gradient.detach() @ adjoint)  # dL/dalpha_t = -<g_t, lambda_{t+1}>
-            adjoint = adjoint - step_sizes[t] * products.pop(0)  # lambda_t = lambda_{t+1} - alpha_t H_t lambda_{t+1}
-            if needs_image[t]:
-                to_images[t] = -step_sizes[t] * products.pop(0)
-            if needs_label[t]:
-                to_labels[t] = -step_sizes[t] * products.pop(0)
-        return None, adjoint, to_step_sizes, None, *to_images, *to_labels
+            products = ctx.derivatives.products(
+                thetas[t], images[t], labels[t], adjoint, needs_images[t], needs_labels[t], needs_theta=ctx.exact
+            )
+            to_step_sizes[t] = -products.along
+            if products.to_images is not None:
+                to_images[t] = -step_sizes[t] * products.to_images
+            if products.to_labels is not None:
+                to_labels[t] = -step_sizes[t] * products.to_labels
+            if products.to_theta is not None:
+                adjoint = adjoint - step_sizes[t] * products.to_theta
+        return None, None, adjoint, to_step_sizes, *to_images, *to_labels
+
+
+def _derivatives(network: Network) -> Derivatives:
+    """The network's own, if it has any written out."""
+    return getattr(network, "derivatives", None) or Derivatives(network)
 
 
 def unroll_adjoint(
@@ -102,15 +130,30 @@ def unroll_adjoint(
     labels: Sequence[torch.Tensor],
     step_sizes: torch.Tensor,
 ) -> torch.Tensor:
-    """The exact adjoint recursion: each step is computed again on the way back, and no graph outlives its step.
-
-    Only theta_t and the minibatches are kept. The result can be differentiated once.
-    """
-    return _Adjoint.apply(network, theta, step_sizes, len(images), *images, *labels)  # type: ignore[no-any-return]
+    """The exact adjoint recursion: no graph outlives its step. The result can be differentiated once."""
+    return _Adjoint.apply(_derivatives(network), True, theta, step_sizes, *images, *labels)  # type: ignore[no-any-return]
 
 
-UNROLLS = {"adjoint": unroll_adjoint, "full": unroll_full}
-"""The ways to differentiate through the unroll, by name; both are exact."""
+def unroll_first_order(
+    network: Network,
+    theta: torch.Tensor,
+    images: Sequence[torch.Tensor],
+    labels: Sequence[torch.Tensor],
+    step_sizes: torch.Tensor,
+) -> torch.Tensor:
+    """The same steps with an approximate gradient, which takes no account of how a step moves the later ones."""
+    return _Adjoint.apply(_derivatives(network), False, theta, step_sizes, *images, *labels)  # type: ignore[no-any-return]
+
+
+UNROLLS: dict[str, Callable[..., torch.Tensor]] = {
+    "adjoint": unroll_adjoint,
+    "checkpoint": unroll_checkpoint,
+    "full": unroll_full,
+    "first_order": unroll_first_order,
+}
+"""The ways to differentiate through the unroll, by name."""
+EXACT = ("adjoint", "checkpoint", "full")
+"""Those that give the exact gradient."""
 
 
 def unroll(
@@ -130,7 +173,8 @@ def unroll(
         images: T minibatches, each of shape (M, C, H, W), augmented already; M may differ from step to step.
         labels: T labels, each int64 of shape (M,) or soft of shape (M, K).
         step_sizes: alpha_t, shape (T,); or one alpha for all steps, shape ().
-        mode: A key of ``UNROLLS``: ``adjoint`` (exact, memory flat in T) or ``full`` (exact, keeps the graph).
+        mode: A key of ``UNROLLS``: ``adjoint`` (exact, memory flat in T, the default), ``checkpoint`` (exact, memory flat
+            in T), ``full`` (exact, keeps the graph) or ``first_order`` (an approximation).
 
     Returns:
         theta_N, shape (P,).
@@ -145,4 +189,6 @@ def unroll(
         step_sizes = step_sizes.expand(len(images))
     if not len(images) == len(labels) == len(step_sizes):
         raise ValueError(f"{len(images)} minibatches, {len(labels)} labels and {len(step_sizes)} step sizes do not match")
+    if not torch.is_grad_enabled():
+        mode = "adjoint"  # all of them go to the same place, and this one keeps no graph
     return UNROLLS[mode](network, theta, images, labels, step_sizes)

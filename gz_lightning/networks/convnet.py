@@ -83,6 +83,7 @@ class ConvNet(nn.Sequential):
             for block in range(depth)
         ]
         super().__init__(*blocks, nn.Flatten(), nn.Linear(width * side**2, num_classes))
+        self.pooling = pooling
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits, shape (N, K), of images, shape (N, C, H, W)."""

@@ -12,6 +12,9 @@ from torch import nn
 from torch.func import functional_call
 
 from gz_lightning.errors import InputError
+from gz_lightning.networks.convnet import ConvNet
+from gz_lightning.networks.convnet_derivatives import ConvNetDerivatives
+from gz_lightning.networks.derivatives import Derivatives
 
 
 class FunctionalNetwork:
@@ -44,6 +47,9 @@ class FunctionalNetwork:
         self.shapes = {name: parameter.shape for name, parameter in network.named_parameters()}
         self.sizes = [shape.numel() for shape in self.shapes.values()]
         self.num_parameters = sum(self.sizes)
+        # A subclass may compute something else: only a ConvNet itself has its derivatives written out.
+        self.derivatives = ConvNetDerivatives(self, network) if type(network) is ConvNet else Derivatives(self)
+        """First and second derivatives of the loss, for the unroll."""
 
     def __call__(self, theta: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
         """Logits, shape (N, K), at parameters theta, shape (P,)."""

@@ -6,13 +6,15 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from gz_lightning.augmentation import DSA, augment
 from gz_lightning.distillation.matching import matching_loss
 from gz_lightning.distillation.module import minibatches
-from gz_lightning.distillation.unroll import UNROLLS, unroll
+from gz_lightning.distillation.unroll import EXACT, UNROLLS, unroll
 from gz_lightning.errors import InputError
 from gz_lightning.networks import ConvNet
+from gz_lightning.networks.derivatives import Derivatives
 from gz_lightning.networks.functional import FunctionalNetwork
 from gz_lightning.randomness import generator
 
@@ -80,7 +82,7 @@ def relative_error(found: torch.Tensor, wanted: torch.Tensor) -> float:
     return float((found - wanted).norm() / wanted.norm())
 
 
-@pytest.mark.parametrize("mode", UNROLLS)
+@pytest.mark.parametrize("mode", EXACT)
 @pytest.mark.parametrize(
     "case",
     [
@@ -103,13 +105,65 @@ def test_values_and_gradients_against_plain_autograd(mode: str, case: dict[str, 
     assert [relative_error(f, w) for f, w in zip(found, wanted, strict=True)] == pytest.approx([0] * len(wanted), abs=1e-9)
 
 
-@pytest.mark.parametrize("mode", UNROLLS)
+@pytest.mark.parametrize("mode", EXACT)
 @pytest.mark.parametrize(("norm", "pooling"), [("group", "avg"), ("layer", "max"), ("none", "max"), ("instance", "none")])
-def test_other_networks(mode: str, norm: str, pooling: str) -> None:
+def test_other_convnets(mode: str, norm: str, pooling: str) -> None:
     network, start, target = problem(norm, pooling)
     wanted = gradients(plain_unroll, network, start, target)
     found = gradients(functools.partial(unroll, mode=mode), network, start, target)
     assert [relative_error(f, w) for f, w in zip(found, wanted, strict=True)] == pytest.approx([0] * len(wanted), abs=1e-9)
+
+
+@pytest.mark.parametrize("mode", EXACT)
+def test_a_network_without_written_derivatives(mode: str) -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.Tanh(), nn.Flatten(), nn.Linear(100, CLASSES)).double()
+    network = FunctionalNetwork(module)
+    assert type(network.derivatives) is Derivatives
+    start = network.parameters_of(module)
+    target = start + 0.05 * torch.randn_like(start)
+    case = {"soft": True, "batch_syn": 2, "strategy": "galaxy", "one_step_size": False}
+    wanted = gradients(plain_unroll, network, start, target, **case)  # type: ignore[arg-type]
+    found = gradients(functools.partial(unroll, mode=mode), network, start, target, **case)  # type: ignore[arg-type]
+    assert [relative_error(f, w) for f, w in zip(found, wanted, strict=True)] == pytest.approx([0] * len(wanted), abs=1e-9)
+
+
+def first_order_by_hand(network, start, target, images, labels, alphas):  # type: ignore[no-untyped-def]
+    """TESLA written out: every gradient is taken at the student's parameters as if no earlier step had moved them."""
+    theta, total = start, torch.zeros_like(start)
+    for y, alpha in zip(labels, alphas, strict=True):
+        leaf = theta.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(F.cross_entropy(network(leaf, images), y), leaf, create_graph=True)
+        total = total + alpha * gradient
+        theta = theta - (alpha * gradient).detach()
+    loss = matching_loss(start - total, start, target)
+    return torch.autograd.grad(loss, [images, alphas])
+
+
+@pytest.mark.parametrize("plain", [False, True], ids=["written", "autograd"])
+def test_first_order_is_what_it_says(plain: bool) -> None:
+    network, start, target = problem()
+    torch.manual_seed(1)
+    images, alphas = torch.randn(CLASSES, 3, SIDE, SIDE, requires_grad=True), torch.full((6,), 0.3, requires_grad=True)
+    labels = [torch.arange(CLASSES)] * 6
+    given = (lambda theta, x: network(theta, x)) if plain else network
+    end = unroll(given, start, [images] * 6, labels, alphas, mode="first_order")
+    found = torch.autograd.grad(matching_loss(end, start, target), [images, alphas])
+    wanted = first_order_by_hand(network, start, target, images, labels, alphas)
+    exact_end = unroll(network, start, [images] * 6, labels, alphas)
+    exact = torch.autograd.grad(matching_loss(exact_end, start, target), [images, alphas])
+    torch.testing.assert_close(end, exact_end, rtol=1e-12, atol=1e-14)
+    for f, w, e in zip(found, wanted, exact, strict=True):
+        assert relative_error(f, w) < 1e-9
+        assert relative_error(f, e) > 1e-3  # an approximation, and not the other thing under its name
+
+
+def test_first_order_is_exact_for_one_step() -> None:
+    network, start, target = problem()
+    wanted = gradients(plain_unroll, network, start, target, steps=1)
+    found = gradients(functools.partial(unroll, mode="first_order"), network, start, target, steps=1)
+    for i in (0, 1, 2, 3):  # loss, end, images, step size; the gradient of the starting point lacks its Hessian
+        assert relative_error(found[i], wanted[i]) < 1e-9
 
 
 def test_against_torch_sgd() -> None:
@@ -148,10 +202,13 @@ def test_finite_differences() -> None:
     assert float(to_alpha) == pytest.approx(float(across), rel=1e-5)
 
 
-def test_without_gradients_nothing_is_kept() -> None:
+@pytest.mark.parametrize("mode", UNROLLS)
+def test_without_gradients_nothing_is_kept(mode: str) -> None:
     network, start, _ = problem()
     with torch.no_grad():
-        end = unroll(network, start, [torch.randn(2, 3, SIDE, SIDE)] * 2, [torch.tensor([0, 1])] * 2, torch.tensor(0.1))
+        end = unroll(
+            network, start, [torch.randn(2, 3, SIDE, SIDE)] * 2, [torch.tensor([0, 1])] * 2, torch.tensor(0.1), mode
+        )
     assert not end.requires_grad
     assert not torch.equal(end, start)
 
@@ -159,7 +216,7 @@ def test_without_gradients_nothing_is_kept() -> None:
 def test_what_does_not_fit_is_refused() -> None:
     network, start, _ = problem()
     x, y = [torch.randn(1, 3, SIDE, SIDE)], [torch.tensor([0])]
-    with pytest.raises(InputError, match=r"no unroll 'backwards'; the unrolls are adjoint, full"):
+    with pytest.raises(InputError, match=r"no unroll 'backwards'; the unrolls are adjoint, checkpoint, full, first_order"):
         unroll(network, start, x, y, torch.tensor(0.1), mode="backwards")
     with pytest.raises(ValueError, match="1 minibatches, 2 labels and 1 step sizes"):
         unroll(network, start, x, y * 2, torch.tensor(0.1))

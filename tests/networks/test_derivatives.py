@@ -1,0 +1,66 @@
+"""Derivatives written out, against autograd in float64."""
+
+import itertools
+
+import pytest
+import torch
+
+from gz_lightning.networks import ConvNet, convnet_derivatives
+from gz_lightning.networks.convnet import NORMS, POOLINGS
+from gz_lightning.networks.convnet_derivatives import ConvNetDerivatives
+from gz_lightning.networks.derivatives import Derivatives
+from gz_lightning.networks.functional import FunctionalNetwork
+
+
+@pytest.mark.parametrize(("norm", "pooling", "side"), list(itertools.product(NORMS, POOLINGS, (12, 13))))
+@pytest.mark.parametrize("soft", [False, True], ids=["hard", "soft"])
+@pytest.mark.parametrize("portions", [False, True], ids=["whole", "portions"])
+def test_against_autograd(
+    norm: str, pooling: str, side: int, soft: bool, portions: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if portions:
+        monkeypatch.setattr(convnet_derivatives, "PORTION", 2 * 8 * 8 * side * side)  # two of the five images at a time
+    torch.manual_seed(0)
+    convnet = ConvNet(3, side, width=8, depth=3, norm=norm, pooling=pooling).double()
+    network = FunctionalNetwork(convnet)
+    assert isinstance(network.derivatives, ConvNetDerivatives)
+    theta = network.parameters_of(convnet)
+    theta = theta + 0.1 * torch.randn_like(theta)  # gamma is not 1 and beta not 0
+    v = torch.randn_like(theta)
+    images = torch.randn(5, 3, side, side, dtype=torch.float64)
+    labels = torch.rand(5, 3, dtype=torch.float64) if soft else torch.randint(3, (5,))  # soft ones need not sum to 1
+    plain = Derivatives(network)
+    wanted, found = (d.products(theta, images, labels, v, True, soft) for d in (plain, network.derivatives))
+    pairs = [
+        (network.derivatives.gradient(theta, images, labels), plain.gradient(theta, images, labels)),
+        (found.along, wanted.along),
+        (found.to_theta, wanted.to_theta),
+        (found.to_images, wanted.to_images),
+        *([(found.to_labels, wanted.to_labels)] if soft else []),
+    ]
+    for f, w in pairs:
+        assert f is not None
+        assert w is not None
+        assert float(w.norm()) > 1e-9
+        assert float((f - w).norm() / w.norm()) < 1e-11
+
+
+def test_only_what_is_asked_for() -> None:
+    convnet = ConvNet(3, 8, width=4, depth=1)
+    network = FunctionalNetwork(convnet)
+    theta, x, y = network.parameters_of(convnet), torch.randn(2, 3, 8, 8), torch.rand(2, 3)
+    for derivatives in (network.derivatives, Derivatives(network)):
+        nothing = derivatives.products(theta, x, y, theta, False, False, False)
+        assert (nothing.to_theta, nothing.to_images, nothing.to_labels) == (None, None, None)
+        everything = derivatives.products(theta, x, y, theta, True, True, True)
+        assert torch.allclose(nothing.along, everything.along)
+        assert everything.to_images is not None
+        assert everything.to_images.shape == x.shape
+
+
+def test_a_subclass_is_not_taken_for_a_convnet() -> None:
+    class Other(ConvNet):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return super().forward(images).square()
+
+    assert type(FunctionalNetwork(Other(3, 8, width=4, depth=1)).derivatives) is Derivatives
