@@ -10,7 +10,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import WandbLogger
 
 from gz_lightning.evaluation.figures import leaf_figure, save_figure
-from gz_lightning.evaluation.protocol import Protocol, accuracies
+from gz_lightning.evaluation.protocol import Protocol
+from gz_lightning.evaluation.together import accuracies
 from gz_lightning.progress import say
 from gz_lightning.randomness import derived_seed
 

@@ -29,7 +29,7 @@ from gz_lightning.distillation.start import (
     search_step_size,
 )
 from gz_lightning.distillation.synthetic import SyntheticSet
-from gz_lightning.distillation.unroll import UNROLLS, unroll
+from gz_lightning.distillation.unroll import MEMORY_BUDGET, UNROLLS, unroll
 from gz_lightning.errors import InputError
 from gz_lightning.networks import build_network
 from gz_lightning.networks.functional import FunctionalNetwork
@@ -40,7 +40,16 @@ IMAGE_UPDATES = {"normalised": 0.03, "published": 1000.0}
 """Ways to update the images, and the default ``lr_img`` of each."""
 SEARCH_SEGMENTS = 12
 MOST_DIVERGED = 5
-FREE_TO_CHANGE = {"trajectories", "iterations", "eval_it", "num_eval", "epoch_eval_train", "unroll", "load_syn_image"}
+FREE_TO_CHANGE = {
+    "trajectories",
+    "iterations",
+    "eval_it",
+    "num_eval",
+    "epoch_eval_train",
+    "unroll",
+    "memory_budget",
+    "load_syn_image",
+}
 """Settings that a run may go on with a new value of: they do not shape the images, or are checked by fingerprint."""
 
 
@@ -92,7 +101,9 @@ class TrajectoryMatching(LightningModule):
         load_syn_image: A distilled set to begin with instead.
         batch_syn: Images in each step of the student. Default: all.
         augmentation: galaxy, none, or families of DSA joined by underscores. Default: that of the experts.
-        unroll: How to differentiate through the steps: adjoint (memory does not grow with syn_steps) or full. Both exact.
+        unroll: How to differentiate through the steps: adjoint (memory does not grow with syn_steps), checkpoint (nor
+            does it here, but slower) or full (it grows), which are exact; or first_order, which is an approximation.
+        memory_budget: GiB that adjoint may use to keep activations of steps, which saves time and changes nothing else.
         iterations: Outer iterations; Iteration of the published code. A run in stages may end by itself before.
         prev_iter: Outer iterations that load_syn_image has behind it; counting goes on from there.
         eval_it: Outer iterations between evaluations on the validation galaxies.
@@ -137,6 +148,7 @@ class TrajectoryMatching(LightningModule):
         batch_syn: int | None = None,
         augmentation: str | None = None,
         unroll: str = "adjoint",
+        memory_budget: float = MEMORY_BUDGET,
         iterations: int = 5000,
         prev_iter: int = 0,
         eval_it: int = 200,
@@ -179,7 +191,7 @@ class TrajectoryMatching(LightningModule):
         if augmentation is not None:
             check_strategy(augmentation)
         self.lr_img = IMAGE_UPDATES[image_update] if lr_img is None else lr_img
-        for name, rate in (("lr_img", self.lr_img), ("lr_lr", lr_lr)):
+        for name, rate in (("lr_img", self.lr_img), ("lr_lr", lr_lr), ("memory_budget", memory_budget)):
             if not (rate >= 0 and math.isfinite(rate)):
                 raise InputError(f"{name} must be a number of at least 0, not {rate}")
         self.iteration = prev_iter
@@ -289,7 +301,15 @@ class TrajectoryMatching(LightningModule):
         start_epoch = self.stages.start_epoch(self.iteration, float(torch.rand((), generator=draws)))
         start, target = self._segment(expert, start_epoch)
         batches, labels = self._batches(self.images, draws)
-        student = unroll(self.network, start, batches, labels, self._step_size(start_epoch), self.hparams["unroll"])
+        student = unroll(
+            self.network,
+            start,
+            batches,
+            labels,
+            self._step_size(start_epoch),
+            self.hparams["unroll"],
+            self.hparams["memory_budget"],
+        )
         loss = matching_loss(student, start, target)
         probe = self._probe(expert, batches, labels)
         optimizer = self.optimizers()

@@ -8,7 +8,8 @@ and gives theta_N, differentiable with respect to the minibatches x_t, to soft l
 to theta_0. The ways:
 
 ``adjoint``
-    Exact, the default. Only theta_t and the minibatches are kept; on the way back each step is done again, and with
+    Exact, the default. Only theta_t and the minibatches are kept (and the activations of as many steps as a budget
+    allows); on the way back each step is done again, and with
     lambda_N = dL/dtheta_N and H_t the Hessian of step t,
 
         dL/dx_t = -alpha_t d/dx_t <g_t, lambda_{t+1}>,     dL/dalpha_t = -<g_t, lambda_{t+1}>,
@@ -37,6 +38,9 @@ from torch.utils.checkpoint import checkpoint
 
 from gz_lightning.errors import InputError
 from gz_lightning.networks.derivatives import Derivatives, Network, gradient
+
+MEMORY_BUDGET = 0.25
+"""GiB. It holds all steps of a small problem, where keeping them saves a fifth of the time (benchmarks/README.md)."""
 
 
 def _step(network: Network, theta: torch.Tensor, x: torch.Tensor, y: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
@@ -81,16 +85,21 @@ class _Adjoint(torch.autograd.Function):
         ctx: Any,
         derivatives: Derivatives,
         exact: bool,
+        budget: float,
         theta: torch.Tensor,
         step_sizes: torch.Tensor,
         *batches: torch.Tensor,
     ) -> torch.Tensor:
-        ctx.derivatives, ctx.exact, ctx.num_steps = derivatives, exact, len(step_sizes)
+        ctx.derivatives, ctx.exact, ctx.num_steps, ctx.kept = derivatives, exact, len(step_sizes), {}
         images, labels = batches[: ctx.num_steps], batches[ctx.num_steps :]
         thetas = []
-        for x, y, alpha in zip(images, labels, step_sizes, strict=True):
+        for t in range(ctx.num_steps):
             thetas.append(theta)
-            theta = theta - alpha * derivatives.gradient(theta, x, y)
+            size = derivatives.kept_bytes(images[t])
+            if size is not None and size <= budget:
+                budget -= size
+                ctx.kept[t] = []
+            theta = theta - step_sizes[t] * derivatives.gradient(theta, images[t], labels[t], ctx.kept.get(t))
         ctx.save_for_backward(step_sizes, *thetas, *batches)
         return theta
 
@@ -100,14 +109,14 @@ class _Adjoint(torch.autograd.Function):
         num_steps = ctx.num_steps
         step_sizes, *tensors = ctx.saved_tensors
         thetas, images, labels = tensors[:num_steps], tensors[num_steps : 2 * num_steps], tensors[2 * num_steps :]
-        needs_images, needs_labels = ctx.needs_input_grad[4 : 4 + num_steps], ctx.needs_input_grad[4 + num_steps :]
+        needs_images, needs_labels = ctx.needs_input_grad[5 : 5 + num_steps], ctx.needs_input_grad[5 + num_steps :]
         to_images: list[torch.Tensor | None] = [None] * num_steps
         to_labels: list[torch.Tensor | None] = [None] * num_steps
         to_step_sizes = torch.zeros_like(step_sizes)
         for t in reversed(range(num_steps)):  # adjoint is lambda_{t+1} here
-            products = ctx.derivatives.products(
-                thetas[t], images[t], labels[t], adjoint, needs_images[t], needs_labels[t], needs_theta=ctx.exact
-            )
+            needs = {"needs_images": needs_images[t], "needs_labels": needs_labels[t], "needs_theta": ctx.exact}
+            kept = ctx.kept.pop(t, None)
+            products = ctx.derivatives.products(thetas[t], images[t], labels[t], adjoint, **needs, kept=kept)
             to_step_sizes[t] = -products.along
             if products.to_images is not None:
                 to_images[t] = -step_sizes[t] * products.to_images
@@ -115,12 +124,23 @@ class _Adjoint(torch.autograd.Function):
                 to_labels[t] = -step_sizes[t] * products.to_labels
             if products.to_theta is not None:
                 adjoint = adjoint - step_sizes[t] * products.to_theta
-        return None, None, adjoint, to_step_sizes, *to_images, *to_labels
+        return None, None, None, adjoint, to_step_sizes, *to_images, *to_labels
 
 
-def _derivatives(network: Network) -> Derivatives:
-    """The network's own, if it has any written out."""
-    return getattr(network, "derivatives", None) or Derivatives(network)
+def _adjoint(
+    network: Network,
+    theta: torch.Tensor,
+    images: Sequence[torch.Tensor],
+    labels: Sequence[torch.Tensor],
+    step_sizes: torch.Tensor,
+    exact: bool,
+    memory_budget: float,
+) -> torch.Tensor:
+    """The adjoint recursion with the network's own derivatives, if it has any written out."""
+    derivatives = getattr(network, "derivatives", None) or Derivatives(network)
+    budget = memory_budget * 2**30 if torch.is_grad_enabled() else 0.0
+    end: torch.Tensor = _Adjoint.apply(derivatives, exact, budget, theta, step_sizes, *images, *labels)
+    return end
 
 
 def unroll_adjoint(
@@ -129,9 +149,10 @@ def unroll_adjoint(
     images: Sequence[torch.Tensor],
     labels: Sequence[torch.Tensor],
     step_sizes: torch.Tensor,
+    memory_budget: float = MEMORY_BUDGET,
 ) -> torch.Tensor:
     """The exact adjoint recursion: no graph outlives its step. The result can be differentiated once."""
-    return _Adjoint.apply(_derivatives(network), True, theta, step_sizes, *images, *labels)  # type: ignore[no-any-return]
+    return _adjoint(network, theta, images, labels, step_sizes, True, memory_budget)
 
 
 def unroll_first_order(
@@ -140,9 +161,10 @@ def unroll_first_order(
     images: Sequence[torch.Tensor],
     labels: Sequence[torch.Tensor],
     step_sizes: torch.Tensor,
+    memory_budget: float = MEMORY_BUDGET,
 ) -> torch.Tensor:
     """The same steps with an approximate gradient, which takes no account of how a step moves the later ones."""
-    return _Adjoint.apply(_derivatives(network), False, theta, step_sizes, *images, *labels)  # type: ignore[no-any-return]
+    return _adjoint(network, theta, images, labels, step_sizes, False, memory_budget)
 
 
 UNROLLS: dict[str, Callable[..., torch.Tensor]] = {
@@ -163,6 +185,7 @@ def unroll(
     labels: Sequence[torch.Tensor],
     step_sizes: torch.Tensor,
     mode: str = "adjoint",
+    memory_budget: float = MEMORY_BUDGET,
 ) -> torch.Tensor:
     """Take T steps of SGD and give the parameters they end at.
 
@@ -175,6 +198,8 @@ def unroll(
         step_sizes: alpha_t, shape (T,); or one alpha for all steps, shape ().
         mode: A key of ``UNROLLS``: ``adjoint`` (exact, memory flat in T, the default), ``checkpoint`` (exact, memory flat
             in T), ``full`` (exact, keeps the graph) or ``first_order`` (an approximation).
+        memory_budget: GiB that the activations of steps may take in the modes adjoint and first_order. As many steps as
+            fit are kept and need not be done again on the way back; the result is the same.
 
     Returns:
         theta_N, shape (P,).
@@ -191,4 +216,5 @@ def unroll(
         raise ValueError(f"{len(images)} minibatches, {len(labels)} labels and {len(step_sizes)} step sizes do not match")
     if not torch.is_grad_enabled():
         mode = "adjoint"  # all of them go to the same place, and this one keeps no graph
-    return UNROLLS[mode](network, theta, images, labels, step_sizes)
+    budget = {"memory_budget": memory_budget} if mode in ("adjoint", "first_order") else {}
+    return UNROLLS[mode](network, theta, images, labels, step_sizes, **budget)

@@ -92,12 +92,13 @@ class _Norm:
     eps: float
 
     def __call__(self, a: Tensor) -> tuple[Tensor, Tensor]:
-        """n, shape (M, C, H, W), and r, shape (M, C)."""
+        """n, shape (M, C, H, W), in place of a, and r, shape (M, C)."""
         if not self.groups:
             return a, a.new_ones(a.shape[:2])
-        m, c, height, width = a.shape
-        n, _, r = torch.native_group_norm(a, None, None, m, c, height * width, self.groups, self.eps)
-        return n, r.repeat_interleave(c // self.groups, 1)
+        pixels = a.shape[2] * a.shape[3]
+        a.sub_(_wide(self.mean(a.sum((2, 3)), pixels)))
+        r = (self.mean(_pixel_sum(a, a), pixels) + self.eps).rsqrt()
+        return a.mul_(_wide(r)), r
 
     def mean(self, sums: Tensor, pixels: int) -> Tensor:
         """Sums over pixels, shape (M, C) -> means over the pixels and channels of a group, at each of its channels."""
@@ -108,7 +109,7 @@ class _Norm:
 
 
 class _Block:
-    """One block at given parameters and input: primal pass first, then tangent, then backward.
+    """One block at given parameters and input. In this order: forward (made so), backward, tangent, backward_tangent.
 
     Args:
         norm: Its norm.
@@ -132,6 +133,19 @@ class _Block:
         if self.gamma is not None:
             self.p = torch.addcmul(_wide(parameters[3]) * self.select.of_one, _wide(self.gamma), self.q)
 
+    def backward(self, u: Tensor) -> None:
+        """``da``, dL/da, and ``affine``, dL/d(gamma, beta), from u = dL/dp."""
+        self.affine: list[Tensor] = []
+        if self.gamma is None:
+            self.da = self.select.transpose(u)
+            return
+        self.u = u
+        self.sums = [_pixel_sum(u, self.select.of_one), _pixel_sum(u, self.q)]
+        self.means = [self.norm.mean(self.gamma * s, self.pixels) for s in self.sums]
+        self.da = self.select.transpose(u * _wide(self.r * self.gamma))
+        self.da.addcmul_(self.n, _wide(-self.r * self.means[1])).sub_(_wide(self.r * self.means[0]))
+        self.affine = [self.sums[1].sum(0), self.sums[0].sum(0)]
+
     def tangent(self, parameters_: list[Tensor], h_: Tensor | None) -> Tensor:
         """p_ from the derivatives of the parameters and of the input (None: zero)."""
         self.w_, b_ = parameters_[:2]
@@ -152,19 +166,8 @@ class _Block:
         p_ = _wide(self.gamma) * self.q_ + _wide(self.gamma_) * self.q
         return p_.addcmul_(self.select.of_one, _wide(beta_))
 
-    def backward(self, u: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """dL/da from u = dL/dp, and dL/d(gamma, beta)."""
-        self.u = u
-        if self.gamma is None:
-            return self.select.transpose(u), []
-        self.sums = [_pixel_sum(u, self.select.of_one), _pixel_sum(u, self.q)]
-        self.means = [self.norm.mean(self.gamma * s, self.pixels) for s in self.sums]
-        da = self.select.transpose(u * _wide(self.r * self.gamma))
-        da.addcmul_(self.n, _wide(-self.r * self.means[1])).sub_(_wide(self.r * self.means[0]))
-        return da, [self.sums[1].sum(0), self.sums[0].sum(0)]
-
     def backward_tangent(self, u_: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """The derivatives of what :meth:`backward` gave."""
+        """The derivatives of ``da`` and ``affine``."""
         if self.gamma is None:
             return self.select.transpose(u_), []
         r, r_, gamma, gamma_ = self.r, self.r_, self.gamma, self.gamma_
@@ -193,11 +196,80 @@ class _Block:
         return u
 
 
+class _Portion:
+    """Some images of a minibatch: their forward and backward pass, and what comes of them.
+
+    Args:
+        norm: Norm of the blocks.
+        pooling: Pooling of the blocks.
+        parameters: Of the blocks and of the linear layer.
+        images: Shape (M, C, H, W).
+        labels: int64, shape (M,), or soft, shape (M, K).
+        total: Images of the whole minibatch, over which the loss is a mean.
+    """
+
+    def __init__(self, norm: _Norm, pooling: str, parameters: _Parts, images: Tensor, labels: Tensor, total: int) -> None:
+        of_blocks, (self.head, head_bias) = parameters
+        self.total = total
+        self.blocks: list[_Block] = []
+        h = images.contiguous(memory_format=_layout(images))
+        for own in of_blocks:
+            self.blocks.append(_Block(norm, pooling, own, h))
+            h = self.blocks[-1].p
+        self.shape, self.flat = h.shape, h.flatten(1)
+        self.share = torch.addmm(head_bias, self.flat, self.head.T).softmax(1)
+        soft = labels.is_floating_point()
+        targets = labels if soft else F.one_hot(labels, self.share.shape[1])
+        self.weight = labels.sum(1, keepdim=True) if soft else self.share.new_ones(())
+        self.error = (self.share * self.weight - targets) / total
+        u = self._unflatten(self.error @ self.head)
+        for i in reversed(range(len(self.blocks))):
+            block = self.blocks[i]
+            block.backward(u)
+            if i:  # the gradient of the images themselves is not wanted
+                u = block.of_input(block.da, block.w)
+
+    def gradient(self) -> Tensor:
+        """Its part of g, shape (P,)."""
+        found = [part for block in self.blocks for part in block.of_parameters(block.da, block.affine)]
+        return torch.cat([f.reshape(-1) for f in (*found, self.error.T @ self.flat, self.error.sum(0))])
+
+    def products(self, tangents: _Parts, needs_images: bool, needs_theta: bool) -> Products:
+        """Its part of the products."""
+        of_blocks, (head_, head_bias_) = tangents
+        p_: Tensor | None = None
+        for block, own in zip(self.blocks, of_blocks, strict=True):
+            p_ = block.tangent(own, p_)
+        assert p_ is not None
+        flat_ = p_.flatten(1)
+        logits_ = torch.addmm(head_bias_, flat_, self.head.T).addmm_(self.flat, head_.T)
+        moved = logits_ - (self.share * logits_).sum(1, keepdim=True)  # derivative of log softmax
+        error_ = self.share * moved * self.weight / self.total
+        found = [error_.T @ self.flat + self.error.T @ flat_, error_.sum(0)]
+        u_ = self._unflatten(error_ @ self.head + self.error @ head_)
+        for i in reversed(range(len(self.blocks))):
+            block = self.blocks[i]
+            da_, affine_ = block.backward_tangent(u_)
+            if needs_theta:
+                found = [*block.of_parameters(da_, affine_, (block.h_, block.da)), *found]
+            if i or needs_images:
+                u_ = block.of_input(da_, block.w) + block.of_input(block.da, block.w_)
+        to_theta = torch.cat([f.reshape(-1) for f in found]) if needs_theta else None
+        return Products((self.error * logits_).sum(), to_theta, u_ if needs_images else None, -moved / self.total)
+
+    def _unflatten(self, x: Tensor) -> Tensor:
+        return x.view(len(x), *self.shape[1:]).contiguous(memory_format=_layout(x))
+
+
+def _layout(x: Tensor) -> Any:
+    return torch.channels_last if x.device.type == "cpu" else torch.contiguous_format
+
+
 class ConvNetDerivatives(Derivatives):
     """Derivatives of a ConvNet, written out; exact, and called as :class:`Derivatives` are.
 
-    On the CPU images and filters are laid out with their channels last: pooling and the first convolution are several
-    times faster so.
+    On the CPU images and filters are laid out with their channels last (pooling and the first convolution are several
+    times faster so), and few images are worked on at a time, so that what is made of them stays in the caches.
 
     Args:
         network: The ConvNet as a pure function of theta.
@@ -212,22 +284,25 @@ class ConvNetDerivatives(Derivatives):
         self.norm = _Norm(0, 0.0) if norm is None else _Norm(norm.num_groups, norm.eps)
         self.pooling = convnet.pooling
 
+    def kept_bytes(self, images: Tensor) -> int:
+        """See :meth:`Derivatives.kept_bytes`."""
+        m, channels, height, width = images.shape
+        number = m * channels * height * width
+        for shape in self.shapes[: -2 : 4 if self.norm.groups else 2]:
+            number += 3 * m * shape[0] * height * width  # n, da, and where ReLU passes
+            if self.pooling != "none":
+                height, width = height // 2, width // 2
+            number += 4 * m * shape[0] * height * width  # p, q, u and S(1)
+        return number * images.element_size()
+
     @torch.no_grad()
-    def gradient(self, theta: Tensor, images: Tensor, labels: Tensor) -> Tensor:
+    def gradient(self, theta: Tensor, images: Tensor, labels: Tensor, kept: list[Any] | None = None) -> Tensor:
         """See :meth:`Derivatives.gradient`."""
-        parameters = self._parts(theta, images)
         total = torch.zeros_like(theta)
-        for x, y in self._portions(images, labels):
-            blocks, flat, (head, head_bias) = self._primal(parameters, x)
-            error = self._error(torch.addmm(head_bias, flat, head.T).softmax(1), y) / len(images)
-            found = [error.T @ flat, error.sum(0)]
-            u = self._unflatten(error @ head, blocks[-1].p)
-            for i in reversed(range(len(blocks))):
-                da, affine = blocks[i].backward(u)
-                found = [*blocks[i].of_parameters(da, affine), *found]
-                if i:  # the gradient of the images themselves is not wanted
-                    u = blocks[i].of_input(da, blocks[i].w)
-            total += torch.cat([f.reshape(-1) for f in found])
+        for portion in self._portions(theta, images, labels):
+            total += portion.gradient()
+            if kept is not None:
+                kept.append(portion)
         return total
 
     @torch.no_grad()
@@ -240,74 +315,30 @@ class ConvNetDerivatives(Derivatives):
         needs_images: bool = True,
         needs_labels: bool = False,
         needs_theta: bool = True,
+        kept: list[Any] | None = None,
     ) -> Products:
         """See :meth:`Derivatives.products`."""
-        parameters, tangents = self._parts(theta, images), self._parts(v, images)
-        portions = self._portions(images, labels)
-        parts = [self._products(parameters, tangents, x, y, len(images), needs_images, needs_theta) for x, y in portions]
+        tangents = self._parts(v, images)
+        portions = self._portions(theta, images, labels) if kept is None else kept
+        parts = [portion.products(tangents, needs_images, needs_theta) for portion in portions]
+        to_theta = [part.to_theta for part in parts if part.to_theta is not None]
+        to_images = [part.to_images for part in parts if part.to_images is not None]
+        to_labels = [part.to_labels for part in parts if part.to_labels is not None]
         return Products(
             along=torch.stack([part.along for part in parts]).sum(),
-            to_theta=torch.stack([part.to_theta for part in parts if part.to_theta is not None]).sum(0)
-            if needs_theta
-            else None,
-            to_images=torch.cat([part.to_images for part in parts if part.to_images is not None]) if needs_images else None,
-            to_labels=torch.cat([part.to_labels for part in parts if part.to_labels is not None]) if needs_labels else None,
+            to_theta=torch.stack(to_theta).sum(0) if needs_theta else None,
+            to_images=torch.cat(to_images) if needs_images else None,
+            to_labels=torch.cat(to_labels) if needs_labels else None,
         )
 
-    def _products(
-        self,
-        parameters: _Parts,
-        tangents: _Parts,
-        images: Tensor,
-        labels: Tensor,
-        total: int,
-        needs_images: bool,
-        needs_theta: bool,
-    ) -> Products:
-        """The products of a portion of ``total`` images."""
-        blocks, flat, (head, head_bias) = self._primal(parameters, images)
-        of_blocks, (head_, head_bias_) = tangents
-        p_: Tensor | None = None
-        for block, own in zip(blocks, of_blocks, strict=True):
-            p_ = block.tangent(own, p_)
-        assert p_ is not None
-        flat_ = p_.flatten(1)
-        logits_ = torch.addmm(head_bias_, flat_, head.T).addmm_(flat, head_.T)
-        share = torch.addmm(head_bias, flat, head.T).softmax(1)
-        error = self._error(share, labels) / total
-        moved = logits_ - (share * logits_).sum(1, keepdim=True)  # derivative of log softmax
-        error_ = share * moved / total
-        if labels.is_floating_point():
-            error_ *= labels.sum(1, keepdim=True)
-
-        found = [error_.T @ flat + error.T @ flat_, error_.sum(0)]
-        u = self._unflatten(error @ head, p_)
-        u_ = self._unflatten(error_ @ head + error @ head_, p_)
-        for i in reversed(range(len(blocks))):
-            block = blocks[i]
-            da, _ = block.backward(u)
-            da_, affine_ = block.backward_tangent(u_)
-            if needs_theta:
-                found = [*block.of_parameters(da_, affine_, (block.h_, da)), *found]
-            if i or needs_images:
-                u_ = block.of_input(da_, block.w) + block.of_input(da, block.w_)
-            if i:
-                u = block.of_input(da, block.w)
-        to_theta = torch.cat([f.reshape(-1) for f in found]) if needs_theta else None
-        return Products((error * logits_).sum(), to_theta, u_ if needs_images else None, -moved / total)
-
-    def _portions(self, images: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Images and labels, on the CPU so few at a time that what is made of them stays in its caches."""
-        if images.device.type != "cpu":
-            return iter([(images, labels)])
-        one = self.shapes[0][0] * images.shape[2] * images.shape[3] * images.element_size()  # activation of the first block
-        most = max(1, PORTION // one)
-        number = math.ceil(len(images) / most)
-        return zip(images.tensor_split(number), labels.tensor_split(number), strict=True)
-
-    @staticmethod
-    def _layout(x: Tensor) -> Any:
-        return torch.channels_last if x.device.type == "cpu" else torch.contiguous_format
+    def _portions(self, theta: Tensor, images: Tensor, labels: Tensor) -> Iterator[_Portion]:
+        """The minibatch, on the CPU few images at a time; each portion is made when it is asked for."""
+        parameters, number = self._parts(theta, images), 1
+        if images.device.type == "cpu":
+            one = self.shapes[0][0] * images.shape[2] * images.shape[3] * images.element_size()
+            number = math.ceil(len(images) / max(1, PORTION // one))
+        for x, y in zip(images.tensor_split(number), labels.tensor_split(number), strict=True):
+            yield _Portion(self.norm, self.pooling, parameters, x, y, len(images))
 
     def _parts(self, theta: Tensor, images: Tensor) -> _Parts:
         """Parameters of each block, and of the linear layer."""
@@ -315,25 +346,5 @@ class ConvNetDerivatives(Derivatives):
         each = 4 if self.norm.groups else 2
         blocks = [parts[i : i + each] for i in range(0, len(parts) - 2, each)]
         for block in blocks:
-            block[0] = block[0].contiguous(memory_format=self._layout(images))
+            block[0] = block[0].contiguous(memory_format=_layout(images))
         return blocks, parts[-2:]
-
-    def _primal(self, parameters: _Parts, images: Tensor) -> tuple[list[_Block], Tensor, list[Tensor]]:
-        """The blocks after the forward pass, the features (M, F), and the linear layer's parameters."""
-        of_blocks, head = parameters
-        blocks: list[_Block] = []
-        h = images.contiguous(memory_format=self._layout(images))
-        for own in of_blocks:
-            blocks.append(_Block(self.norm, self.pooling, own, h))
-            h = blocks[-1].p
-        return blocks, h.flatten(1), head
-
-    @staticmethod
-    def _error(share: Tensor, labels: Tensor) -> Tensor:
-        """Derivative of the summed cross entropy by the logits, shape (M, K), from their softmax."""
-        if labels.is_floating_point():
-            return share * labels.sum(1, keepdim=True) - labels
-        return share - F.one_hot(labels, share.shape[1])
-
-    def _unflatten(self, x: Tensor, like: Tensor) -> Tensor:
-        return x.view(like.shape).contiguous(memory_format=self._layout(x))

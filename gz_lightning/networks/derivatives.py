@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -47,13 +48,20 @@ class Derivatives:
     def __init__(self, network: Network) -> None:
         self.network = network
 
-    def gradient(self, theta: torch.Tensor, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def kept_bytes(self, images: torch.Tensor) -> int | None:
+        """Memory that ``kept`` of :meth:`gradient` takes for a minibatch, in bytes; None: nothing can be kept."""
+        return None
+
+    def gradient(
+        self, theta: torch.Tensor, images: torch.Tensor, labels: torch.Tensor, kept: list[Any] | None = None
+    ) -> torch.Tensor:
         """g, shape (P,), without a graph.
 
         Args:
             theta: Shape (P,).
             images: Shape (M, C, H, W).
             labels: int64, shape (M,), or soft, shape (M, K).
+            kept: Takes what :meth:`products` at the same place can use again.
         """
         with torch.enable_grad():
             return gradient(self.network, theta.detach().requires_grad_(), images, labels, create_graph=False)
@@ -67,6 +75,7 @@ class Derivatives:
         needs_images: bool = True,
         needs_labels: bool = False,
         needs_theta: bool = True,
+        kept: list[Any] | None = None,
     ) -> Products:
         """The products with v, shape (P,).
 
@@ -78,6 +87,7 @@ class Derivatives:
             needs_images: Whether ``to_images`` is wanted.
             needs_labels: Whether ``to_labels`` is wanted; then the labels must be soft.
             needs_theta: Whether ``to_theta`` is wanted.
+            kept: What :meth:`gradient` kept of the same parameters, images and labels; it can be used once.
         """
         theta = theta.detach().requires_grad_()
         x, y = images.detach().requires_grad_(needs_images), labels.detach().requires_grad_(needs_labels)

@@ -261,7 +261,7 @@ def test_other_galaxies_or_networks_than_the_experts_are_refused(
         ({"pix_init": "zeros"}, "pix_init is one of noise, real, mean, not 'zeros'"),
         ({"ipc": 0}, "ipc must be at least 1"),
         ({"iterations": 3, "prev_iter": 3}, r"iterations \(3\) must be more than prev_iter \(3\)"),
-        ({"unroll": "sideways"}, "unroll is one of adjoint, full, not 'sideways'"),
+        ({"unroll": "sideways"}, "unroll is one of adjoint, checkpoint, full, first_order, not 'sideways'"),
         ({"image_update": "adam"}, "image_update is one of normalised, published"),
         ({"lr_img": float("nan")}, "lr_img must be a number of at least 0"),
         ({"augmentation": "blur"}, "no augmentation 'blur'"),

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from gz_lightning.distillation.module import minibatches
 from gz_lightning.distillation.unroll import EXACT, UNROLLS, unroll
 from gz_lightning.errors import InputError
 from gz_lightning.networks import ConvNet
-from gz_lightning.networks.derivatives import Derivatives
+from gz_lightning.networks.derivatives import Derivatives, Products
 from gz_lightning.networks.functional import FunctionalNetwork
 from gz_lightning.randomness import generator
 
@@ -138,6 +139,26 @@ def first_order_by_hand(network, start, target, images, labels, alphas):  # type
         theta = theta - (alpha * gradient).detach()
     loss = matching_loss(start - total, start, target)
     return torch.autograd.grad(loss, [images, alphas])
+
+
+@pytest.mark.parametrize("steps_kept", [0, 2, 6])
+def test_the_budget_changes_nothing_but_time(steps_kept: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    network, start, target = problem()
+    counted = []
+    written = network.derivatives.products
+
+    def counting(*args: Any, **kwargs: Any) -> Products:
+        counted.append(kwargs["kept"])
+        return written(*args, **kwargs)
+
+    monkeypatch.setattr(network.derivatives, "products", counting)
+    size = network.derivatives.kept_bytes(torch.empty(CLASSES * IPC, 3, SIDE, SIDE))
+    assert size is not None
+    wanted = gradients(plain_unroll, network, start, target, steps=6, strategy="galaxy")
+    run = functools.partial(unroll, memory_budget=(steps_kept + 0.5) * size / 2**30)
+    found = gradients(run, network, start, target, steps=6, strategy="galaxy")
+    assert [relative_error(f, w) for f, w in zip(found, wanted, strict=True)] == pytest.approx([0] * len(wanted), abs=1e-9)
+    assert sum(kept is not None for kept in counted) == steps_kept
 
 
 @pytest.mark.parametrize("plain", [False, True], ids=["written", "autograd"])

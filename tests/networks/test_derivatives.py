@@ -1,6 +1,7 @@
 """Derivatives written out, against autograd in float64."""
 
 import itertools
+from typing import Any
 
 import pytest
 import torch
@@ -14,9 +15,9 @@ from gz_lightning.networks.functional import FunctionalNetwork
 
 @pytest.mark.parametrize(("norm", "pooling", "side"), list(itertools.product(NORMS, POOLINGS, (12, 13))))
 @pytest.mark.parametrize("soft", [False, True], ids=["hard", "soft"])
-@pytest.mark.parametrize("portions", [False, True], ids=["whole", "portions"])
+@pytest.mark.parametrize(("portions", "keep"), [(False, True), (True, False), (True, True)])
 def test_against_autograd(
-    norm: str, pooling: str, side: int, soft: bool, portions: bool, monkeypatch: pytest.MonkeyPatch
+    norm: str, pooling: str, side: int, soft: bool, portions: bool, keep: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if portions:
         monkeypatch.setattr(convnet_derivatives, "PORTION", 2 * 8 * 8 * side * side)  # two of the five images at a time
@@ -30,9 +31,12 @@ def test_against_autograd(
     images = torch.randn(5, 3, side, side, dtype=torch.float64)
     labels = torch.rand(5, 3, dtype=torch.float64) if soft else torch.randint(3, (5,))  # soft ones need not sum to 1
     plain = Derivatives(network)
-    wanted, found = (d.products(theta, images, labels, v, True, soft) for d in (plain, network.derivatives))
+    kept: list[Any] | None = [] if keep else None
+    gradient = network.derivatives.gradient(theta, images, labels, kept)
+    wanted = plain.products(theta, images, labels, v, True, soft)
+    found = network.derivatives.products(theta, images, labels, v, True, soft, kept=kept)
     pairs = [
-        (network.derivatives.gradient(theta, images, labels), plain.gradient(theta, images, labels)),
+        (gradient, plain.gradient(theta, images, labels)),
         (found.along, wanted.along),
         (found.to_theta, wanted.to_theta),
         (found.to_images, wanted.to_images),
@@ -43,6 +47,23 @@ def test_against_autograd(
         assert w is not None
         assert float(w.norm()) > 1e-9
         assert float((f - w).norm() / w.norm()) < 1e-11
+
+
+@pytest.mark.parametrize(("norm", "pooling"), list(itertools.product(NORMS, POOLINGS)))
+def test_what_is_kept_is_no_more_than_announced(norm: str, pooling: str) -> None:
+    convnet = ConvNet(3, 16, width=8, depth=2, norm=norm, pooling=pooling)
+    network = FunctionalNetwork(convnet)
+    kept: list[Any] = []
+    images = torch.randn(5, 3, 16, 16)
+    network.derivatives.gradient(network.parameters_of(convnet), images, torch.zeros(5, dtype=torch.int64), kept)
+    seen: dict[int, int] = {}
+    for block in kept[0].blocks:
+        for value in [*vars(block).values(), *vars(block.select).values()]:
+            if isinstance(value, torch.Tensor) and value.ndim == 4 and value is not block.w:
+                seen[value.data_ptr()] = value.untyped_storage().nbytes()
+    announced = network.derivatives.kept_bytes(images)
+    assert announced is not None
+    assert 0.5 * announced < sum(seen.values()) <= announced
 
 
 def test_only_what_is_asked_for() -> None:
