@@ -13,11 +13,13 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import nn
 
 from gz_lightning.augmentation import augment, check_strategy
-from gz_lightning.data.datamodule import GalaxyZoo2DataModule
+from gz_lightning.data.datamodule import LABELS, GalaxyZoo2DataModule
 from gz_lightning.distillation.checkpoint import ResumeCheckpoint
+from gz_lightning.distillation.divergence import FiniteUpdates
 from gz_lightning.distillation.evaluating import EvaluateSynthetic
 from gz_lightning.distillation.matching import matching_loss
 from gz_lightning.distillation.stages import Stages
@@ -39,7 +41,6 @@ from gz_lightning.randomness import generator
 IMAGE_UPDATES = {"normalised": 0.03, "published": 1000.0}
 """Ways to update the images, and the default ``lr_img`` of each."""
 SEARCH_SEGMENTS = 12
-MOST_DIVERGED = 5
 FREE_TO_CHANGE = {
     "trajectories",
     "iterations",
@@ -99,6 +100,8 @@ class TrajectoryMatching(LightningModule):
         momentum: Momentum of both. Published: 0.5.
         pix_init: First images: noise, real (random training galaxies) or mean (means of the leaf).
         load_syn_image: A distilled set to begin with instead.
+        labels: hard (the leaf) or votes (the volunteers' shares for each leaf: those of the galaxies that an image is made
+            of, of noise the mean of its leaf). They are not learned.
         batch_syn: Images in each step of the student. Default: all.
         augmentation: galaxy, none, or families of DSA joined by underscores. Default: that of the experts.
         unroll: How to differentiate through the steps: adjoint (memory does not grow with syn_steps), checkpoint (nor
@@ -145,6 +148,7 @@ class TrajectoryMatching(LightningModule):
         momentum: float = 0.5,
         pix_init: str = "real",
         load_syn_image: str | None = None,
+        labels: str = "hard",
         batch_syn: int | None = None,
         augmentation: str | None = None,
         unroll: str = "adjoint",
@@ -182,6 +186,7 @@ class TrajectoryMatching(LightningModule):
             )
         choices = {
             "image_update": (image_update, IMAGE_UPDATES),
+            "labels": (labels, LABELS),
             "step_sizes": (step_sizes, ("global", "independent")),
             "unroll": (unroll, UNROLLS),
         }
@@ -195,7 +200,7 @@ class TrajectoryMatching(LightningModule):
             if not (rate >= 0 and math.isfinite(rate)):
                 raise InputError(f"{name} must be a number of at least 0, not {rate}")
         self.iteration = prev_iter
-        self.diverged = 0
+        self.updates = FiniteUpdates()
         self.resumed = False
 
     @property
@@ -231,11 +236,12 @@ class TrajectoryMatching(LightningModule):
             settings["sigma_threshold"],
             settings["max_duration"],
         )
+        soft = settings["labels"] == "votes"
         if settings["load_syn_image"] is None:
             draws = generator(settings["seed"], "images")
-            images, self.labels = initial_images(settings["pix_init"], galaxies, settings["ipc"], draws)
+            images, self.labels = initial_images(settings["pix_init"], galaxies, settings["ipc"], draws, soft)
         else:
-            images, self.labels = loaded_images(settings["load_syn_image"], galaxies, settings["ipc"])
+            images, self.labels = loaded_images(settings["load_syn_image"], galaxies, settings["ipc"], soft)
         given = 1.0 if settings["lr_teacher"] is None else settings["lr_teacher"]  # None: searched for in on_fit_start
         number = max_start_epoch if settings["step_sizes"] == "independent" else 1
         self.log_step_sizes = nn.Parameter(first_step_sizes(given, number, self.stages.cap).log())
@@ -312,17 +318,9 @@ class TrajectoryMatching(LightningModule):
         )
         loss = matching_loss(student, start, target)
         probe = self._probe(expert, batches, labels)
-        optimizer = self.optimizers()
-        assert not isinstance(optimizer, list)
-        optimizer.zero_grad()
+        self.optimizers().zero_grad()  # type: ignore[union-attr]
         self.manual_backward(loss)
-        if self._finite(loss, expert, start_epoch):
-            if self.hparams["image_update"] == "normalised":
-                assert self.images.grad is not None
-                scale = self.images.grad.square().mean((1, 2, 3), keepdim=True).sqrt()
-                self.images.grad /= scale.clamp(min=torch.finfo(scale.dtype).tiny)
-            optimizer.param_groups[0]["lr"] = self.lr_img * self.stages.lr_factor
-            optimizer.step()
+        if self._update(loss, f"iteration {self.iteration}, expert {expert}, start epoch {start_epoch}"):
             self._record(loss.detach(), probe, start_epoch)
         self.iteration += 1
 
@@ -353,23 +351,27 @@ class TrajectoryMatching(LightningModule):
         start, target = self._segment(expert, epoch)
         return float(matching_loss(unroll(self.network, start, batches, labels, self._step_size(epoch - 1)), start, target))
 
-    def _finite(self, loss: torch.Tensor, expert: int, start_epoch: int) -> bool:
-        """Whether the update may be made; gives up after a few in a row that may not."""
-        gradients = [p.grad for p in (self.images, self.log_step_sizes) if p.grad is not None]
-        if torch.isfinite(loss) and all(torch.isfinite(g).all() for g in gradients):
-            self.diverged = 0
+    def _update(self, loss: torch.Tensor, place: str) -> bool:
+        """Move images and step sizes; whether that was done, or something was not finite."""
+        optimizer = self.optimizers()
+        assert isinstance(optimizer, LightningOptimizer)
+        if self.hparams["image_update"] == "normalised":
+            assert self.images.grad is not None
+            scale = self.images.grad.square().mean((1, 2, 3), keepdim=True).sqrt()
+            self.images.grad /= scale.clamp(min=torch.finfo(scale.dtype).tiny)
+        optimizer.param_groups[0]["lr"] = self.lr_img * self.stages.lr_factor
+        wrong = self.updates.step(optimizer, loss.detach(), [self.images, self.log_step_sizes], self._is_finite)
+        if wrong is None:
             return True
-        self.diverged += 1
-        place = f"iteration {self.iteration}, expert {expert}, start epoch {start_epoch}"
-        say(f"{place}: the matching loss ({float(loss)}) or its gradient is not finite: no update")
-        if self.diverged == MOST_DIVERGED:
-            last = Path(self.trainer.default_root_dir) / "last.h5"
-            self.synthetic_set().save(last)
-            raise InputError(
-                f"the matching loss was not finite {MOST_DIVERGED} times in a row (last at {place}); the last good images "
-                f"are in {last}. Begin with a smaller --model.lr_teacher or --model.lr_img"
-            )
+        say(f"{place}: {wrong} not finite: no update")
+        last = Path(self.trainer.default_root_dir) / "last.h5"
+        self.synthetic_set().save(last)
+        self.updates.check(place, str(last))
         return False
+
+    def _is_finite(self) -> bool:
+        alphas = self.log_step_sizes.detach().exp()
+        return bool(torch.isfinite(self.images).all() and torch.isfinite(alphas).all() and (alphas > 0).all())
 
     def _record(self, loss: torch.Tensor, probe: float | None, start_epoch: int) -> None:
         """Log the iteration, and let the stages take note of it."""

@@ -1,6 +1,8 @@
 """TrajectoryMatching: the published algorithm, going on where it stopped, and clear refusals."""
 
+import math
 import os
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import torch.nn.functional as F
 from gz_lightning.augmentation import augment
 from gz_lightning.data.datamodule import GalaxyZoo2DataModule
 from gz_lightning.distillation.checkpoint import LAST
+from gz_lightning.distillation.divergence import FiniteUpdates
 from gz_lightning.distillation.module import TrajectoryMatching
 from gz_lightning.distillation.synthetic import SyntheticSet
 from gz_lightning.errors import InputError
@@ -285,12 +288,43 @@ def test_the_searched_step_size_is_the_best_of_the_grid(distil: Distil, tmp_path
     assert 0.03 < found <= 0.1
 
 
-def test_divergence_is_reported_and_ends_with_the_last_good_images(distil: Distil, tmp_path: Path) -> None:
+def test_divergence_is_reported_and_ends_with_the_last_good_images(
+    distil: Distil, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(
-        InputError, match=r"not finite 5 times in a row \(last at iteration 4, expert .*smaller --model.lr_teacher"
+        InputError,
+        match=r"no update could be made 5 times in a row \(last at iteration 4, .*smaller --model.lr_teacher",
     ):
         distil(tmp_path, lr_teacher=1e30)
+    said = capsys.readouterr().err
+    assert re.search(r"iteration 0, expert \d, start epoch 0: the matching loss \((nan|inf)\) not finite: no update", said)
     assert torch.isfinite(SyntheticSet.load(tmp_path / "last.h5").images).all()
+
+
+def test_a_step_size_that_overflows_is_taken_back(
+    distil: Distil, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(InputError, match="no update could be made 5 times in a row"):
+        distil(tmp_path, lr_teacher=0.05, lr_lr=1e30)
+    assert "the updated images or step sizes not finite: no update" in capsys.readouterr().err
+    kept = SyntheticSet.load(tmp_path / "last.h5")
+    torch.testing.assert_close(kept.step_sizes, torch.tensor([0.05]))
+
+
+def test_updates_are_made_again_once_all_is_finite() -> None:
+    parameter = torch.nn.Parameter(torch.ones(2))
+    optimizer = torch.optim.SGD([parameter], lr=0.1, momentum=0.5)
+    updates = FiniteUpdates(most=3)
+    said = []
+    for gradient in (1.0, math.nan, math.inf, 1.0, math.nan):
+        parameter.grad = torch.full((2,), gradient)
+        said.append(updates.step(optimizer, torch.tensor(0.5), [parameter], lambda: True) is None)
+        updates.check("here", "there")  # never three in a row
+    assert said == [True, False, False, True, False]
+    torch.testing.assert_close(parameter.detach(), torch.full((2,), 1 - 0.1 - 0.15))
+    updates.in_a_row = 3
+    with pytest.raises(InputError, match="3 times in a row"):
+        updates.check("here", "there")
 
 
 def test_an_ordinary_data_module_is_refused(toy_experts: Path, trainer_options: dict[str, Any]) -> None:
