@@ -1,4 +1,4 @@
-"""The command line: prepare, fit, distill, evaluate, demo.
+"""The command line: download, prepare, fit, distill, evaluate, report, demo.
 
 ``fit`` and ``distill`` are LightningCLI commands, each of its own module: all settings of module, data and Trainer are
 flags and YAML keys. The others are plain functions, the same that a notebook calls.
@@ -6,6 +6,7 @@ flags and YAML keys. The others are plain functions, the same that a notebook ca
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -19,10 +20,12 @@ HELP = f"""gz-lightning {__version__}: distil Galaxy Zoo 2 galaxies by trajector
 
 usage: gz-lightning COMMAND [--help] [--config FILE.yaml] [--print_config] [settings]
 
+  download   fetch the published votes and images of Galaxy Zoo 2
   prepare    pack galaxies (votes and cut-outs, class folders, or simulated) into one file
   fit        train experts and keep their parameters at every epoch
   distill    learn a few synthetic images per class by matching the experts' trajectories
   evaluate   score a distilled set on test galaxies, beside the baselines
+  report     one page on one run or several: images, accuracy, curves, settings
   demo       all four on simulated galaxies, in a few minutes on two cores
 
 'gz-lightning COMMAND --help' lists the settings of a command. GZ_DEBUG=1 shows the traceback of an error."""
@@ -42,11 +45,22 @@ def _plain(name: str) -> Callable[[Sequence[str]], Any]:
 def _function(name: str) -> Callable[..., Any]:
     if name == "prepare":
         from gz_lightning.data.prepare import prepare as function
+    elif name == "download":
+        from gz_lightning.data.download import download as function  # type: ignore[assignment]
     elif name == "evaluate":
         from gz_lightning.evaluation.evaluate import evaluate as function  # type: ignore[assignment]
+    elif name == "report":
+        from gz_lightning.evaluation.report import report as function  # type: ignore[assignment]
     else:
         from gz_lightning.demo import demo as function  # type: ignore[assignment]
     return function
+
+
+def _report(args: Sequence[str]) -> Any:
+    """``report RUN_DIR... [settings]``: what stands before the first flag are run folders."""
+    flags = next((i for i, arg in enumerate(args) if arg.startswith("-")), len(args))
+    runs = ["--runs", json.dumps(list(args[:flags]))] if flags else []
+    return _plain("report")([*runs, *args[flags:]])
 
 
 def _fit(args: Sequence[str]) -> None:
@@ -64,10 +78,12 @@ def _distill(args: Sequence[str]) -> None:
 
 
 COMMANDS: dict[str, Callable[[Sequence[str]], Any]] = {
+    "download": _plain("download"),
     "prepare": _plain("prepare"),
     "fit": _fit,
     "distill": _distill,
     "evaluate": _plain("evaluate"),
+    "report": _report,
     "demo": _plain("demo"),
 }
 

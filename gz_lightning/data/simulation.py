@@ -19,13 +19,13 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
-from gz_lightning.data.tree import ANSWERS
+from gz_lightning.data.tree import TREES
 from gz_lightning.errors import InputError
 
+_ANSWERS = TREES["simplified"].answers  # what the volunteers are asked
 _CHUNK = 20  # galaxies rendered together: some 120 MB at up to 128 pixels
 _GRID = 128  # fewest grid points along a side: with fewer the cores of bulges alias
 _STARS = 20  # most stars and neighbours in one frame
-
 _FRAME = 4.24  # R90
 _PIXEL = 0.396  # arcsec, SDSS camera
 _SEEING = 1.3  # arcsec, median FWHM of the point spread function in r (Abazajian et al. 2009)
@@ -103,7 +103,7 @@ def simulate_galaxies(labels: torch.Tensor, *, resolution: int = 64, seed: int =
         votes.append(_vote(galaxies, draws)[: len(chunk)])
         images.append(_photograph(galaxies, resolution, draws)[: len(chunk)])
     fractions = torch.cat(votes).double().numpy().T
-    return SimulatedGalaxies(torch.cat(images), labels, dict(zip(ANSWERS, fractions, strict=True)))
+    return SimulatedGalaxies(torch.cat(images), labels, dict(zip(_ANSWERS, fractions, strict=True)))
 
 
 class _Draws:
@@ -150,7 +150,7 @@ class _Galaxies:
 
 
 def _vote(g: _Galaxies, draws: _Draws) -> torch.Tensor:
-    """Vote fractions, shape (C, number of answers), in the order of :data:`ANSWERS`.
+    """Vote fractions, shape (C, number of answers), in the order of ``_ANSWERS``.
 
     Each question is a logistic curve in the parameter that it is about, with the scatter of some forty volunteers.
     """
@@ -174,7 +174,7 @@ def _vote(g: _Galaxies, draws: _Draws) -> torch.Tensor:
         "a25": 0.85 * bulge, "a26": 0.15 * bulge, "a27": 1 - bulge,
     }
     # fmt: on
-    return torch.stack([answers[answer] for answer in ANSWERS], 1)
+    return torch.stack([answers[answer] for answer in _ANSWERS], 1)
 
 
 def _photograph(g: _Galaxies, resolution: int, draws: _Draws) -> torch.Tensor:

@@ -12,9 +12,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import yaml
 
 from gz_lightning.errors import InputError
 
@@ -28,14 +30,37 @@ ANSWERS: dict[str, str] = {
     "a07": "t03_bar_a07_no_bar",
     "a08": "t04_spiral_a08_spiral",
     "a09": "t04_spiral_a09_no_spiral",
+    "a10": "t05_bulge_prominence_a10_no_bulge",
+    "a11": "t05_bulge_prominence_a11_just_noticeable",
+    "a12": "t05_bulge_prominence_a12_obvious",
+    "a13": "t05_bulge_prominence_a13_dominant",
+    "a14": "t06_odd_a14_yes",
+    "a15": "t06_odd_a15_no",
     "a16": "t07_rounded_a16_completely_round",
     "a17": "t07_rounded_a17_in_between",
     "a18": "t07_rounded_a18_cigar_shaped",
+    "a19": "t08_odd_feature_a19_ring",
+    "a20": "t08_odd_feature_a20_lens_or_arc",
+    "a21": "t08_odd_feature_a21_disturbed",
+    "a22": "t08_odd_feature_a22_irregular",
+    "a23": "t08_odd_feature_a23_other",
+    "a24": "t08_odd_feature_a24_merger",
     "a25": "t09_bulge_shape_a25_rounded",
     "a26": "t09_bulge_shape_a26_boxy",
     "a27": "t09_bulge_shape_a27_no_bulge",
+    "a28": "t10_arms_winding_a28_tight",
+    "a29": "t10_arms_winding_a29_medium",
+    "a30": "t10_arms_winding_a30_loose",
+    "a31": "t11_arms_number_a31_1",
+    "a32": "t11_arms_number_a32_2",
+    "a33": "t11_arms_number_a33_3",
+    "a34": "t11_arms_number_a34_4",
+    "a36": "t11_arms_number_a36_more_than_4",
+    "a37": "t11_arms_number_a37_cant_tell",
+    "a38": "t08_odd_feature_a38_dust_lane",
 }
-"""Answer -> stem of its column in the published tables (Hart et al. 2016); the kind of vote is appended to the stem."""
+"""Answer -> stem of its column in the published tables (Hart et al. 2016); the kind of vote is appended to the stem. These
+are all 37 answers; the first three characters of a stem are the question's."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +85,16 @@ class Leaf:
 class Tree:
     """A decision tree over the volunteers' answers.
 
+    A tree of one's own is known to every command of the process once it is in :data:`TREES`; the command line reads one
+    from a file, see :func:`read_tree`.
+
     Args:
         name: The name of the tree, as settings use it.
         leaves: The classes in the order of their labels.
+
+    Raises:
+        InputError: If there are no leaves, two have one name, a path is empty, has an answer that there is not, or has two
+            answers to one question.
 
     Example:
         >>> tree = Tree("bars", (Leaf("bar", ("a02 a05 a06",)), Leaf("no bar", ("a02 a05 a07",))))
@@ -72,6 +104,29 @@ class Tree:
 
     name: str
     leaves: tuple[Leaf, ...]
+
+    def __post_init__(self) -> None:
+        folders = [leaf.folder for leaf in self.leaves]
+        if not folders or "" in folders or len(set(folders)) < len(folders):
+            raise InputError(
+                f"the tree '{self.name}' needs leaves, each with a name of its own, not {list(self.class_names)}"
+            )
+        for leaf in self.leaves:
+            if not leaf.paths:
+                raise InputError(f"the leaf '{leaf.name}' of the tree '{self.name}' has no path of answers")
+            for path in leaf.paths:
+                self._check(leaf, path)
+
+    def _check(self, leaf: Leaf, path: str) -> None:
+        answers, where = path.split(), f"the path '{path}' to the leaf '{leaf.name}' of the tree '{self.name}'"
+        if unknown := [answer for answer in answers if answer not in ANSWERS] or ([] if answers else ["nothing"]):
+            raise InputError(
+                f"{where} has {', '.join(unknown)}; a path is made of the answers {min(ANSWERS)} to {max(ANSWERS)}, "
+                "such as 'a02 a05 a06'"
+            )
+        questions = [ANSWERS[answer][:3] for answer in answers]
+        if len(set(questions)) < len(questions):
+            raise InputError(f"{where} has two answers to one question ({', '.join(questions)})")
 
     def __len__(self) -> int:
         return len(self.leaves)
@@ -143,13 +198,39 @@ TREES: dict[str, Tree] = {
 
 
 def get_tree(tree: str | Tree) -> Tree:
-    """The tree of that name, or the tree itself.
+    """The tree of that name, the tree in that file (``.yaml``, see :func:`read_tree`), or the tree itself.
 
     Raises:
-        InputError: If no tree has that name.
+        InputError: If no tree has that name, or the file holds none.
     """
     if isinstance(tree, Tree):
         return tree
+    if tree.endswith((".yaml", ".yml")):
+        return read_tree(tree)
     if tree not in TREES:
-        raise InputError(f"there is no tree '{tree}'; the trees are {', '.join(TREES)}")
+        raise InputError(f"there is no tree '{tree}'; the trees are {', '.join(TREES)}, or the path of a .yaml file")
     return TREES[tree]
+
+
+def read_tree(path: str | Path) -> Tree:
+    """A tree from a YAML file: its ``name``, and its ``leaves`` by name, each with one path or a list of paths.
+
+    The paths of one leaf add up: ``edge-on: [a02 a04 a25, a02 a04 a26]``.
+
+    Raises:
+        InputError: If there is no such file, or what it holds is no tree.
+    """
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"the tree {path} cannot be read: {' '.join(str(error).split())}") from error
+    wanted = f"{path} is no tree: give its name and its leaves, such as 'leaves: {{barred: a02 a05 a06}}'"
+    if not isinstance(content, dict) or set(content) != {"name", "leaves"} or not isinstance(content["leaves"], dict):
+        raise InputError(f"{wanted}; it holds {content!r:.80}")
+    leaves = []
+    for name, paths in content["leaves"].items():
+        paths = [paths] if isinstance(paths, str) else paths
+        if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
+            raise InputError(f"{wanted}; the leaf {name!r} has {paths!r:.80}")
+        leaves.append(Leaf(str(name), tuple(" ".join(path.split()) for path in paths)))
+    return Tree(str(content["name"]), tuple(leaves))

@@ -16,12 +16,13 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import nn
 
-from gz_lightning.augmentation import augment, check_strategy
-from gz_lightning.data.datamodule import LABELS, GalaxyZoo2DataModule
+from gz_lightning.augmentation import augment
+from gz_lightning.data.datamodule import GalaxyZoo2DataModule
 from gz_lightning.distillation.checkpoint import ResumeCheckpoint
 from gz_lightning.distillation.divergence import FiniteUpdates
 from gz_lightning.distillation.evaluating import EvaluateSynthetic
 from gz_lightning.distillation.matching import matching_loss
+from gz_lightning.distillation.settings import IMAGE_UPDATES, changes, check_settings
 from gz_lightning.distillation.stages import Stages
 from gz_lightning.distillation.start import (
     first_step_sizes,
@@ -31,27 +32,14 @@ from gz_lightning.distillation.start import (
     search_step_size,
 )
 from gz_lightning.distillation.synthetic import SyntheticSet
-from gz_lightning.distillation.unroll import MEMORY_BUDGET, UNROLLS, unroll
+from gz_lightning.distillation.unroll import MEMORY_BUDGET, unroll
 from gz_lightning.errors import InputError
 from gz_lightning.networks import build_network
 from gz_lightning.networks.functional import FunctionalNetwork
 from gz_lightning.progress import say
 from gz_lightning.randomness import generator
 
-IMAGE_UPDATES = {"normalised": 0.03, "published": 1000.0}
-"""Ways to update the images, and the default ``lr_img`` of each."""
 SEARCH_SEGMENTS = 12
-FREE_TO_CHANGE = {
-    "trajectories",
-    "iterations",
-    "eval_it",
-    "num_eval",
-    "epoch_eval_train",
-    "unroll",
-    "memory_budget",
-    "load_syn_image",
-}
-"""Settings that a run may go on with a new value of: they do not shape the images, or are checked by fingerprint."""
 
 
 def minibatches(num_images: int, batch_syn: int | None, steps: int, draws: torch.Generator) -> list[torch.Tensor]:
@@ -168,37 +156,8 @@ class TrajectoryMatching(LightningModule):
         super().__init__()
         self.automatic_optimization = False
         self.save_hyperparameters()
-        counts = {
-            "ipc": ipc,
-            "syn_steps": syn_steps,
-            "expert_epochs": expert_epochs,
-            "eval_it": eval_it,
-            "num_eval": num_eval,
-            "epoch_eval_train": epoch_eval_train,
-            "batch_syn": 1 if batch_syn is None else batch_syn,
-        }
-        for name, value in counts.items():
-            if value < 1:
-                raise InputError(f"{name} must be at least 1, not {value}")
-        if not 0 <= prev_iter < iterations:
-            raise InputError(
-                f"iterations ({iterations}) must be more than prev_iter ({prev_iter}), which may not be negative"
-            )
-        choices = {
-            "image_update": (image_update, IMAGE_UPDATES),
-            "labels": (labels, LABELS),
-            "step_sizes": (step_sizes, ("global", "independent")),
-            "unroll": (unroll, UNROLLS),
-        }
-        for name, (choice, known) in choices.items():
-            if choice not in known:
-                raise InputError(f"{name} is one of {', '.join(known)}, not '{choice}'")
-        if augmentation is not None:
-            check_strategy(augmentation)
+        check_settings(self.hparams)
         self.lr_img = IMAGE_UPDATES[image_update] if lr_img is None else lr_img
-        for name, rate in (("lr_img", self.lr_img), ("lr_lr", lr_lr), ("memory_budget", memory_budget)):
-            if not (rate >= 0 and math.isfinite(rate)):
-                raise InputError(f"{name} must be a number of at least 0, not {rate}")
         self.iteration = prev_iter
         self.updates = FiniteUpdates()
         self.resumed = False
@@ -427,11 +386,7 @@ class TrajectoryMatching(LightningModule):
             InputError: If a setting that shapes the images, the experts or the galaxies are not those of the checkpoint.
         """
         state, then = checkpoint["distillation"], checkpoint["hyper_parameters"]
-        changed = [
-            f"{name} was {then.get(name)} and is {value} now"
-            for name, value in self.hparams.items()
-            if name not in FREE_TO_CHANGE and then.get(name) != value
-        ]
+        changed = changes(then, self.hparams)
         now = {"trajectories": self.store.fingerprint, "data": self.galaxies.fingerprint}
         changed += [f"the {name} are others" for name, fingerprint in now.items() if state[name] != fingerprint]
         if changed:

@@ -47,7 +47,7 @@ def matching_experts(folder: str, galaxies: GalaxyZoo2DataModule, network: Mappi
 
 
 def initial_images(
-    pix_init: str, galaxies: GalaxyZoo2DataModule, ipc: int, draws: torch.Generator
+    pix_init: str, galaxies: GalaxyZoo2DataModule, ipc: int, draws: torch.Generator, soft: bool = False
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The images that distillation begins with.
 
@@ -57,9 +57,11 @@ def initial_images(
         galaxies: Gives the training galaxies.
         ipc: Images of each leaf.
         draws: Random generator.
+        soft: Labels are shares of the votes: those of the galaxies that an image is made of, of noise those of the leaf.
 
     Returns:
-        Standardised pixels, shape (K * ipc, 3, H, W), and labels, int64, shape (K * ipc,), sorted by leaf.
+        Standardised pixels, shape (K * ipc, 3, H, W), sorted by leaf; and labels, int64, shape (K * ipc,), or soft ones,
+        float32, shape (K * ipc, K).
 
     Raises:
         InputError: If there is no such initialisation, or a leaf has fewer than ``ipc`` training galaxies.
@@ -67,11 +69,12 @@ def initial_images(
     if pix_init not in PIX_INITS:
         raise InputError(f"pix_init is one of {', '.join(PIX_INITS)}, not '{pix_init}'")
     labels = torch.arange(galaxies.num_classes).repeat_interleave(ipc)
-    if pix_init == "noise":
-        return torch.randn((len(labels), *galaxies.packed.images.shape[1:]), generator=draws), labels
-    images = []
+    images, votes = [], []
     for label, name in enumerate(galaxies.class_names):
         rows = galaxies.train.of_class(label)
+        if pix_init == "noise":
+            votes += [_votes(galaxies, rows, label)] * ipc
+            continue
         if len(rows) < ipc:
             raise InputError(
                 f"ipc {ipc} is larger than leaf '{name}', which has {len(rows)} training galaxies in {galaxies.path}; "
@@ -79,15 +82,28 @@ def initial_images(
             )
         rows = rows[torch.randperm(len(rows), generator=draws)]
         groups = rows[:ipc, None] if pix_init == "real" else rows.tensor_split(ipc)
-        images += [galaxies.standardise(galaxies.train.images[group]).mean(0) for group in groups]
-    return torch.stack(images), labels
+        images += [galaxies.standardise(galaxies.train.pixels(group)).mean(0) for group in groups]
+        votes += [_votes(galaxies, group, label) for group in groups]
+    shape = (len(labels), *galaxies.packed.image_shape)
+    first = torch.randn(shape, generator=draws) if pix_init == "noise" else torch.stack(images)
+    return first, torch.stack(votes) if soft else labels
 
 
-def loaded_images(path: str, galaxies: GalaxyZoo2DataModule, ipc: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _votes(galaxies: GalaxyZoo2DataModule, rows: torch.Tensor, label: int) -> torch.Tensor:
+    """Mean soft label of some training galaxies, shape (K,); of none: all votes for the leaf."""
+    if not len(rows):
+        return torch.eye(galaxies.num_classes)[label]
+    return galaxies.train.soft_labels[rows].mean(0)
+
+
+def loaded_images(
+    path: str, galaxies: GalaxyZoo2DataModule, ipc: int, soft: bool = False
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Images and labels of a distilled set to begin with, see :func:`initial_images`.
 
     Raises:
-        InputError: If the set does not fit the galaxies or is not of ``ipc`` images a leaf.
+        InputError: If the set does not fit the galaxies, is not of ``ipc`` images a leaf, or has no soft labels where they
+            are wanted.
     """
     loaded = SyntheticSet.load(path)
     loaded.check_fits(galaxies, path)
@@ -95,7 +111,9 @@ def loaded_images(path: str, galaxies: GalaxyZoo2DataModule, ipc: int) -> tuple[
         raise InputError(
             f"{path} holds {len(loaded)} images; ipc {ipc} of {galaxies.num_classes} leaves are {ipc * galaxies.num_classes}"
         )
-    return loaded.images, loaded.hard_labels
+    if soft and loaded.labels.ndim == 1:
+        raise InputError(f"{path} has no soft labels; distil it with --model.labels hard")
+    return loaded.images, loaded.labels if soft else loaded.hard_labels
 
 
 def first_step_sizes(given: float | Sequence[float], number: int, first_stage: int) -> torch.Tensor:

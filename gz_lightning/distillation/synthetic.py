@@ -112,7 +112,7 @@ class SyntheticSet:
         what = ""
         if self.class_names != galaxies.class_names:
             what = f"its leaves are {', '.join(self.class_names)}, those of the galaxies {', '.join(galaxies.class_names)}"
-        elif self.images.shape[1:] != galaxies.packed.images.shape[1:]:
+        elif self.images.shape[1:] != galaxies.packed.image_shape:
             what = f"its images have {self.images.shape[-1]} px, the galaxies {galaxies.resolution} px"
         elif not (torch.allclose(self.mean, galaxies.packed.mean) and torch.allclose(self.std, galaxies.packed.std)):
             what = (

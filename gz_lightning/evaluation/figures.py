@@ -9,6 +9,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
@@ -16,6 +17,8 @@ from gz_lightning.files import written_whole
 
 MOST_IMAGES = 10
 """Images of a leaf that are shown at most."""
+COLOURS = ("#1f4e8c", "#c4571a", "#2e7d4f", "#7a3f98", "#8a6d00", "#a3325c")
+"""Of runs: each stands out from white by at least 4.5 to 1."""
 
 
 def leaf_figure(sets: Mapping[str, torch.Tensor], class_names: Sequence[str], title: str = "") -> Figure:
@@ -89,4 +92,52 @@ def confusion_figure(counts: torch.Tensor, class_names: Sequence[str], title: st
             colour = "white" if share[i, j] > 0.5 else "black"
             axis.text(j, i, f"{100 * float(share[i, j]):.0f}", ha="center", va="center", fontsize=7, color=colour)
     axis.set_title(title + "\n(per cent of each true leaf)", fontsize=9)
+    return figure
+
+
+def accuracy_figure(tables: Mapping[str, pd.DataFrame], title: str = "") -> Figure:
+    """Test accuracy of each set as a bar with its 95 % interval; one colour for each run.
+
+    Args:
+        tables: Name of the run -> table of an :class:`gz_lightning.evaluation.evaluation.Evaluation`.
+        title: Title of the whole.
+    """
+    names = list(dict.fromkeys(name for table in tables.values() for name in table["set"]))
+    figure = Figure(figsize=(6.8, 0.3 * len(names) * len(tables) + 1.3), layout="constrained", dpi=120)
+    axis = figure.subplots()
+    thick = 0.8 / len(tables)
+    for i, (run, table) in enumerate(tables.items()):
+        own = table.set_index("set")
+        place = [names.index(name) + (i - (len(tables) - 1) / 2) * thick for name in own.index]
+        sides = [(own["test"] - own["low"]).clip(lower=0), (own["high"] - own["test"]).clip(lower=0)]
+        colour = COLOURS[i % len(COLOURS)]
+        axis.barh(place, own["test"], thick, xerr=sides, label=run, color=colour, ecolor="#222222", capsize=2)
+        for y, value, high in zip(place, own["test"], own["high"], strict=True):
+            axis.text(max(value, high) + 1, y, f"{value:.1f}", va="center", fontsize=7)
+    axis.set_yticks(range(len(names)), names, fontsize=8)
+    axis.invert_yaxis()
+    axis.set(xlabel="test accuracy in per cent, with 95 % interval", xlim=(0, 105), title=title)
+    axis.grid(axis="x", alpha=0.3)
+    axis.set_axisbelow(True)
+    if len(tables) > 1:
+        axis.legend(fontsize=8)
+    return figure
+
+
+def experts_figure(metrics: pd.DataFrame, title: str = "") -> Figure:
+    """Learning curves of experts: the mean over experts, and the range of all.
+
+    Args:
+        metrics: Of a :class:`gz_lightning.experts.trajectories.TrajectoryStore`.
+        title: Title of the whole.
+    """
+    figure = Figure(figsize=(6.4, 3.6), layout="constrained", dpi=120)
+    axis = figure.subplots()
+    for i, (column, name) in enumerate((("train_accuracy", "training"), ("val_accuracy", "validation"))):
+        by_epoch = 100 * metrics.groupby("epoch")[column].agg(["mean", "min", "max"])
+        axis.plot(by_epoch.index, by_epoch["mean"], color=COLOURS[i], label=f"{name} galaxies", linestyle=("-", "--")[i])
+        axis.fill_between(by_epoch.index, by_epoch["min"], by_epoch["max"], color=COLOURS[i], alpha=0.15)
+    axis.set(xlabel="epoch", ylabel="accuracy in per cent", title=title)
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=8)
     return figure

@@ -6,7 +6,7 @@ Shapes: M images to train on, N galaxies to score, K leaves, S step sizes.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,6 +19,12 @@ from gz_lightning.errors import InputError
 from gz_lightning.networks import build_network
 from gz_lightning.randomness import derived_seed, generator
 
+PROTOCOLS = {
+    "mtt": "as published (Cazenavette et al. 2022): the learned step size; of several sets the one that scores best on the "
+    "test galaxies themselves",
+    "validated": "step size and set are chosen on validation galaxies; test galaxies are scored once",
+}
+"""What is done with the choices that an evaluation leaves open, by name."""
 SCORE_BATCH = 512
 
 
@@ -33,6 +39,8 @@ class Protocol:
         momentum: Momentum of SGD. Published: 0.9.
         weight_decay: Weight decay of SGD. Published: 5e-4.
         schedule: ``step`` (the published one) or ``cosine`` (from the step size to zero; for full data).
+        symmetries: 8 trains on the eight rotations and reflections of each image, see :func:`symmetric_copies`; 1, the
+            published protocol, on the images alone.
         seed: Seed of initialisation, order and augmentation.
 
     Raises:
@@ -46,9 +54,12 @@ class Protocol:
     weight_decay: float = 5e-4
     schedule: str = "step"
     seed: int = 0
+    symmetries: int = 1
 
     def __post_init__(self) -> None:
         check_strategy(self.augmentation)
+        if self.symmetries not in (1, 8):
+            raise InputError(f"symmetries is 1 or 8 (the rotations and reflections of a square), not {self.symmetries}")
         if self.epochs < 1 or self.batch_size < 1:
             raise InputError(f"epochs ({self.epochs}) and batch_size ({self.batch_size}) must be at least 1")
 
@@ -65,6 +76,22 @@ class Protocol:
         half = self.epochs // 2
         each = self.epochs - half if len(step_sizes) == 1 else max(syn_steps, half // len(step_sizes))
         return [alpha for alpha in step_sizes for _ in range(each)] + [step_sizes[-1] / 10] * half
+
+
+def symmetric_copies(images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The eight rotations by right angles and reflections of each image: galaxies have no up and no handedness.
+
+    (The rotate-and-transpose of Guan et al. 2023, which took their ten-class set from 51 to 54 %.)
+
+    Args:
+        images: Pixels, shape (M, 3, H, H).
+        labels: Their labels, shape (M, ...).
+
+    Returns:
+        Images, shape (8 M, 3, H, H), the M originals first, and their labels.
+    """
+    turned = [images.rot90(quarter, (2, 3)) for quarter in range(4)]
+    return torch.cat([*turned, *(copy.transpose(2, 3) for copy in turned)]), torch.cat([labels] * 8)
 
 
 def train_network(
@@ -88,7 +115,26 @@ def train_network(
     Returns:
         The network, in evaluation mode, on the device of the images. The same arguments give the same network.
     """
-    model = build_network(network, seed=derived_seed(protocol.seed, "initialisation")).to(images.device)
+    return train_model(fresh_network(network, protocol.seed), images, labels, step_sizes, protocol, syn_steps)
+
+
+def fresh_network(network: Mapping[str, Any], seed: int) -> nn.Module:
+    """The network of a protocol's seed as it is before training."""
+    return build_network(network, seed=derived_seed(seed, "initialisation"))
+
+
+def train_model(
+    model: nn.Module,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    step_sizes: Sequence[float],
+    protocol: Protocol,
+    syn_steps: int = 0,
+) -> nn.Module:
+    """Train a network that is there already; see :func:`train_network`."""
+    if protocol.symmetries == 8:
+        images, labels = symmetric_copies(images, labels)
+    model = model.to(images.device, images.dtype)
     optimizer = torch.optim.SGD(
         model.parameters(), lr=step_sizes[0], momentum=protocol.momentum, weight_decay=protocol.weight_decay
     )
@@ -107,48 +153,13 @@ def train_network(
 
 
 @torch.no_grad()
+def logits(model: nn.Module, galaxies: Galaxies, data: GalaxyZoo2DataModule, device: torch.device) -> torch.Tensor:
+    """Logits of the galaxies of one split, shape (N, K), on the CPU."""
+    dtype = next((p.dtype for p in model.parameters()), torch.float32)
+    batches = (data.standardise(images.to(device)).to(dtype) for images in galaxies.images.split(SCORE_BATCH))
+    return torch.cat([model(batch).cpu() for batch in batches])
+
+
 def predictions(model: nn.Module, galaxies: Galaxies, data: GalaxyZoo2DataModule, device: torch.device) -> torch.Tensor:
     """Most likely leaves of the galaxies of one split, int64, shape (N,), on the CPU."""
-    batches = (data.standardise(images.to(device)) for images in galaxies.images.split(SCORE_BATCH))
-    return torch.cat([model(batch).argmax(1).cpu() for batch in batches])
-
-
-def accuracies(
-    images: torch.Tensor,
-    labels: torch.Tensor,
-    network: Mapping[str, Any],
-    step_sizes: Sequence[float],
-    protocol: Protocol,
-    data: GalaxyZoo2DataModule,
-    splits: Sequence[str],
-    num_eval: int,
-    syn_steps: int = 0,
-) -> dict[str, list[float]]:
-    """Accuracies of ``num_eval`` fresh networks trained on a set.
-
-    Gradients are enabled and the global random state is left alone, whoever calls this.
-
-    Args:
-        images: Standardised pixels, shape (M, 3, H, W), on the device to train on.
-        labels: Leaves, int64, shape (M,), or soft labels, shape (M, K).
-        network: Description of the network.
-        step_sizes: S step sizes.
-        protocol: How to train; network i is trained with a seed of its own, made of ``protocol.seed`` and i.
-        data: Gives the galaxies.
-        splits: Splits to score on: ``train``, ``val``, ``test``.
-        num_eval: Number of networks. 5 in the published protocol.
-        syn_steps: See :func:`train_network`.
-
-    Returns:
-        For each split ``num_eval`` accuracies in [0, 1].
-    """
-    scores: dict[str, list[float]] = {split: [] for split in splits}
-    with torch.inference_mode(False), torch.enable_grad():
-        for i in range(num_eval):
-            own = replace(protocol, seed=derived_seed(protocol.seed, "network", i))
-            model = train_network(images.detach().clone(), labels, network, step_sizes, own, syn_steps)
-            for split in splits:
-                galaxies: Galaxies = getattr(data, split)
-                hits = predictions(model, galaxies, data, images.device) == galaxies.labels
-                scores[split].append(float(hits.float().mean()))
-    return scores
+    return logits(model, galaxies, data, device).argmax(1)

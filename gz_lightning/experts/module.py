@@ -18,7 +18,7 @@ from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
 
 from gz_lightning.augmentation import DSA, augment, check_strategy
-from gz_lightning.data.datamodule import GalaxyZoo2DataModule
+from gz_lightning.data.datamodule import LABELS, GalaxyZoo2DataModule
 from gz_lightning.errors import InputError
 from gz_lightning.experts.trajectories import METRICS, Recipe, TrajectoryStore, describe_difference, write_expert
 from gz_lightning.networks import build_network
@@ -43,6 +43,10 @@ class ExpertModule(LightningModule):
         momentum: Momentum of SGD; 0 in the published results.
         weight_decay: Weight decay of SGD; 0 in the published results.
         augmentation: ``galaxy``, ``none``, or families of DSA joined by underscores.
+        labels: ``hard`` (the leaf) or ``votes`` (the volunteers' shares for each leaf).
+        rotations: Each galaxy is in an epoch so many times, turned by 360 / ``rotations`` degrees more each time; what a
+            turn brings in from outside the frame is mirrored. 10 in the published augmented form, whose rotated copies
+            are made here as they are needed.
         network: Name of the network.
         width: Channels of each block. 128 in the published results.
         depth: Number of blocks; 3 in the published results.
@@ -65,6 +69,8 @@ class ExpertModule(LightningModule):
         momentum: float = 0.0,
         weight_decay: float = 0.0,
         augmentation: str = DSA,
+        labels: str = "hard",
+        rotations: int = 1,
         network: str = "ConvNet",
         width: int = 128,
         depth: int = 3,
@@ -80,6 +86,10 @@ class ExpertModule(LightningModule):
             )
         if not lr > 0:
             raise InputError(f"lr must be positive, not {lr}")
+        if labels not in LABELS:
+            raise InputError(f"labels is one of {', '.join(LABELS)}, not '{labels}'")
+        if rotations < 1:
+            raise InputError(f"rotations must be at least 1, not {rotations}")
         check_strategy(augmentation)
         self.save_hyperparameters()
         self.folder = Path(trajectories)
@@ -107,6 +117,9 @@ class ExpertModule(LightningModule):
         self.network = build_network(self.description)
         names = ("train_epochs", "lr", "momentum", "weight_decay", "augmentation", "seed")
         training = {name: settings[name] for name in names} | {"batch_size": galaxies.batch_size}
+        # Named only where they are not the default, so that stores from before they were settings stay of one kind.
+        plain = {"labels": "hard", "rotations": 1}
+        training |= {name: settings[name] for name, default in plain.items() if settings[name] != default}
         self.recipe = Recipe(self.description, galaxies.fingerprint, training)
         self.loss = nn.CrossEntropyLoss(weight=galaxies.class_weights)
         self.train_loss, self.val_loss = (MeanMetric(nan_strategy="ignore") for _ in range(2))
@@ -142,13 +155,15 @@ class ExpertModule(LightningModule):
         )
 
     def on_fit_start(self) -> None:
-        """Put the training galaxies on the device, once and for all epochs, still as uint8."""
-        self.train_images = self.galaxies.train.images.to(self.device)
-        self.train_labels = self.galaxies.train.labels.to(self.device)
+        """Put the training galaxies on the device, once and for all epochs, still as uint8, unless they are too many."""
+        train = self.galaxies.train
+        self.train_images = train.images.to(self.device) if train.in_memory else None
+        self.train_labels = train.labels.to(self.device)
+        self.targets = train.soft_labels.to(self.device) if self.hparams["labels"] == "votes" else self.train_labels
 
     def train_dataloader(self) -> Iterable[int]:
         """Numbers of the batches of one epoch; the module takes the galaxies from the device itself."""
-        return range(math.ceil(len(self.galaxies.train) / self.galaxies.batch_size))
+        return range(math.ceil(len(self.galaxies.train) * self.hparams["rotations"] / self.galaxies.batch_size))
 
     def on_train_epoch_start(self) -> None:
         """Begin the next expert where the last one is whole; draw this epoch's order."""
@@ -162,16 +177,21 @@ class ExpertModule(LightningModule):
             self.trajectory = [FunctionalNetwork.parameters_of(self.network).cpu()]
             self.history: dict[str, list[float]] = {name: [] for name in METRICS}
         draws = generator(seed, "order", self.expert, self.epoch)
-        self.order = torch.randperm(len(self.train_labels), generator=draws).to(self.device)
+        number = len(self.train_labels) * self.hparams["rotations"]
+        self.order = torch.randperm(number, generator=draws).to(self.device)
         self.augmentation_draws = generator(seed, "augmentation", self.expert, self.epoch)
 
     def training_step(self, batch: int, batch_idx: int) -> torch.Tensor:
         """Class-balanced cross entropy of one augmented batch."""
         rows = self.order[batch_idx * self.galaxies.batch_size :][: self.galaxies.batch_size]
-        images = self.galaxies.standardise(self.train_images[rows])
+        turns, rows = rows // len(self.train_labels), rows % len(self.train_labels)
+        pixels = self.galaxies.train.pixels(rows.cpu()) if self.train_images is None else self.train_images[rows]
+        images = self.galaxies.standardise(pixels.to(self.device))
+        if self.hparams["rotations"] > 1:
+            images = rotated(images, turns * (360 / self.hparams["rotations"]))
         images = augment(images, self.hparams["augmentation"], self.augmentation_draws)
         logits, labels = self.network(images), self.train_labels[rows]
-        loss: torch.Tensor = self.loss(logits, labels)
+        loss: torch.Tensor = self.loss(logits, self.targets[rows])
         self.train_loss.update(loss.detach(), len(rows))
         self.train_accuracy.update(logits.detach(), labels)
         return loss
@@ -209,6 +229,20 @@ class ExpertModule(LightningModule):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits of the expert in training, shape (N, K), of standardised images, shape (N, 3, H, W)."""
         return self.network(images)  # type: ignore[no-any-return]
+
+
+def rotated(images: torch.Tensor, degrees: torch.Tensor) -> torch.Tensor:
+    """Images turned counterclockwise about their centre, with bilinear interpolation; the corners mirror the inside.
+
+    Args:
+        images: Shape (N, C, H, W).
+        degrees: Shape (N,).
+    """
+    angle = torch.deg2rad(degrees.to(images.dtype))
+    cos, sin, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
+    matrix = torch.stack([torch.stack([cos, -sin, zero], -1), torch.stack([sin, cos, zero], -1)], 1)
+    grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
 
 
 def summary(store: TrajectoryStore) -> str:

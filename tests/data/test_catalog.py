@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from gz_lightning.data.catalog import catalog_from_folders, catalog_from_votes, read_votes
+from gz_lightning.data.catalog import catalog_from_folders, catalog_from_votes
 from gz_lightning.data.tree import ANSWERS, TREES
+from gz_lightning.data.votes import read_votes
 from gz_lightning.errors import InputError
 
 

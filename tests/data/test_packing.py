@@ -1,32 +1,45 @@
 """Cut-outs and the packed file."""
 
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from gz_lightning.data.packing import area_weights, read_cutout, read_packed, write_packed
+from gz_lightning.data import cutouts
+from gz_lightning.data.cutouts import area_resize, read_cutout
+from gz_lightning.data.packing import read_packed, write_packed
 from gz_lightning.data.prepare import prepare
+from gz_lightning.data.selection import SPLITS
 from gz_lightning.errors import InputError
 from tests.conftest import toy_galaxies, write_toy
-from tests.data.test_catalog import class_folders, hart16
+from tests.data.test_catalog import class_folders, hart16, save_image
 
 
 def area_resize_by_hand(row: np.ndarray, resolution: int) -> np.ndarray:
     """Every pixel cut into ``resolution`` pieces; ``size`` pieces make one new pixel."""
-    pieces = np.repeat(row, resolution).reshape(resolution, -1)
-    return np.asarray(pieces.mean(1))
+    pieces = np.repeat(row, resolution, axis=0)
+    return np.asarray(pieces.reshape(resolution, -1, *row.shape[1:]).mean(1))
 
 
 @given(st.integers(1, 60), st.integers(1, 60))
-def test_area_weights_against_cutting_pixels_up(size: int, resolution: int) -> None:
-    row = np.random.default_rng(size).uniform(0, 255, size)
-    np.testing.assert_allclose(area_weights(size, resolution) @ row, area_resize_by_hand(row, resolution), rtol=1e-4)
+def test_area_resize_against_cutting_pixels_up(size: int, resolution: int) -> None:
+    resolution = min(size, resolution)
+    pixels = np.random.default_rng(size).integers(0, 256, (size, size, 3), dtype=np.uint8)
+    wanted = area_resize_by_hand(area_resize_by_hand(pixels, resolution).swapaxes(0, 1), resolution).transpose(2, 1, 0)
+    assert np.abs(area_resize(pixels, resolution) - wanted).max() <= 0.5 + 1e-9
+
+
+@pytest.mark.parametrize(("size", "resolution"), [(300, 257), (424, 101), (1999, 64), (257, 128)])
+def test_area_resize_of_white_is_white(size: int, resolution: int) -> None:
+    """Where the whole numbers are largest, none overflows."""
+    assert (area_resize(np.full((size, size, 3), 255, np.uint8), resolution) == 255).all()
 
 
 def test_central_crop_and_orientation(tmp_path: Path) -> None:
@@ -173,6 +186,146 @@ def test_prepare_is_the_same_whatever_the_number_of_workers(tmp_path: Path) -> N
         prepare(tmp_path / f"{workers}.h5", images, table, mapping, resolution=8, workers=workers).path for workers in (1, 3)
     ]
     assert read_packed(paths[0]).fingerprint == read_packed(paths[1]).fingerprint
+
+
+def spoil(images: Path) -> dict[str, str]:
+    """Images of every kind that is of no use, and the reason of each."""
+    whole = (images / "100.jpg").read_bytes()
+    (images / "101.jpg").write_bytes(whole[:-60])
+    (images / "102.jpg").write_bytes(b"no image at all")
+    (images / "103.jpg").write_bytes(b"")
+    Image.new("L", (32, 32), 9).save(images / "104.jpg")
+    Image.new("CMYK", (32, 32)).save(images / "105.jpg")
+    Image.new("RGB", (32, 20)).save(images / "106.jpg")
+    return {
+        "101.jpg": "cannot be read as an image: image file is truncated",
+        "102.jpg": "cannot be read as an image: it is of no known format",
+        "103.jpg": "cannot be read as an image: it is of no known format",
+        "104.jpg": "has no colours of its own to keep: its mode is L, not RGB",
+        "105.jpg": "has no colours of its own to keep: its mode is CMYK, not RGB",
+        "106.jpg": "has 32 x 20 pixels, not 32 x 32",
+    }
+
+
+def test_images_of_no_use_are_counted_listed_and_skipped(tmp_path: Path) -> None:
+    table, mapping, images = hart16(tmp_path, 60)
+    reasons = spoil(images)
+    (images / "107.jpg").unlink()
+    prepared = prepare(
+        tmp_path / "a.h5", images, table, mapping, per_class=6, resolution=8, max_rejects=0.2, report=tmp_path / "report"
+    )
+    assert "7 galaxies without a usable image: " in str(prepared)
+    listed = pd.read_csv(tmp_path / "a.rejects.csv", dtype=str, keep_default_na=False)
+    found = {Path(file).name: reason for file, reason in zip(listed["file"], listed["reason"], strict=True)}
+    assert found.pop("") == "has no image in the folder"
+    assert set(found) == set(reasons)
+    assert all(found[name].startswith(reason) for name, reason in reasons.items())
+    packed = read_packed(prepared.path)
+    assert len(packed) == 53
+    assert not {str(587722981736120347 + i) for i in range(1, 8)} & set(packed.object_ids)
+    assert packed.configuration["rejected"] == 6
+    assert packed.configuration["missing"] == 1
+    assert len(packed.configuration["table_sha256"][0]) == 64
+    report = pd.read_csv(tmp_path / "report" / "leaves.csv")
+    assert report["taken"].tolist() == [6] + [5] * 7 + [6] * 2
+    assert report["available"].tolist() == [6] * 7 + [5] + [6] * 2
+    assert (tmp_path / "report" / "confidences.png").read_bytes()[1:4] == b"PNG"
+    assert sorted(path.name for path in tmp_path.glob("a.*")) == ["a.h5", "a.rejects.csv"]
+
+
+def test_too_many_images_of_no_use_stop_the_run_and_strict_stops_at_the_first(tmp_path: Path) -> None:
+    table, mapping, images = hart16(tmp_path, 60)
+    spoil(images)
+    given = {"images": images, "table": table, "mapping": mapping, "resolution": 8}
+    with pytest.raises(
+        InputError, match=r"4 of the first \d+ of 60 images are of no use, more than --max_rejects allows \(3\)"
+    ):
+        prepare(tmp_path / "a.h5", **given)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"10\d.jpg .*; without --strict such images are skipped and listed"):
+        prepare(tmp_path / "a.h5", **given, strict=True)  # type: ignore[arg-type]
+    assert not (tmp_path / "a.h5").exists()
+    assert len(read_packed(prepare(tmp_path / "a.h5", **given, max_rejects=0.1).path)) == 54  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="max_rejects is a share, 0 to 1, not 2"):
+        prepare(tmp_path / "b.h5", **given, max_rejects=2)  # type: ignore[arg-type]
+
+
+def test_an_interrupted_packing_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed after 20 images with half a record behind them: the same file in the end, and only the rest is decoded."""
+    table, mapping, images = hart16(tmp_path, 60)
+    spoil(images)
+    given = {"images": images, "table": table, "mapping": mapping, "resolution": 8, "max_rejects": 1.0, "workers": 1}
+    whole = read_packed(prepare(tmp_path / "whole.h5", **given).path)  # type: ignore[arg-type]
+    decoded: list[str] = []
+    true_decode = cutouts.decode_cutout
+
+    def counting(file: Path, *settings: Any) -> Any:
+        decoded.append(file.name)
+        if len(decoded) == 20:
+            raise KeyboardInterrupt
+        return true_decode(file, *settings)
+
+    monkeypatch.setattr(cutouts, "decode_cutout", counting)
+    monkeypatch.setattr(cutouts, "GROUP", 1)
+    monkeypatch.setattr(cutouts, "AHEAD", 1)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(tmp_path / "a.h5", **given)  # type: ignore[arg-type]
+    unfinished = tmp_path / "a.h5.unfinished"
+    with unfinished.open("ab") as file:
+        file.write(b"\x01 half a record")
+    before = len(decoded)
+    again = prepare(tmp_path / "a.h5", **given)  # type: ignore[arg-type]
+    assert read_packed(again.path).fingerprint == whole.fingerprint
+    assert len(again.rejects) == 6
+    assert 60 - before <= len(decoded) - before <= 60 - before + 2
+    assert not unfinished.exists()
+
+
+@pytest.mark.parametrize("place", [3, 70, 100, 500, -3])
+def test_a_damaged_unfinished_packing_gives_the_same_file(place: int, tmp_path: Path) -> None:
+    table, mapping, images = hart16(tmp_path, 20)
+    given = {"images": images, "table": table, "mapping": mapping, "resolution": 8}
+    whole = read_packed(prepare(tmp_path / "whole.h5", **given).path)  # type: ignore[arg-type]
+    (images / "119.jpg").rename(tmp_path / "119.jpg")
+    Image.new("L", (32, 32)).save(images / "119.jpg")
+    with pytest.raises(InputError, match="without --strict"):
+        prepare(tmp_path / "a.h5", **given, strict=True)  # type: ignore[arg-type]
+    (images / "119.jpg").unlink()
+    (tmp_path / "119.jpg").rename(images / "119.jpg")
+    unfinished = tmp_path / "a.h5.unfinished"
+    content = bytearray(unfinished.read_bytes())
+    content[place] ^= 1
+    unfinished.write_bytes(content)
+    assert read_packed(prepare(tmp_path / "a.h5", **given).path).fingerprint == whole.fingerprint  # type: ignore[arg-type]
+
+
+def test_rows_are_read_as_from_memory(tmp_path: Path) -> None:
+    path = write_toy(tmp_path / "toy.h5", per_class=10)
+    whole, by_rows = read_packed(path), read_packed(path, in_memory=False)
+    rows = torch.tensor([7, 0, 29, 7])
+    assert torch.equal(by_rows.pixels(rows), whole.images[rows])
+    assert "images" not in by_rows.__dict__  # nothing else was read
+    assert by_rows.fingerprint == whole.fingerprint
+    torch.testing.assert_close(whole.soft_labels.sum(1), torch.ones(30))
+
+
+def test_a_folder_that_is_split_keeps_its_splits(tmp_path: Path) -> None:
+    """As CIFAR-10 comes: train and test folders of class folders, images numbered anew in each."""
+    for split in ("train", "test"):
+        for label, name in enumerate(("airplane", "frog")):
+            (tmp_path / "cifar" / split / name).mkdir(parents=True)
+            for i in range(20 if split == "train" else 5):
+                save_image(tmp_path / "cifar" / split / name / f"{i:04d}.png", 100 * label + i)
+    prepared = prepare(tmp_path / "c.h5", tmp_path / "cifar", per_class=None, resolution=32, crop=1.0)
+    packed = read_packed(prepared.path)
+    assert packed.class_names == ("airplane", "frog")
+    assert prepared.report["test"].tolist() == [5, 5]
+    assert all((SPLITS[s] == "test") == i.startswith("test/") for s, i in zip(packed.splits, packed.object_ids, strict=True))
+    assert 0 < int((packed.splits == 1).sum()) < 12
+    few = prepare(tmp_path / "f.h5", tmp_path / "cifar", per_class=3, resolution=8, crop=1.0)
+    assert few.report["taken"].tolist() == [6, 6]
+    (tmp_path / "cifar" / "test" / "frog").rename(tmp_path / "cifar" / "test" / "toad")
+    with pytest.raises(InputError, match="test has the classes airplane, toad, but .*train airplane, frog"):
+        prepare(tmp_path / "d.h5", tmp_path / "cifar", resolution=8)
 
 
 def test_prepare_real_galaxies(real_data: Path, tmp_path: Path) -> None:

@@ -15,9 +15,10 @@ import torch
 import torch.nn.functional as F
 
 from gz_lightning.data.simulation import SimulatedGalaxies, simulate_galaxies
-from gz_lightning.data.tree import ANSWERS, TREES
+from gz_lightning.data.tree import TREES
 from gz_lightning.errors import InputError
 
+ANSWERS = TREES["simplified"].answers
 PER_LEAF = 24
 ROUND, IN_BETWEEN, CIGAR, EDGE_ON_BULGE, EDGE_ON, BAR_ARMS, BAR, ARMS, PLAIN, STAR = range(10)
 QUESTIONS = ("a01 a02 a03", "a04 a05", "a06 a07", "a08 a09", "a16 a17 a18", "a25 a26 a27")

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gz_lightning.data.catalog import catalog_from_votes, read_votes
+from gz_lightning.data.catalog import catalog_from_votes
 from gz_lightning.data.tree import ANSWERS, TREES, Leaf, Tree, get_tree
+from gz_lightning.data.votes import read_votes
 from gz_lightning.errors import InputError
 
 # One galaxy; every fraction another number, so that a wrong answer on a path changes the product.

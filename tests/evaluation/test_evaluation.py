@@ -6,96 +6,20 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-import torch.nn.functional as F
 from PIL import Image
 
-from gz_lightning.augmentation import augment
 from gz_lightning.data.datamodule import GalaxyZoo2DataModule
-from gz_lightning.distillation.start import initial_images
 from gz_lightning.distillation.synthetic import SyntheticSet
 from gz_lightning.errors import InputError
+from gz_lightning.evaluation.baselines import BASELINES
 from gz_lightning.evaluation.evaluate import evaluate
+from gz_lightning.evaluation.evaluation import read_evaluation
 from gz_lightning.evaluation.figures import leaf_figure, save_figure
-from gz_lightning.evaluation.protocol import Protocol, accuracies, predictions, train_network
-from gz_lightning.networks import build_network
-from gz_lightning.randomness import derived_seed, generator
+from gz_lightning.evaluation.protocol import Protocol
+from gz_lightning.evaluation.together import accuracies
+from gz_lightning.randomness import generator
 from tests.conftest import CLASS_NAMES, write_toy
-
-NETWORK = {"name": "ConvNet", "num_classes": 3, "resolution": 16, "width": 8, "depth": 2}
-
-
-def synthetic_set(data: GalaxyZoo2DataModule, ipc: int = 2, **changes: Any) -> SyntheticSet:
-    images, labels = initial_images("real", data, ipc, generator("set"))
-    settings: dict[str, Any] = {
-        "images": images, "labels": labels, "step_sizes": torch.tensor([0.02]), "class_names": CLASS_NAMES,
-        "mean": data.packed.mean, "std": data.packed.std, "network": NETWORK, "augmentation": "galaxy",
-        "data": data.fingerprint, "trajectories": "t", "iteration": 7, "configuration": {"syn_steps": 3},
-        "results": {"val_accuracy": 0.5},
-    }  # fmt: skip
-    return SyntheticSet(**{**settings, **changes})
-
-
-def test_published_schedules() -> None:
-    assert Protocol(epochs=4).step_size_schedule([0.1]) == [0.1, 0.1, 0.01, 0.01]
-    assert Protocol(epochs=5).step_size_schedule([0.1]) == [0.1, 0.1, 0.1, 0.01, 0.01]
-    # 1000 epochs and four step sizes: each for 500 / 4, then 500 at a tenth of the last.
-    assert Protocol().step_size_schedule([4, 3, 2, 1]) == [4] * 125 + [3] * 125 + [2] * 125 + [1] * 125 + [0.1] * 500
-    assert Protocol(epochs=4).step_size_schedule([2, 1], syn_steps=3) == [2] * 3 + [1] * 3 + [0.1] * 2
-    cosine = Protocol(epochs=4, schedule="cosine").step_size_schedule([1.0])
-    assert cosine == pytest.approx([1, 0.8536, 0.5, 0.1464], abs=1e-4)
-
-
-def test_training_against_the_plain_loop(toy: GalaxyZoo2DataModule) -> None:
-    """SGD with momentum .9 and weight decay 5e-4, written out."""
-    data, protocol = synthetic_set(toy), Protocol(epochs=4, augmentation="flip_scale", seed=5, batch_size=4)
-    found = train_network(data.images, data.labels, NETWORK, [0.05], protocol)
-    network = build_network(NETWORK, seed=derived_seed(5, "initialisation"))
-    parameters = list(network.parameters())
-    velocity = [torch.zeros_like(p) for p in parameters]
-    draws = generator(5, "training")
-    for alpha in (0.05, 0.05, 0.005, 0.005):
-        for rows in torch.randperm(6, generator=draws).split(4):
-            loss = F.cross_entropy(network(augment(data.images[rows], "flip_scale", draws)), data.labels[rows])
-            for i, gradient in enumerate(torch.autograd.grad(loss, parameters)):
-                velocity[i] = 0.9 * velocity[i] + gradient + 5e-4 * parameters[i].detach()
-            with torch.no_grad():
-                for p, v in zip(parameters, velocity, strict=True):
-                    p.sub_(alpha * v)
-    for ours, theirs in zip(found.parameters(), parameters, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5)
-
-
-def test_accuracies_are_of_the_split_that_is_named(toy: GalaxyZoo2DataModule) -> None:
-    data, protocol = synthetic_set(toy), Protocol(epochs=3, augmentation="none")
-    scores = accuracies(data.images, data.labels, NETWORK, [0.05], protocol, toy, ["val", "test"], 2)
-    model = train_network(
-        data.images, data.labels, NETWORK, [0.05], Protocol(3, augmentation="none", seed=derived_seed(0, "network", 1))
-    )
-    for split in ("val", "test"):
-        galaxies = getattr(toy, split)
-        right = model(toy.standardise(galaxies.images)).argmax(1) == galaxies.labels
-        assert scores[split][1] == pytest.approx(float(right.float().mean()))
-        assert torch.equal(predictions(model, galaxies, toy, torch.device("cpu")) == galaxies.labels, right)
-    assert len(scores["test"]) == 2
-
-
-def test_training_works_where_gradients_are_off(toy: GalaxyZoo2DataModule) -> None:
-    data, protocol = synthetic_set(toy), Protocol(epochs=2)
-    arguments = (data.images, data.labels, NETWORK, [0.05], protocol, toy, ["val"], 1)
-    wanted = accuracies(*arguments)
-    with torch.no_grad():
-        assert accuracies(*arguments) == wanted
-    state = torch.random.get_rng_state()
-    with torch.inference_mode():
-        assert accuracies(*arguments) == wanted
-    assert torch.equal(torch.random.get_rng_state(), state)
-
-
-def test_soft_labels_teach_as_well(toy: GalaxyZoo2DataModule) -> None:
-    data, protocol = synthetic_set(toy), Protocol(epochs=3)
-    soft = F.one_hot(data.labels, 3).float()
-    hard_scores = accuracies(data.images, data.labels, NETWORK, [0.05], protocol, toy, ["test"], 1)
-    assert accuracies(data.images, soft, NETWORK, [0.05], protocol, toy, ["test"], 1) == hard_scores
+from tests.evaluation.conftest import NETWORK, synthetic_set
 
 
 def test_set_round_trip(toy: GalaxyZoo2DataModule, tmp_path: Path) -> None:
@@ -122,42 +46,97 @@ def test_evaluate(toy: GalaxyZoo2DataModule, toy_path: Path, tmp_path: Path) -> 
     small: dict[str, Any] = {"num_eval": 2, "epochs": 30, "draws": 2, "step_sizes": [1e-7, 0.05], "full_epochs": 12}
     result = evaluate(path, toy_path, tmp_path / "out", **small)
     table = result.table.set_index("set")
-    assert list(table.index) == ["distilled", "class mean", "random real", "full data"]
-    assert table["images"].tolist() == [6, 6, 6, 63]
-    assert table["networks"].tolist() == [2, 2, 4, 2]
+    assert list(table.index) == ["distilled", "distilled, tuned", *BASELINES]
+    assert table["protocol"].tolist() == ["mtt"] + ["validated"] * 8
+    assert table["images"].tolist() == [6] * 8 + [63]
+    assert table["networks"].tolist() == [2, 2, 4, 2, 2, 2, 2, 2, 2]
     assert table.loc["distilled", "step size"] == "0.02"  # the learned one
+    assert table.loc["distilled, tuned", "step size"] in ("0.02", "0.05")
+    assert (table["low"] <= table["test"]).all()
+    assert (table["test"] <= table["high"]).all()
     assert table.loc["full data", "step size"] == "0.05"  # 1e-7 learns nothing
     assert table.loc["full data", "test"] > 80
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "out" / "accuracy.csv", dtype={"step size": str}), result.table)
+    scores = result.scores.set_index("set")
+    assert scores.loc["full data", "relative accuracy"] == 1
+    assert scores["accuracy"].tolist() == pytest.approx((table["test"] / 100).tolist())
+    assert scores.loc["distilled", "recall: round"] == pytest.approx(
+        result.confusion.loc["round", "round"] / result.confusion.loc["round"].sum()
+    )
+    read = read_evaluation(tmp_path / "out" / "evaluation.json")
+    for name in ("table", "scores", "confusion", "tried"):
+        pd.testing.assert_frame_equal(getattr(read, name), getattr(result, name))
+    assert read.settings["galaxies"] == toy.fingerprint
     for name in ("leaves.png", "confusion.png"):
         with Image.open(tmp_path / "out" / name) as picture:
             assert min(picture.size) > 200
     assert "random real" in str(result)
     assert str(tmp_path / "out" / "leaves.png") in str(result)
-    again = evaluate(path, toy_path, tmp_path / "again", **small)
-    pd.testing.assert_frame_equal(again.table, result.table)
+    again = evaluate(path, toy_path, tmp_path / "again", **small, baselines=["k-centre"])
+    pd.testing.assert_frame_equal(again.table[:2], result.table[:2])
 
 
-def test_shuffled_labels_score_at_chance_or_below(toy: GalaxyZoo2DataModule, toy_path: Path, tmp_path: Path) -> None:
+def test_a_mislabelled_set_scores_below_chance(toy: GalaxyZoo2DataModule, toy_path: Path, tmp_path: Path) -> None:
     """Every image under a wrong label: a network that learned them is wrong more often than not."""
     right = synthetic_set(toy, ipc=5)
-    wrong = synthetic_set(toy, ipc=5, labels=(right.labels + 1) % 3)
     scores = {}
-    for name, data in (("right", right), ("wrong", wrong)):
-        data.save(tmp_path / f"{name}.h5")
-        table = evaluate(
-            tmp_path / f"{name}.h5",
-            toy_path,
-            tmp_path / name,
-            num_eval=2,
-            epochs=60,
-            draws=1,
-            step_sizes=[0.02],
-            full_epochs=0,
-        ).table
-        scores[name] = table.set_index("set").loc["distilled", "test"]
+    for name, labels in (("right", right.labels), ("wrong", (right.labels + 1) % 3)):
+        synthetic_set(toy, ipc=5, labels=labels).save(tmp_path / f"{name}.h5")
+        result = evaluate(
+            tmp_path / f"{name}.h5", toy_path, tmp_path / name, num_eval=2, epochs=30, step_sizes=[0.02], baselines=[]
+        )
+        scores[name] = result.table.set_index("set").loc["distilled", "test"]
     assert scores["right"] > 60
     assert scores["wrong"] < 34
+
+
+def test_shuffled_sets_score_at_chance(toy: GalaxyZoo2DataModule) -> None:
+    """A shuffle by itself may be lucky; with its labels handed round, each leaf is once right: one in three on average."""
+    data, protocol = synthetic_set(toy, ipc=5), Protocol(epochs=20, augmentation="galaxy")
+    order = generator("shuffle")
+    found = []
+    for labels in [data.labels[torch.randperm(15, generator=order)] for _ in range(4)]:
+        for shift in range(3):
+            own = (labels + shift) % 3
+            found += accuracies(data.images, own, NETWORK, [0.02], protocol, toy, ["test"], 1)["test"]
+    assert sum(found) / len(found) == pytest.approx(1 / 3, abs=0.06)
+
+
+def test_of_several_sets_mtt_takes_the_best_on_test_galaxies(
+    toy: GalaxyZoo2DataModule, toy_path: Path, tmp_path: Path
+) -> None:
+    """And ours the best on validation galaxies; both say what they chose from."""
+    good = synthetic_set(toy, ipc=3)
+    good.save(tmp_path / "good.h5")
+    synthetic_set(toy, ipc=3, labels=(good.labels + 1) % 3).save(tmp_path / "bad.h5")
+    result = evaluate(tmp_path, toy_path, num_eval=1, epochs=30, draws=1, step_sizes=[0.02], full_epochs=0, baselines=[])
+    tried = result.tried.set_index(["set", "candidate", "step size"])["accuracy"]
+    assert len(tried) == 2 + 4  # two learned step sizes; those, and each set with the one that is given
+    assert tried["distilled", "good.h5", "0.02"].item() == result.table["test"][0]
+    assert tried["distilled", "bad.h5", "0.02"].item() < result.table["test"][0]
+    assert result.table["step size"].tolist() == ["0.02", "0.02"]
+    assert "choices.csv" in {path.name for path in result.files}
+
+
+def test_soft_labels_and_other_networks(
+    toy: GalaxyZoo2DataModule, toy_path: Path, toy_experts: Path, tmp_path: Path
+) -> None:
+    settings: dict[str, Any] = {"num_eval": 1, "epochs": 2, "draws": 2, "step_sizes": [0.02], "full_epochs": 1}
+    synthetic_set(toy).save(tmp_path / "set.h5")
+    result = evaluate(
+        tmp_path / "set.h5", toy_path, tmp_path / "out", soft_labels="expert", experts=toy_experts,
+        networks=["ConvNetD1W4", "ConvNetW4"], baselines=["random real", "herding"], **settings,
+    )  # fmt: skip
+    table = result.table.set_index("set")
+    assert table["soft"].notna().all()
+    assert list(result.architectures.index) == ["distilled, tuned", "random real"]
+    assert list(result.architectures.columns) == ["ConvNetD1W4", "ConvNetW4"]
+    assert "test accuracy in per cent by network" in str(result)
+    own = synthetic_set(toy, labels=torch.eye(3).repeat_interleave(2, 0))
+    own.save(tmp_path / "soft.h5")  # a set with soft labels of its own has both columns
+    table = evaluate(tmp_path / "soft.h5", toy_path, tmp_path / "own", baselines=["random real"], **settings).table
+    assert table["soft"].notna().tolist() == [True, True, False]
+    assert table["soft"][0] == table["test"][0]  # they are one-hot
 
 
 @pytest.mark.parametrize(
@@ -180,8 +159,22 @@ def test_other_refusals(toy: GalaxyZoo2DataModule, toy_path: Path, tmp_path: Pat
     with pytest.raises(InputError, match="is not a file of synthetic"):
         evaluate(toy_path, toy_path)
     synthetic_set(toy).save(tmp_path / "set.h5")
-    with pytest.raises(InputError, match="draws must be at least 1"):
-        evaluate(tmp_path / "set.h5", toy_path, draws=0)
+    for settings, message in (
+        ({"draws": 0}, "draws must be at least 1, not 0"),
+        ({"full_epochs": -1}, "full_epochs must be at least 0"),
+        ({"step_sizes": []}, "step_sizes must be positive, and at least one"),
+        ({"step_sizes": [-0.1]}, "step_sizes must be positive"),
+        ({"baselines": ["magic"]}, "no baseline 'magic'; the baselines are random real"),
+        ({"soft_labels": "magic"}, "soft_labels is one of votes, expert, not 'magic'"),
+        ({"soft_labels": "expert"}, "soft_labels expert needs the folder of experts"),
+        ({"soft_labels": "votes"}, "toy.h5 holds no votes of volunteers"),
+        ({"experts": tmp_path}, "there are no experts in"),
+        ({"networks": ["LeNet"]}, "there is no network 'LeNet'"),
+        ({"symmetries": 3}, "symmetries is 1 or 8"),
+        ({"device": "abacus"}, "device is auto, cpu or cuda"),
+    ):
+        with pytest.raises(InputError, match=message):
+            evaluate(tmp_path / "set.h5", toy_path, **settings)
     with pytest.raises(InputError, match="no val galaxies"):
         evaluate(tmp_path / "set.h5", write_toy_without_val(tmp_path, toy))
 

@@ -1,0 +1,141 @@
+"""Images packed a second, beside images merely decoded: the same files, the same cores.
+
+    python benchmarks/packing.py --images ../shared/data/gz2_sample/images --json benchmarks/results/packing.json
+
+- ``decode_only_images_per_second``: the files are opened and decoded into arrays of RGB pixels by as many threads, and
+  nothing else. (``open_and_load_images_per_second`` leaves out even the copy into an array.)
+- ``images_per_second``: the same files become a packed file: decoded, cropped, resized, noted for a resumption, written
+  with checksums, fingerprint and statistics.
+
+Both are measured in turn, ``--repeats`` times; the ratio is the median of the ratios of the turns. The peak memory of
+packing is that of a process of its own, for each of ``--counts`` images; files repeat where there are not enough.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL
+from PIL import Image
+
+from gz_lightning.data.catalog import Catalog
+from gz_lightning.data.prepare import pack
+from gz_lightning.data.selection import select
+from gz_lightning.files import written_whole
+
+RESOLUTION, CROP = 128, 0.5
+
+
+def repeated(files: Sequence[Path], number: int) -> list[Path]:
+    return [files[i % len(files)] for i in range(number)]
+
+
+def pack_files(files: Sequence[Path], folder: Path, workers: int) -> None:
+    """All files as galaxies of one leaf."""
+    object_ids = tuple(f"{i:07d}" for i in range(len(files)))
+    catalog = Catalog("folders", "", ("galaxy",), object_ids, tuple(files), np.ones((len(files), 1)))
+    selection = select(object_ids, catalog.confidences, catalog.class_names)
+    output = folder / "packed.h5"
+    pack(output, catalog, selection, {"resolution": RESOLUTION, "crop": CROP}, None, workers, 0, True)
+    output.unlink()
+
+
+def decode(file: Path) -> None:
+    with Image.open(file) as image:
+        np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def load(file: Path) -> None:
+    with Image.open(file) as image:
+        image.load()
+
+
+def each(function: Callable[[Path], None], files: Sequence[Path], workers: int) -> None:
+    with ThreadPoolExecutor(workers) as pool:
+        for _ in pool.map(function, files):
+            pass
+
+
+def rate(function: Callable[[], None], number: int) -> float:
+    start = time.perf_counter()
+    function()
+    return number / (time.perf_counter() - start)
+
+
+def peak_of(command: list[str]) -> float:
+    """Peak resident memory of a process of its own, in MB."""
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    return float(run.stdout.split()[-1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=Path, required=True, help="folder of cut-outs")
+    parser.add_argument("--json", type=Path, help="file of the record")
+    parser.add_argument("--number", type=int, default=1000, help="images of a turn")
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--counts", type=int, nargs="*", default=[1000, 20_000], help="for the peak memory")
+    parser.add_argument("--peak", type=int, help="pack so many and print the peak memory in MB, no more")
+    options = parser.parse_args()
+    files = sorted(options.images.glob("*.jpg"))
+    if not files:
+        parser.error(f"there is no .jpg in {options.images}")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if options.peak:
+            pack_files(repeated(files, options.peak), folder, options.workers)
+            print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+            return
+        files = repeated(files, options.number)
+        each(load, files, options.workers)  # the files are in the page cache from here on
+        turns: dict[str, list[float]] = {"decode_only": [], "images": [], "open_and_load": []}
+        work: dict[str, Callable[[], None]] = {
+            "decode_only": lambda: each(decode, files, options.workers),
+            "images": lambda: pack_files(files, folder, options.workers),
+            "open_and_load": lambda: each(load, files, options.workers),
+        }
+        for _ in range(options.repeats):
+            for what, function in work.items():
+                turns[what].append(rate(function, len(files)))
+    ratios = [packed / decoded for packed, decoded in zip(turns["images"], turns["decode_only"], strict=True)]
+    record: dict[str, Any] = {
+        "images_per_second": statistics.median(turns["images"]),
+        "decode_only_images_per_second": statistics.median(turns["decode_only"]),
+        "ratio": statistics.median(ratios),
+        "ratios": ratios,
+        "open_and_load_images_per_second": statistics.median(turns["open_and_load"]),
+        "images": len(files),
+        "repeats": options.repeats,
+        "workers": options.workers,
+        "cores": os.cpu_count(),
+        "resolution": RESOLUTION,
+        "machine": f"{platform.machine()}, Python {platform.python_version()}, Pillow {PIL.__version__}",
+        "peak_memory_mb": {},
+    }
+    for number in options.counts:
+        command = [sys.executable, __file__, "--images", str(options.images), "--workers", str(options.workers)]
+        record["peak_memory_mb"][str(number)] = peak_of([*command, "--peak", str(number)])
+    text = json.dumps(record, indent=1)
+    print(text)
+    if options.json:
+        with written_whole(options.json) as temporary:
+            temporary.write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,272 @@
+"""``gz-lightning download``: the published sources of Galaxy Zoo 2, checked, resumed and safely unpacked."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import stat
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import pooch
+import requests
+
+from gz_lightning.errors import InputError
+from gz_lightning.files import written_whole
+from gz_lightning.progress import say, track
+
+PIECE = 1 << 16
+"""Bytes read at once; what is lost of a broken transfer is less."""
+TIMEOUT = 60
+"""Seconds without an answer after which a server is given up."""
+SPARE = 100 * 2**20
+"""Bytes that a download leaves free on the disk."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A published file.
+
+    Args:
+        name: What the command line calls it.
+        url: Where it is.
+        checksum: ``md5:...`` or ``sha256:...``; None where none is published.
+        what: One line on it.
+    """
+
+    name: str
+    url: str
+    checksum: str | None
+    what: str
+
+
+SOURCES = {
+    source.name: source
+    for source in (
+        Source(
+            "votes",
+            "https://gz2hart.s3.amazonaws.com/gz2_hart16.csv.gz",
+            None,
+            "votes of 239,695 galaxies, Hart et al. (2016)",
+        ),
+        Source(
+            "mapping",
+            "https://zenodo.org/record/3565489/files/gz2_filename_mapping.csv",
+            None,
+            "object ids of the images",
+        ),
+        Source(
+            "images",
+            "https://zenodo.org/record/3565489/files/images_gz2.zip",
+            "md5:bc647032d31e50c798770cf4430525c7",
+            "243,434 cut-outs of 424 x 424 pixels, 3.4 GB",
+        ),
+    )
+}
+"""The published sources by name."""
+
+LICENCE = (
+    "Images: Zenodo record 3565489 (listed as CC BY 4.0), made from SDSS images. Please cite Willett et al. 2013 (MNRAS "
+    "435, 2835) and Hart et al. 2016 (MNRAS 461, 3663), and acknowledge the Galaxy Zoo volunteers and SDSS."
+)
+
+
+@dataclass(frozen=True)
+class Downloaded:
+    """What ``download`` fetched.
+
+    Args:
+        files: Source -> its file.
+        checksums: Source -> SHA-256 of the file.
+        images: The folder of the unpacked images; None where they were not asked for.
+    """
+
+    files: dict[str, Path]
+    checksums: dict[str, str]
+    images: Path | None
+
+    def __str__(self) -> str:
+        lines = [f"{name}: {path} (sha256 {self.checksums[name]})" for name, path in self.files.items()]
+        if self.images is not None:
+            lines.append(f"images unpacked in {self.images}")
+        return "\n".join([*lines, LICENCE])
+
+
+def download(folder: Path | None = None, sources: list[str] | None = None) -> Downloaded:
+    """Fetch the published votes, images and their names, unpack the images, and say what to cite.
+
+    What is there and whole is not fetched again; a broken transfer goes on where it stopped.
+
+    Args:
+        folder: Where to. Default: gz2 in the user's cache folder.
+        sources: Which of votes, mapping and images (3.4 GB, and as much again unpacked). Default: all three.
+
+    Raises:
+        InputError: If a source cannot be reached, breaks off, has another checksum than published, does not fit on the
+            disk, or is an archive that would write outside the folder.
+    """
+    names = list(SOURCES) if sources is None else sources
+    unknown = [name for name in names if name not in SOURCES]
+    if unknown:
+        raise InputError(f"there is no source {', '.join(unknown)}; the sources are {', '.join(SOURCES)}")
+    target = Path(folder) if folder is not None else default_folder()
+    say(LICENCE)
+    files = {name: fetch(SOURCES[name], target) for name in names}
+    archive = files.get("images")
+    images = None if archive is None else unpack(archive, target)
+    return Downloaded(files, {name: _checksum(path, "sha256") for name, path in files.items()}, images)
+
+
+def default_folder() -> Path:
+    """``gz2`` in ``GZ_LIGHTNING_CACHE`` or in the platform's cache folder."""
+    return Path(os.environ.get("GZ_LIGHTNING_CACHE") or pooch.os_cache("gz_lightning")) / "gz2"
+
+
+def fetch(source: Source, folder: Path) -> Path:
+    """One source as a file in ``folder``, checked; one that is there and has the published checksum is left alone.
+
+    Raises:
+        InputError: As :func:`download`.
+    """
+    name = source.url.rsplit("/", 1)[-1]
+    path, part = folder / name, folder / f"{name}.part"
+
+    def resuming(url: str, output_file: str, caller: object) -> None:
+        _transfer(url, part, source.what)
+        part.replace(output_file)
+
+    try:
+        pooch.utils.get_logger().setLevel("ERROR")  # what it would say is said here
+        pooch.retrieve(source.url, known_hash=source.checksum, fname=name, path=folder, downloader=resuming)
+    except InputError:
+        raise
+    except ValueError as error:  # pooch's word for another checksum
+        raise InputError(
+            f"{source.url} has another checksum than the published {source.checksum}; it was thrown away: fetch it again "
+            "and, if that does not help, look whether a new version was published"
+        ) from error
+    except OSError as error:
+        raise InputError(f"{source.url} cannot be written to {path}: {error}") from error
+    return path
+
+
+def _transfer(url: str, part: Path, what: str) -> None:
+    """Fetch ``url`` into ``part``, going on where a broken transfer stopped."""
+    have = part.stat().st_size if part.exists() else 0
+    headers = {"Range": f"bytes={have}-", "Accept-Encoding": "identity"} if have else {"Accept-Encoding": "identity"}
+    try:
+        with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as answer:
+            if answer.status_code == requests.codes.requested_range_not_satisfiable:
+                _whole_or_not(answer, url, part, have)
+                return
+            if not answer.ok:
+                raise InputError(f"{url} cannot be fetched: the server answers {answer.status_code} {answer.reason}")
+            if answer.status_code != requests.codes.partial_content or not _goes_on(answer, have):
+                have = 0  # the server sends all of it again
+            total = _number(answer.headers.get("Content-Length"))
+            _room(part.parent, total or 0, url)
+            if have:
+                say(f"{part} has {have / 1e6:,.1f} MB: going on from there")
+            got = have
+            with part.open("ab" if have else "wb") as file:
+                for piece in _progress(answer.iter_content(PIECE), f"{part.stem} ({what})", total):
+                    file.write(piece)
+                    got += len(piece)
+    except requests.RequestException as error:
+        raise InputError(
+            f"{url} cannot be fetched: {' '.join(str(error).split())}; run the same again: it goes on where it stopped"
+        ) from error
+    if total is not None and got != have + total:
+        raise InputError(
+            f"{url} broke off after {got:,} of {have + total:,} bytes; run the same again: it goes on where it stopped"
+        )
+
+
+def _whole_or_not(answer: requests.Response, url: str, part: Path, have: int) -> None:
+    """Nothing lies behind the part: it is whole if the server says so, or else of something that is no more."""
+    if _number(answer.headers.get("Content-Range", "").rpartition("/")[2]) != have:
+        part.unlink()
+        raise InputError(f"{url} is shorter than what was fetched before; that was thrown away: run the same again")
+
+
+def _goes_on(answer: requests.Response, have: int) -> bool:
+    return answer.headers.get("Content-Range", "").startswith(f"bytes {have}-")
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text is not None and text.isdecimal() else None
+
+
+def _progress(pieces: Iterable[bytes], description: str, total: int | None) -> Iterator[bytes]:
+    """The pieces while a bar counts them."""
+    return track(pieces, description, -(-(total or 0) // PIECE))
+
+
+def _room(folder: Path, needed: int, what: object) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free
+    if needed + SPARE > free:
+        raise InputError(
+            f"{what} needs {needed / 1e9:.2f} GB in {folder}, which has {free / 1e9:.2f} GB free; make room or name another "
+            "--folder"
+        )
+
+
+def unpack(archive: Path, folder: Path) -> Path:
+    """Unpack a zip archive into ``folder``; files that are there with their full size are left alone.
+
+    Every name in the archive is looked at before the first file is written.
+
+    Returns:
+        The folder that holds the images: ``folder``, or the only folder that the archive makes in it.
+
+    Raises:
+        InputError: If it is no zip archive or is damaged, a path in it would leave the folder, a member is a link, or there
+            is no room on the disk.
+    """
+    try:
+        with zipfile.ZipFile(archive) as content:
+            members = [member for member in content.infolist() if not member.is_dir()]
+            for member in members:
+                _check_member(archive, folder, member)
+            todo = [member for member in members if _size(folder / member.filename) != member.file_size]
+            _room(folder, sum(member.file_size for member in todo), f"unpacking {archive}")
+            for member in track(todo, f"unpacking {archive.name}", len(todo)):
+                with (
+                    written_whole(folder / member.filename) as path,
+                    content.open(member) as packed,
+                    path.open("wb") as file,
+                ):
+                    shutil.copyfileobj(packed, file)
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError, zlib.error) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{archive} cannot be unpacked: {error}; delete it and fetch it again") from error
+    return folder / _only_folder([member.filename for member in members])
+
+
+def _check_member(archive: Path, folder: Path, member: zipfile.ZipInfo) -> None:
+    parts = PurePosixPath(member.filename.replace("\\", "/")).parts
+    outside = not parts or ".." in parts or parts[0].startswith("/") or ":" in parts[0]
+    if outside or not (folder / member.filename).resolve().is_relative_to(folder.resolve()):
+        raise InputError(f"{archive} holds the path {member.filename!r}, which leaves {folder}; nothing was unpacked")
+    if stat.S_ISLNK(member.external_attr >> 16):
+        raise InputError(f"{archive} holds the link {member.filename!r}; nothing was unpacked")
+
+
+def _only_folder(names: Sequence[str]) -> str:
+    parents = {PurePosixPath(name).parent.as_posix() for name in names if not name.startswith("__MACOSX")}
+    return parents.pop() if len(parents) == 1 else ""
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else -1
+
+
+def _checksum(path: Path, algorithm: str) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, algorithm).hexdigest()

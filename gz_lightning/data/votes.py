@@ -1,0 +1,273 @@
+"""Vote tables of every origin -> one row per galaxy: object id and the vote fraction of each answer.
+
+Four layouts are known, and told apart by their columns:
+
+==================  ==================================  =====================================================
+layout              object id                           votes
+==================  ==================================  =====================================================
+``gz2``             ``dr7objid`` or ``objid``           ``t01_smooth_or_features_a01_smooth_fraction``, ... of
+                                                        Willett et al. (2013), Hart et al. (2016) and the SDSS
+                                                        tables ``zoo2MainSpecz``, as CSV or FITS
+``galaxy-datasets`` ``id_str``                          ``smooth-or-featured-gz2_smooth_fraction``, ...
+``kaggle``          ``GalaxyID``                        ``Class1.1`` .. ``Class11.6``, already multiplied down
+                                                        the tree
+==================  ==================================  =====================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from gz_lightning.data.tables import column_names, first_row, read_rows
+from gz_lightning.data.tree import ANSWERS, Tree, get_tree
+from gz_lightning.errors import InputError
+
+VOTE_KINDS = ("weighted_fraction", "fraction", "debiased")
+"""Kinds of votes; where none is asked for, the first of them that a table has."""
+ROUNDING = 2e-3
+"""How far a vote fraction may pass 1: tables are rounded to three digits, and a quotient of two such numbers more."""
+
+GALAXY_DATASETS = {
+    "a01": "smooth-or-featured-gz2_smooth",
+    "a02": "smooth-or-featured-gz2_featured-or-disk",
+    "a03": "smooth-or-featured-gz2_artifact",
+    "a04": "disk-edge-on-gz2_yes",
+    "a05": "disk-edge-on-gz2_no",
+    "a06": "bar-gz2_yes",
+    "a07": "bar-gz2_no",
+    "a08": "has-spiral-arms-gz2_yes",
+    "a09": "has-spiral-arms-gz2_no",
+    "a10": "bulge-size-gz2_no",
+    "a11": "bulge-size-gz2_just-noticeable",
+    "a12": "bulge-size-gz2_obvious",
+    "a13": "bulge-size-gz2_dominant",
+    "a14": "something-odd-gz2_yes",
+    "a15": "something-odd-gz2_no",
+    "a16": "how-rounded-gz2_round",
+    "a17": "how-rounded-gz2_in-between",
+    "a18": "how-rounded-gz2_cigar",
+    "a25": "bulge-shape-gz2_round",
+    "a26": "bulge-shape-gz2_boxy",
+    "a27": "bulge-shape-gz2_no-bulge",
+    "a28": "spiral-winding-gz2_tight",
+    "a29": "spiral-winding-gz2_medium",
+    "a30": "spiral-winding-gz2_loose",
+    "a31": "spiral-arm-count-gz2_1",
+    "a32": "spiral-arm-count-gz2_2",
+    "a33": "spiral-arm-count-gz2_3",
+    "a34": "spiral-arm-count-gz2_4",
+    "a36": "spiral-arm-count-gz2_more-than-4",
+    "a37": "spiral-arm-count-gz2_cant-tell",
+}
+"""Answer -> column of counts in the catalogues of galaxy-datasets, which leave out what was odd."""
+
+# First answer of each question in the order of the Kaggle classes, and the class its numbers have been multiplied by.
+_KAGGLE_QUESTIONS = (
+    ("a01 a02 a03", None),
+    ("a04 a05", "Class1.2"),
+    ("a06 a07", "Class2.2"),
+    ("a08 a09", "Class2.2"),
+    ("a10 a11 a12 a13", "Class2.2"),
+    ("a14 a15", None),  # asked of every galaxy, and brought back to a sum of 1 in the published revision
+    ("a16 a17 a18", "Class1.1"),
+    ("a19 a20 a21 a22 a23 a24 a38", "Class6.1"),
+    ("a25 a26 a27", "Class2.1"),
+    ("a28 a29 a30", "Class4.1"),
+    ("a31 a32 a33 a34 a36 a37", "Class4.1"),
+)
+KAGGLE = {
+    answer: (f"Class{question}.{place}", parent)
+    for question, (answers, parent) in enumerate(_KAGGLE_QUESTIONS, 1)
+    for place, answer in enumerate(answers.split(), 1)
+}
+"""Answer -> its column in the Kaggle Galaxy Challenge's solutions, and the column that it has been multiplied by."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where a table keeps what is needed of it.
+
+    Args:
+        name: ``gz2``, ``galaxy-datasets`` or ``kaggle``.
+        object_id: The column of object ids.
+        columns: Kind of votes -> answer -> column of its vote fraction.
+        parents: Answer -> column that its numbers have been multiplied by.
+        classifications: The column with the number of volunteers who looked at the galaxy; None: there is none.
+        folder: The column with the folder of the image; None: there is none.
+        file: The column with the name of the image; None: there is none.
+    """
+
+    name: str
+    object_id: str
+    columns: dict[str, dict[str, str]]
+    parents: dict[str, str] = field(default_factory=dict)
+    classifications: str | None = None
+    folder: str | None = None
+    file: str | None = None
+
+
+def layout_of(table: str | Path) -> Layout:
+    """The layout of a vote table, from its columns.
+
+    Raises:
+        InputError: If the table cannot be read or its columns are of no known layout.
+    """
+    header = column_names(Path(table))
+    there = set(header)
+
+    def known(column: str) -> str | None:
+        return column if column in there else None
+
+    if {"GalaxyID", "Class1.1"} <= there:
+        parents = {answer: parent for answer, (_, parent) in KAGGLE.items() if parent is not None}
+        columns = {"weighted_fraction": {answer: column for answer, (column, _) in KAGGLE.items()}}
+        return Layout("kaggle", "GalaxyID", columns, parents)
+    if any(column.startswith("smooth-or-featured-gz2_") for column in header) and "id_str" in there:
+        columns = {"fraction": {answer: f"{column}_fraction" for answer, column in GALAXY_DATASETS.items()}}
+        count = known("smooth-or-featured-gz2_total-votes")
+        return Layout("galaxy-datasets", "id_str", columns, {}, count, folder=known("subfolder"), file=known("filename"))
+    object_id = known("dr7objid") or known("objid")
+    if object_id is None:
+        raise InputError(
+            f"{table} has no object id column (dr7objid or objid of Galaxy Zoo 2, id_str of galaxy-datasets, GalaxyID of "
+            f"Kaggle); its first columns are {', '.join(header[:5])}{', ...' if len(header) > 5 else ''}"
+        )
+    columns = {kind: {answer: f"{stem}_{kind}" for answer, stem in ANSWERS.items()} for kind in VOTE_KINDS}
+    return Layout("gz2", object_id, columns, {}, known("total_classifications"))
+
+
+def read_votes(table: str | Path, tree: str | Tree, votes: str | None = None) -> pd.DataFrame:
+    """Votes of a table of any known layout (CSV, plain or compressed; FITS; Parquet), read in pieces.
+
+    Args:
+        table: The table, such as ``gz2_hart16.csv.gz``.
+        tree: The tree whose answers are needed.
+        votes: Which votes: ``weighted_fraction``, ``fraction`` or ``debiased``. Default: the first of these that the
+            table has for every answer. Kaggle's probabilities are weighted fractions, the catalogues of galaxy-datasets
+            have plain ones.
+
+    Returns:
+        One row per galaxy: the column ``object_id`` (string), one column per answer (``a01``, ...) in [0, 1]; where the
+        table has them, ``classifications`` (number of volunteers) and ``file`` (path of the image below the image
+        folder). A question that nobody reached is NaN or zero.
+
+    Raises:
+        InputError: If the table cannot be read, lacks a column (all are named), holds an object id twice, or a vote
+            that is no number between 0 and 1.
+    """
+    table, tree = Path(table), get_tree(tree)
+    layout = layout_of(table)
+    votes = _kind(table, tree, layout, votes)
+    wanted = {answer: layout.columns[votes][answer] for answer in tree.answers}
+    parents = {answer: layout.parents[answer] for answer in tree.answers if answer in layout.parents}
+    optional = [column for column in (layout.classifications, layout.folder, layout.file) if column is not None]
+    columns = list(dict.fromkeys([layout.object_id, *wanted.values(), *parents.values(), *optional]))
+    text = [column for column in (layout.object_id, layout.folder, layout.file) if column is not None]
+    pieces, row = [], first_row(table)
+    for piece in read_rows(table, columns, text):
+        numbers = {column: _fractions(table, piece[column], row) for column in {*wanted.values(), *parents.values()}}
+        clean = {"object_id": _object_ids(table, piece[layout.object_id], row)}
+        for answer, column in wanted.items():
+            clean[answer] = numbers[column]
+            if answer in parents:
+                clean[answer] = _undone(table, numbers[column], numbers[parents[answer]], row)
+        if layout.classifications is not None:
+            clean["classifications"] = pd.to_numeric(piece[layout.classifications], errors="coerce")
+        if layout.file is not None:
+            clean["file"] = piece[layout.file] if layout.folder is None else piece[layout.folder] + "/" + piece[layout.file]
+        pieces.append(pd.DataFrame(clean))
+        row += len(piece)
+    if not pieces:
+        raise InputError(f"{table} holds no galaxy")
+    rows = pd.concat(pieces, ignore_index=True)
+    double = rows.loc[rows["object_id"].duplicated(), "object_id"].tolist()
+    if double:
+        some = ", ".join(double[:5]) + (", ..." if len(double) > 5 else "")
+        raise InputError(f"{table} holds {len(double)} object ids more than once: {some}; keep one row of each")
+    return rows
+
+
+def _kind(table: Path, tree: Tree, layout: Layout, votes: str | None) -> str:
+    """The kind of votes to read, once it is known that all its columns are there."""
+    if votes is not None and votes not in VOTE_KINDS:
+        raise InputError(f"votes are one of {', '.join(VOTE_KINDS)}, not '{votes}'")
+    header = set(column_names(table))
+    needed = {
+        kind: [by_answer.get(a, f"a column for {a}") for a in tree.answers] for kind, by_answer in layout.columns.items()
+    }
+    missing = {kind: [column for column in columns if column not in header] for kind, columns in needed.items()}
+    whole = [kind for kind in VOTE_KINDS if missing.get(kind) == []]
+    if votes in whole:
+        return str(votes)
+    if votes is None and whole:
+        return whole[0]
+    hint = f"; it has all that is needed for --votes {' or '.join(whole)}" if whole else ""
+    if votes is not None and votes not in layout.columns:
+        raise InputError(f"{table} (layout {layout.name}) has no votes of the kind {votes}{hint}")
+    kind = votes or min(missing, key=lambda kind: len(missing[kind]))
+    raise InputError(
+        f"{table} lacks {len(missing[kind])} of the {len(needed[kind])} columns that the tree '{tree.name}' needs: "
+        f"{', '.join(missing[kind])}{hint}"
+    )
+
+
+def _object_ids(table: Path, ids: pd.Series[str], row: int) -> pd.Series[str]:
+    if ids.isna().any():
+        raise InputError(f"{table}, row {row + int(ids.isna().argmax())}: the object id ({ids.name}) is empty")
+    float_like = ids.str.fullmatch(r"[+-]?(\d+\.\d*|\d*\.?\d+[eE][+-]?\d+)")
+    if float_like.any():
+        place = int(float_like.argmax())
+        raise InputError(
+            f"{table}, row {row + place}: the object id {ids.iloc[place]} has lost its last digits; export the column "
+            f"{ids.name} as text"
+        )
+    return ids
+
+
+def _fractions(table: Path, values: pd.Series[float], row: int) -> pd.Series[float]:
+    numbers = pd.to_numeric(values, errors="coerce").astype("float64")
+    # Tables are rounded to single precision: a fraction may pass 1 by that much.
+    wrong = (numbers.isna() & values.notna()) | (numbers < -1e-6) | (numbers > 1 + 1e-6)
+    if wrong.any():
+        place = int(wrong.argmax())
+        raise InputError(
+            f"{table}, row {row + place}, column {values.name}: {values.iloc[place]!r} is not a vote fraction between "
+            "0 and 1"
+        )
+    return numbers
+
+
+def _undone(table: Path, numbers: pd.Series[float], parent: pd.Series[float], row: int) -> pd.Series[float]:
+    """A fraction from a product down the tree: what it has been multiplied by is divided out; 0 where that is 0."""
+    wrong = numbers > parent + ROUNDING
+    if wrong.any():
+        place = int(wrong.argmax())
+        raise InputError(
+            f"{table}, row {row + place}: {numbers.name} is {numbers.iloc[place]:g}, more than the {parent.iloc[place]:g} "
+            f"of {parent.name}, which it is a share of; are these the probabilities of the Galaxy Challenge's solutions?"
+        )
+    return (numbers / parent.where(parent > 0)).clip(upper=1).fillna(0.0)
+
+
+def read_mapping(mapping: str | Path) -> pd.Series[str]:
+    """The published ``gz2_filename_mapping.csv``: object id -> ``asset_id``, the name of the image without suffix.
+
+    Raises:
+        InputError: If the table cannot be read or lacks ``objid`` or ``asset_id``.
+    """
+    mapping = Path(mapping)
+    header = column_names(mapping)
+    wanted: Sequence[str] = ("objid", "asset_id")
+    missing = [column for column in wanted if column not in header]
+    if missing:
+        raise InputError(f"{mapping} lacks the column {' and '.join(missing)}; it has {', '.join(header[:5])}")
+    pieces = list(read_rows(mapping, wanted, wanted))
+    if not pieces:
+        raise InputError(f"{mapping} holds no row")
+    # The published table lists an object again for each of its images (Stripe 82 coadds): the first is the usual one.
+    rows = pd.concat(pieces).drop_duplicates("objid")
+    return rows.set_index("objid")["asset_id"]

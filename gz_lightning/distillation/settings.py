@@ -1,0 +1,56 @@
+"""The settings of a distillation: what they may be, and which of them a run may go on with another value of."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from gz_lightning.augmentation import check_strategy
+from gz_lightning.data.datamodule import LABELS
+from gz_lightning.distillation.unroll import UNROLLS
+from gz_lightning.errors import InputError
+
+IMAGE_UPDATES = {"normalised": 0.03, "published": 1000.0}
+"""Ways to update the images, and the default ``lr_img`` of each."""
+CHOICES = {"image_update": IMAGE_UPDATES, "labels": LABELS, "step_sizes": ("global", "independent"), "unroll": UNROLLS}
+COUNTS = ("ipc", "syn_steps", "expert_epochs", "eval_it", "num_eval", "epoch_eval_train", "batch_syn")
+RATES = ("lr_img", "lr_lr", "memory_budget")
+FREE_TO_CHANGE = {
+    *("trajectories", "iterations", "eval_it", "num_eval", "epoch_eval_train", "unroll", "memory_budget", "load_syn_image")
+}
+"""Settings that a run may go on with a new value of: they do not shape the images, or are checked by fingerprint."""
+
+
+def check_settings(settings: Mapping[str, Any]) -> None:
+    """Refuse settings that are out of their range; those that need the experts are checked when distillation begins.
+
+    Args:
+        settings: Settings of a :class:`gz_lightning.distillation.module.TrajectoryMatching` by name.
+
+    Raises:
+        InputError: With the name of the first that is out of its range.
+    """
+    for name in COUNTS:
+        if settings[name] is not None and settings[name] < 1:
+            raise InputError(f"{name} must be at least 1, not {settings[name]}")
+    iterations, prev_iter = settings["iterations"], settings["prev_iter"]
+    if not 0 <= prev_iter < iterations:
+        raise InputError(f"iterations ({iterations}) must be more than prev_iter ({prev_iter}), which may not be negative")
+    for name, known in CHOICES.items():
+        if settings[name] not in known:
+            raise InputError(f"{name} is one of {', '.join(known)}, not '{settings[name]}'")
+    if settings["augmentation"] is not None:
+        check_strategy(settings["augmentation"])
+    for name in RATES:
+        if settings[name] is not None and not (settings[name] >= 0 and math.isfinite(settings[name])):
+            raise InputError(f"{name} must be a number of at least 0, not {settings[name]}")
+
+
+def changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What shapes the images and is not what it was, in words."""
+    return [
+        f"{name} was {then.get(name)} and is {value} now"
+        for name, value in now.items()
+        if name not in FREE_TO_CHANGE and then.get(name) != value
+    ]

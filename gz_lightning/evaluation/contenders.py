@@ -1,0 +1,169 @@
+"""What is compared: ways to train a network, each with the choices it leaves open, and what came of them.
+
+Shapes: M images, D draws, n networks of each, N galaxies, K leaves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from gz_lightning.data.datamodule import GalaxyZoo2DataModule
+from gz_lightning.evaluation.protocol import Protocol, logits
+from gz_lightning.evaluation.scores import confidence_interval
+from gz_lightning.evaluation.together import Training, train_networks
+from gz_lightning.randomness import derived_seed, generator
+
+Labelled = tuple[torch.Tensor, torch.Tensor]
+"""Standardised images, shape (M, 3, H, W), and leaves, shape (M,), or soft labels, shape (M, K)."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One of the choices that a contender leaves open.
+
+    Args:
+        sets: Draws of the set to train on; one where nothing is random about it.
+        step_sizes: As :func:`gz_lightning.evaluation.protocol.train_network` takes them.
+        name: What tells its set from those of other candidates, such as a file name.
+    """
+
+    sets: Sequence[Labelled]
+    step_sizes: Sequence[float]
+    name: str = ""
+
+    @property
+    def step_size(self) -> str:
+        """Its step sizes in a word."""
+        first, last = self.step_sizes[0], self.step_sizes[-1]
+        return f"{first:.3g}" + (f" .. {last:.3g}" if len(self.step_sizes) > 1 else "")
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A way to train a network.
+
+    Args:
+        name: What the table calls it.
+        candidates: What is chosen from; one where nothing is to choose.
+        training: How the networks are trained.
+        networks: Fresh networks for each draw.
+        protocol: Where the choice is made, see :data:`gz_lightning.evaluation.protocol.PROTOCOLS`.
+        syn_steps: Least number of epochs at each of several step sizes.
+    """
+
+    name: str
+    candidates: Sequence[Candidate]
+    training: Protocol
+    networks: int
+    protocol: str = "validated"
+    syn_steps: int = 0
+
+    @property
+    def trainings(self) -> int:
+        """How many networks are trained."""
+        each = [len(candidate.sets) for candidate in self.candidates]
+        if len(each) == 1 or self.protocol == "mtt":
+            return self.networks * sum(each)
+        return sum(each) + self.networks * each[0]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a contender.
+
+    Args:
+        contender: The contender.
+        chosen: The candidate that was taken.
+        tried: For each candidate its name, step size, and mean accuracy on the galaxies the choice was made on, in [0, 1].
+        val: Accuracy on validation galaxies, shape (D, n), in [0, 1].
+        test_logits: Logits for the test galaxies, shape (D * n, N, K).
+        hits: Which test galaxies were classified right, shape (D, n, N).
+    """
+
+    contender: Contender
+    chosen: Candidate
+    tried: list[tuple[str, str, float]]
+    val: torch.Tensor
+    test_logits: torch.Tensor
+    hits: torch.Tensor
+
+    @property
+    def accuracy(self) -> float:
+        """Mean test accuracy, in [0, 1]."""
+        return float(self.hits.float().mean())
+
+    def row(self) -> dict[str, Any]:
+        """Its row in the table; accuracies in per cent."""
+        each = 100 * self.hits.double().mean(2).flatten()
+        low, high = confidence_interval(self.hits, generator(self.contender.training.seed, "interval"))
+        return {
+            "set": self.contender.name,
+            "protocol": self.contender.protocol,
+            "images": len(self.chosen.sets[0][0]),
+            "step size": self.chosen.step_size,
+            "networks": len(each),
+            "val": 100 * float(self.val.mean()),
+            "test": float(each.mean()),
+            "spread": float(each.std(correction=0)),
+            "low": 100 * low,
+            "high": 100 * high,
+        }
+
+
+def compete(
+    contender: Contender,
+    network: Mapping[str, Any],
+    galaxies: GalaxyZoo2DataModule,
+    device: torch.device,
+    tick: Callable[[], Any] = lambda: None,
+) -> Outcome:
+    """Train and score a contender.
+
+    Under ``validated`` one network is trained on each draw of each candidate, the candidate of highest mean accuracy on the
+    validation galaxies is taken, and only its networks meet the test galaxies. Under ``mtt`` nothing is chosen but among
+    several sets: there the one of highest *test* accuracy is taken, as the published numbers are.
+
+    Args:
+        contender: What to train.
+        network: Description of the network.
+        galaxies: Gives validation and test galaxies.
+        device: Where to train.
+        tick: Called for each network that is trained.
+    """
+
+    def trained(candidate: Candidate, networks: int, *splits: str) -> dict[str, torch.Tensor]:
+        seed = contender.training.seed
+        places = [(draw, i) for draw in range(len(candidate.sets)) for i in range(networks)]
+        sets = [(images.to(device), labels.to(device)) for images, labels in candidate.sets]
+        jobs = [Training(*sets[draw], candidate.step_sizes, derived_seed(seed, "draw", draw, i)) for draw, i in places]
+        models = train_networks(jobs, network, contender.training, contender.syn_steps, tick=tick)
+        return {
+            split: torch.stack([logits(model, getattr(galaxies, split), galaxies, device) for model in models])
+            for split in splits
+        }
+
+    def hits(found: dict[str, torch.Tensor], split: str) -> torch.Tensor:
+        labels: torch.Tensor = getattr(galaxies, split).labels
+        return found[split].argmax(2) == labels
+
+    candidates = contender.candidates
+    tried: list[tuple[str, str, float]] = []
+    best, found = candidates[0], None
+    if contender.protocol == "mtt":
+        results = [trained(candidate, contender.networks, "val", "test") for candidate in candidates]
+        means = [float(hits(result, "test").double().mean()) for result in results]
+        best, found = candidates[means.index(max(means))], results[means.index(max(means))]
+    elif len(candidates) > 1:
+        means = [float(hits(trained(candidate, 1, "val"), "val").double().mean()) for candidate in candidates]
+        best = candidates[means.index(max(means))]
+    if len(candidates) > 1:
+        tried = [(c.name, c.step_size, mean) for c, mean in zip(candidates, means, strict=True)]
+    if found is None:
+        found = trained(best, contender.networks, "val", "test")
+    shape = (len(best.sets), contender.networks, -1)
+    val = hits(found, "val").unflatten(0, shape[:2]).float().mean(2)
+    return Outcome(contender, best, tried, val, found["test"], hits(found, "test").unflatten(0, shape[:2]))

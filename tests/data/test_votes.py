@@ -1,0 +1,252 @@
+"""Vote tables of every origin, built to their published layouts, and as they go wrong."""
+
+import gzip
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gz_lightning.data import tables
+from gz_lightning.data.catalog import catalog_from_votes
+from gz_lightning.data.tree import ANSWERS, TREES, Leaf, Tree
+from gz_lightning.data.votes import GALAXY_DATASETS, KAGGLE, layout_of, read_votes
+from gz_lightning.errors import InputError
+from tests.data.test_catalog import save_image
+from tests.data.test_tree import BY_HAND, VOTES
+
+COARSE = TREES["coarse5"]
+IDS = [587722981736120347, 588017703996096547, 587738569780428805]
+
+
+def galaxies(number: int = 3) -> pd.DataFrame:
+    """Vote fractions of all 37 answers; those of the ten leaves of galaxy 0 are worked out by hand in test_tree."""
+    rng = np.random.default_rng(0)
+    answers: dict[str, Any] = {}
+    for question in dict.fromkeys(stem[:3] for stem in ANSWERS.values()):
+        names = [answer for answer, stem in ANSWERS.items() if stem[:3] == question]
+        answers |= dict(zip(names, rng.dirichlet(np.full(len(names), 5.0), number).T, strict=True))
+    for answer, fraction in VOTES.items():
+        answers[answer][0] = fraction
+    return pd.DataFrame(answers)[list(ANSWERS)]
+
+
+def gz2_table() -> pd.DataFrame:
+    """The 231 columns of Hart et al. (2016) and of zoo2MainSpecz: nine of the galaxy, six of each answer."""
+    votes, columns = galaxies(), {}
+    for answer, stem in ANSWERS.items():
+        for kind in ("count", "weight", "fraction", "weighted_fraction", "debiased", "flag"):
+            columns[f"{stem}_{kind}"] = np.round(votes[answer], 3) if "fraction" in kind else votes[answer] * 0.9
+    head = {"dr7objid": IDS, "ra": 1.5, "dec": -0.5, "rastring": "00:06:00", "decstring": "-00:30:00", "sample": "original"}
+    return pd.DataFrame(head | {"gz2class": "Sb2m", "total_classifications": [44, 20, 7], "total_votes": 200} | columns)
+
+
+def as_fits(path: Path, table: pd.DataFrame, object_ids: Any) -> Path:
+    """As CasJobs writes it: a binary table of big-endian columns in the first extension."""
+    fits = pytest.importorskip("astropy.io.fits", reason="FITS tables need astropy")
+    formats = {"i": "K", "f": "E"}
+    columns = [fits.Column("dr7objid", "20A" if isinstance(object_ids[0], str) else "K", array=np.array(object_ids))]
+    for name in table.columns.drop("dr7objid"):
+        kind = table[name].dtype.kind
+        values = table[name].to_numpy() if kind in formats else table[name].to_numpy(str)
+        columns.append(fits.Column(name, formats.get(kind, "12A"), array=values))
+    fits.BinTableHDU.from_columns(columns).writeto(path)
+    return path
+
+
+def as_parquet(path: Path) -> Path:
+    """As galaxy-datasets has it: counts, fractions and totals, ids of whole numbers, images in folders."""
+    pytest.importorskip("pyarrow", reason="Parquet tables need pyarrow")
+    votes = galaxies()
+    table = pd.DataFrame({"ra": 1.5, "dec": -0.5, "id_str": IDS})
+    for answer, column in GALAXY_DATASETS.items():
+        table[column] = np.round(votes[answer] * 40).astype("int64")
+        table[f"{column}_fraction"] = votes[answer]
+        table[f"{column.split('_')[0]}_total-votes"] = 40
+    table["subfolder"] = [str(i)[:6] for i in IDS]
+    table["filename"] = [f"{i}.jpg" for i in IDS]
+    table.to_parquet(path, index=False)
+    return path
+
+
+def as_kaggle(path: Path) -> Path:
+    """Probabilities multiplied down the tree, six digits, columns in the published order."""
+    votes, columns = galaxies(), {"GalaxyID": [100008, 100023, 100053]}
+    products: dict[str, Any] = {}
+    for answer, (column, parent) in KAGGLE.items():  # a parent stands before its children but for Class6.1
+        products[column] = votes[answer] * (1 if parent is None else products[parent])
+    order = sorted(products, key=lambda name: [int(part) for part in name.removeprefix("Class").split(".")])
+    pd.DataFrame(columns | {name: np.round(products[name], 6) for name in order}).to_csv(path, index=False)
+    return path
+
+
+def confidences(table: Path, votes: str | None = None) -> np.ndarray[Any, Any]:
+    tree = TREES["simplified"]
+    rows = read_votes(table, tree, votes)
+    return tree.confidences({answer: rows[answer] for answer in tree.answers})
+
+
+def test_hart_table(tmp_path: Path) -> None:
+    gz2_table().to_csv(tmp_path / "gz2_hart16.csv.gz", index=False)
+    assert layout_of(tmp_path / "gz2_hart16.csv.gz").name == "gz2"
+    rows = read_votes(tmp_path / "gz2_hart16.csv.gz", "simplified")
+    assert rows["object_id"].tolist() == [str(i) for i in IDS]
+    assert rows["classifications"].tolist() == [44, 20, 7]
+    np.testing.assert_allclose(confidences(tmp_path / "gz2_hart16.csv.gz")[0], BY_HAND, atol=1e-9)
+    assert not np.allclose(confidences(tmp_path / "gz2_hart16.csv.gz", "debiased")[0], BY_HAND)
+
+
+@pytest.mark.parametrize("object_ids", [IDS, [str(i) for i in IDS]], ids=["integers", "text"])
+@pytest.mark.parametrize("name", ["zoo2MainSpecz.fits", "zoo2MainSpecz.fit", "zoo2MainSpecz.fits.gz"])
+def test_sdss_fits_table(name: str, object_ids: Any, tmp_path: Path) -> None:
+    table = as_fits(tmp_path / name, gz2_table(), object_ids)
+    rows = read_votes(table, "simplified", "weighted_fraction")
+    assert rows["object_id"].tolist() == [str(i) for i in IDS]
+    assert rows["a01"].dtype == np.float64
+    np.testing.assert_allclose(confidences(table, "weighted_fraction")[0], BY_HAND, atol=1e-6)
+
+
+def test_galaxy_datasets_catalogue(tmp_path: Path) -> None:
+    table = as_parquet(tmp_path / "gz2_train_catalog.parquet")
+    np.testing.assert_allclose(confidences(table)[0], BY_HAND, rtol=1e-12)
+    for i in IDS[:2]:
+        (tmp_path / "images" / str(i)[:6]).mkdir(parents=True)
+        save_image(tmp_path / "images" / str(i)[:6] / f"{i}.jpg", 50)
+    catalog = catalog_from_votes(table, tmp_path / "images", max_missing=0.5)
+    assert [file.relative_to(tmp_path / "images").as_posix() for file in catalog.files] == [
+        f"{str(i)[:6]}/{i}.jpg" for i in IDS[:2]
+    ]
+    assert catalog.missing == (str(IDS[2]),)
+    assert catalog.classifications is not None
+    assert catalog.classifications.tolist() == [40, 40]
+    with pytest.raises(InputError, match="has no votes of the kind debiased; it has all .* --votes fraction"):
+        read_votes(table, "simplified", "debiased")
+    dust = Tree("dust", (Leaf("dust lane", ("a14 a38",)), Leaf("nothing odd", ("a15",))))
+    with pytest.raises(InputError, match="lacks 1 of the 3 columns that the tree 'dust' needs: a column for a38"):
+        read_votes(table, dust)
+
+
+def test_kaggle_probabilities_are_undone(tmp_path: Path) -> None:
+    table = as_kaggle(tmp_path / "training_solutions_rev1.csv")
+    header = table.read_text().splitlines()[0].split(",")
+    assert len(header) == 38
+    assert header[:5] == ["GalaxyID", "Class1.1", "Class1.2", "Class1.3", "Class2.1"]
+    assert header[-1] == "Class11.6"
+    np.testing.assert_allclose(confidences(table)[0], BY_HAND, atol=2e-6)
+    every = Tree("every answer", tuple(Leaf(answer, (answer,)) for answer in ANSWERS))
+    np.testing.assert_allclose(read_votes(table, every)[list(ANSWERS)], galaxies(), atol=2e-4)
+    rows = pd.read_csv(table)
+    leaf_5 = rows["Class3.1"] * rows["Class4.1"] / rows["Class2.2"]
+    np.testing.assert_allclose(confidences(table)[:, 5], leaf_5, rtol=1e-4)
+
+
+def test_a_question_that_nobody_reached_is_zero_in_kaggles_table(tmp_path: Path) -> None:
+    table = as_kaggle(tmp_path / "k.csv")
+    rows = pd.read_csv(table)
+    rows.loc[0] = 0
+    rows.loc[0, ["GalaxyID", "Class1.1", "Class7.1"]] = [7, 1.0, 1.0]
+    rows.to_csv(table, index=False)
+    assert confidences(table)[0].tolist() == [1] + [0] * 9
+    rows.loc[0, "Class2.1"] = 0.4
+    rows.to_csv(table, index=False)
+    with pytest.raises(InputError, match=r"row 2: Class2.1 is 0.4, more than the 0 of Class1.2, which it is a share of"):
+        confidences(table)
+
+
+def test_tables_of_two_halves(tmp_path: Path) -> None:
+    table = gz2_table()
+    for half, rows in (("a", table[:2]), ("b", table[1:])):
+        rows.to_csv(tmp_path / f"{half}.csv", index=False)
+    for i in IDS:
+        save_image(tmp_path / f"{i}.png", 3)
+    with pytest.raises(InputError, match="1 object ids are in more than one of .*a.csv and .*b.csv: 588017703996096547"):
+        catalog_from_votes([tmp_path / "a.csv", tmp_path / "b.csv"], tmp_path)
+    table[2:].to_csv(tmp_path / "b.csv", index=False)
+    assert catalog_from_votes([tmp_path / "a.csv", tmp_path / "b.csv"], tmp_path).object_ids == tuple(str(i) for i in IDS)
+
+
+@pytest.mark.parametrize("layout", ["csv", "fits", "parquet"])
+def test_tables_are_read_in_pieces(layout: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pieces of two rows: nothing is lost between them, and rows are numbered through."""
+    monkeypatch.setattr(tables, "ROWS", 2)
+    table = tmp_path / f"t.{layout}"
+    wrong = gz2_table()
+    wrong.loc[2, "t02_edgeon_a04_yes_fraction"] = 1.5
+    if layout == "csv":
+        wrong.to_csv(table, index=False)
+    elif layout == "fits":
+        as_fits(table, wrong, IDS)
+    else:
+        pytest.importorskip("pyarrow", reason="Parquet tables need pyarrow")
+        wrong.to_parquet(table)
+    assert read_votes(table, "simplified", "weighted_fraction")["object_id"].tolist() == [str(i) for i in IDS]
+    with pytest.raises(InputError, match=rf"row {4 if layout == 'csv' else 3}, column t02_edgeon_a04_yes_fraction: .*1.5"):
+        read_votes(table, "simplified", "fraction")
+
+
+def test_object_ids_that_have_lost_digits(tmp_path: Path) -> None:
+    table = gz2_table()
+    table["dr7objid"] = table["dr7objid"].astype(float)
+    table.to_csv(tmp_path / "a.csv", index=False)
+    with pytest.raises(InputError, match=r"row 2: the object id 5.877\S* has lost its last digits; .* dr7objid as text"):
+        read_votes(tmp_path / "a.csv", "simplified")
+    pytest.importorskip("pyarrow", reason="Parquet tables need pyarrow")
+    table.to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(InputError, match="dr7objid holds floating-point numbers, which lose the last digits"):
+        read_votes(tmp_path / "a.parquet", "simplified")
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "extra"), [("a.fits", "astropy.io", "fits"), ("a.parquet", "pyarrow.parquet", "parquet")]
+)
+def test_a_missing_reader_says_how_to_get_it(
+    name: str, module: str, extra: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / name).write_bytes(b"x")
+    monkeypatch.setitem(__import__("sys").modules, module, None)
+    with pytest.raises(InputError, match=rf"its reader is missing: pip install 'gz_lightning\[{extra}\]'"):
+        read_votes(tmp_path / name, "simplified")
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.data())
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz", "a.fits", "a.fits.gz", "a.parquet"])
+def test_a_damaged_table_is_refused_or_read(
+    name: str, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    """Bytes changed or cut off: one InputError that names the table, or numbers; never any other error."""
+    folder = tmp_path_factory.mktemp("damage")
+    table = gz2_table()[["dr7objid", "total_classifications", *(f"{ANSWERS[a]}_fraction" for a in COARSE.answers)]]
+    path = folder / name
+    if ".fits" in name:
+        as_fits(path, table, IDS)
+    elif name.endswith(".parquet"):
+        pytest.importorskip("pyarrow", reason="Parquet tables need pyarrow")
+        table.to_parquet(path)
+    else:
+        table.to_csv(path, index=False)
+    content = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 3))):
+        content[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
+    if data.draw(st.booleans()):
+        del content[data.draw(st.integers(0, len(content) - 1)) :]
+    path.write_bytes(content)
+    try:
+        rows = read_votes(path, COARSE)
+    except InputError as error:
+        assert str(path) in str(error)
+        assert "\n" not in str(error)
+    else:
+        assert rows["a01"].between(-1e-6, 1 + 1e-6).all() | rows["a01"].isna().any()
+
+
+def test_compressed_fits_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    as_fits(tmp_path / "a.fits", gz2_table(), IDS)
+    (tmp_path / "b.fits.gz").write_bytes(gzip.compress((tmp_path / "a.fits").read_bytes()))
+    (tmp_path / "own").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "own"))
+    read_votes(tmp_path / "b.fits.gz", "simplified")
+    assert not list((tmp_path / "own").iterdir())

@@ -1,0 +1,114 @@
+"""Sets of any origin, and what does not fit."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from gz_lightning.data.datamodule import GalaxyZoo2DataModule
+from gz_lightning.errors import InputError
+from gz_lightning.evaluation.evaluate import evaluate
+from gz_lightning.evaluation.sources import read_source
+from tests.conftest import CLASS_NAMES
+from tests.evaluation.conftest import NETWORK, synthetic_set
+
+
+def write_pictures(folder: Path, toy: GalaxyZoo2DataModule, side: int = 16) -> torch.Tensor:
+    """Two PNGs of each leaf; returns their standardised pixels."""
+    pixels = torch.stack([toy.train.images[toy.train.of_class(label)[i]] for label in range(3) for i in range(2)])
+    for i, image in enumerate(pixels):
+        own = folder / CLASS_NAMES[i // 2].upper()
+        own.mkdir(parents=True, exist_ok=True)
+        picture = Image.fromarray(np.asarray(image.permute(1, 2, 0)))
+        picture.resize((side, side)).save(own / f"{i % 2}.png")
+    return toy.standardise(pixels)
+
+
+def write_pair(folder: Path, images: torch.Tensor, labels: torch.Tensor, name: str = "best") -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.save(images, folder / f"images_{name}.pt")
+    torch.save(labels, folder / f"labels_{name}.pt")
+    return folder / f"images_{name}.pt"
+
+
+def test_pictures_are_the_pixels(toy: GalaxyZoo2DataModule, tmp_path: Path) -> None:
+    wanted = write_pictures(tmp_path / "set", toy)
+    source = read_source(tmp_path / "set", toy, "ConvNetD2W8")
+    assert not source.learned
+    assert torch.equal(source.sets[0].images, wanted)
+    assert source.sets[0].labels.tolist() == [0, 0, 1, 1, 2, 2]
+    assert source.sets[0].network == NETWORK
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_the_published_pair(toy: GalaxyZoo2DataModule, tmp_path: Path, soft: bool) -> None:
+    made = synthetic_set(toy)
+    order = torch.arange(5, -1, -1)  # the labels of a pair need not be sorted
+    labels = torch.eye(3)[made.labels] if soft else made.labels
+    source = read_source(write_pair(tmp_path, made.images[order], labels[order]), toy)
+    found = source.sets[0]
+    assert torch.equal(found.hard_labels[found.hard_labels.argsort()], made.labels)
+    assert found.labels.ndim == 2 if soft else torch.equal(found.labels, made.labels)
+    assert sorted(found.images.flatten().tolist()) == sorted(made.images.flatten().tolist())
+
+
+def test_a_run_folder_is_all_its_sets(toy: GalaxyZoo2DataModule, tmp_path: Path) -> None:
+    for name in ("last", "best"):
+        synthetic_set(toy).save(tmp_path / f"{name}.h5")
+    source = read_source(tmp_path, toy)
+    assert [path.name for path in source.paths] == ["best.h5", "last.h5"]
+    assert source.learned
+
+
+def test_sets_of_others_are_evaluated(toy: GalaxyZoo2DataModule, toy_path: Path, tmp_path: Path) -> None:
+    """Without a learned step size there is no published row, only the tuned one."""
+    write_pictures(tmp_path / "set", toy)
+    result = evaluate(
+        tmp_path / "set", toy_path, tmp_path / "out", num_eval=1, epochs=3, draws=1, step_sizes=[0.02], full_epochs=0,
+        baselines=["class mean"], network="ConvNetD2W8", symmetries=8,
+    )  # fmt: skip
+    assert result.table["set"].tolist() == ["distilled, tuned", "class mean"]
+    assert result.settings["symmetries"] == 8
+
+
+def test_pictures_that_do_not_fit(toy: GalaxyZoo2DataModule, tmp_path: Path) -> None:
+    write_pictures(tmp_path / "small", toy, side=8)
+    with pytest.raises(InputError, match=r"0.png does not fit .*toy.h5: it has 8 x 8 px, the galaxies 16 px"):
+        read_source(tmp_path / "small", toy)
+    (tmp_path / "small" / "ROUND").rename(tmp_path / "small" / "disk")
+    with pytest.raises(InputError, match=r"its class folders are not the leaves .*missing: round; unknown: disk"):
+        read_source(tmp_path / "small", toy)
+    write_pictures(tmp_path / "bad", toy)
+    (tmp_path / "bad" / "RING" / "0.png").write_bytes(b"no picture")
+    with pytest.raises(InputError, match="0.png cannot be read as an image"):
+        read_source(tmp_path / "bad", toy)
+
+
+def test_pairs_that_do_not_fit(toy: GalaxyZoo2DataModule, tmp_path: Path) -> None:
+    made = synthetic_set(toy)
+    images, labels = made.images, made.labels
+    cases = {
+        "size": (images[:, :, :8, :8], labels, r"its images have shape \(3, 8, 8\), those of the galaxies \(3, 16, 16\)"),
+        "leaves": (images, labels.clamp(max=1), r"its labels are \[0, 1\], those of the galaxies 0 to 2"),
+        "count": (images, labels[:5], "its labels have shape"),
+        "range": (made.denormalised(), labels, r"its normalisation is another: its pixels lie in \[0"),
+        "scale": (images * 20, labels, "its normalisation is another: its pixels have mean"),
+        "finite": (images / 0, labels, "its pixels are not all finite"),
+    }
+    for name, (own, theirs, message) in cases.items():
+        path = write_pair(tmp_path / name, own, theirs)
+        with pytest.raises(InputError, match=rf"images_best.pt does not fit .*toy.h5: {message}"):
+            read_source(path, toy)
+    path.with_name("labels_best.pt").unlink()
+    with pytest.raises(InputError, match="there is no file .*labels_best.pt; the published pair is"):
+        read_source(path, toy)
+    path.write_bytes(b"nonsense")
+    with pytest.raises(InputError, match="images_best.pt is no file of torch.save or is damaged"):
+        read_source(path, toy)
+    torch.save({"images": images}, path)
+    with pytest.raises(InputError, match="holds a dict, not a tensor"):
+        read_source(path, toy)
+    with pytest.raises(InputError, match="name the images of the published pair"):
+        read_source(path.with_name("labels_best.pt"), toy)
