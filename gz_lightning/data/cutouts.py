@@ -48,13 +48,17 @@ def _taps(size: int, resolution: int) -> tuple[npt.NDArray[np.intp], npt.NDArray
     return np.minimum(pixel, size - 1), shares.astype(np.uint32), total
 
 
-def _along_rows(pixels: npt.NDArray[Any], resolution: int, largest: int) -> npt.NDArray[Any]:
-    """Sums of the shares along the first axis, in the smallest integers that hold ``largest``."""
+def _along_rows(pixels: npt.NDArray[Any], resolution: int, kind: npt.DTypeLike) -> npt.NDArray[Any]:
+    """Sums of the shares along the first axis, computed as ``kind``, which must hold them."""
     places, shares, _ = _taps(len(pixels), resolution)
-    shares = shares.astype(np.min_scalar_type(largest))[..., None, None]
-    summed: npt.NDArray[Any] = pixels[places[0]] * shares[0]
-    for place, share in zip(places[1:], shares[1:], strict=True):
-        summed += pixels[place] * share
+    pixels = pixels.astype(kind)
+    factors = shares.astype(kind)[..., None, None]
+    summed: npt.NDArray[Any] = pixels[places[0]] * factors[0]
+    part = np.empty_like(summed)
+    for place, factor in zip(places[1:], factors[1:], strict=True):
+        np.take(pixels, place, axis=0, out=part, mode="clip")  # the other modes take a copy first
+        part *= factor
+        summed += part
     return summed
 
 
@@ -71,12 +75,11 @@ def area_resize(pixels: npt.NDArray[np.uint8], resolution: int) -> npt.NDArray[n
         Shape (C, resolution, resolution).
     """
     total = _taps(len(pixels), resolution)[2]
-    half_way = _along_rows(pixels, resolution, 255 * total).transpose(1, 2, 0)  # (W, C, new H): rows lie together again
-    summed = _along_rows(np.ascontiguousarray(half_way), resolution, 255 * total**2)
-    number = np.float32 if 255 * total**2 < 2**24 else np.float64  # holds the sums exactly
-    mean = np.rint(np.divide(summed, total**2, dtype=number))
-    small: npt.NDArray[np.uint8] = mean.astype(np.uint8).transpose(1, 2, 0)
-    return small
+    half_way = _along_rows(pixels, resolution, np.min_scalar_type(255 * total)).transpose(1, 2, 0)  # (W, C, new H)
+    exact = np.float32 if 255 * total**2 < 2**24 else np.float64  # holds all sums
+    mean = _along_rows(np.ascontiguousarray(half_way), resolution, exact)
+    mean /= total**2
+    return np.ascontiguousarray(np.rint(mean, out=mean).astype(np.uint8).transpose(1, 2, 0))
 
 
 def decode_cutout(
@@ -94,7 +97,7 @@ def decode_cutout(
         with Image.open(file) as image:
             width, height = image.size
             if size is not None and image.size != size:
-                return f"has {width} x {height} pixels, not {size[0]} x {size[1]}"
+                return f"has {width} x {height} pixels, not {size[0]} x {size[1]} (--cutout_size 0 takes any)"
             if image.mode not in COLOUR_MODES:
                 return f"has no colours of its own to keep: its mode is {image.mode}, not RGB"
             side = round(min(height, width) * crop)

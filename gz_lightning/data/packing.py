@@ -8,14 +8,17 @@ Shapes: N galaxies, K leaves, H x W pixels (H = W = ``resolution``).
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -39,6 +42,85 @@ def check_training(splits: npt.NDArray[np.int64]) -> None:
     """
     if not (splits == SPLITS.index("train")).any():
         raise InputError(f"none of the {len(splits)} galaxies falls into the training split; take more galaxies")
+
+
+class PackedWriter:
+    """Writes a packed file, images first; see :func:`packing`.
+
+    Args:
+        file: A new HDF5 file.
+        resolution: Side of the images in pixels.
+        beside: A thread that takes note of a batch (fingerprint, statistics) while it is written.
+    """
+
+    def __init__(self, file: h5py.File, resolution: int, beside: Executor) -> None:
+        self.file, self.beside = file, beside
+        self.shape = (3, resolution, resolution)
+        self.digest = hashlib.sha256()
+        self.total, self.squares = np.zeros(3, np.int64), np.zeros(3, np.int64)  # of the training pixels; exact
+        self.number = self.number_training = 0
+        # One galaxy a chunk: any row is one seek away. The checksum finds damage when it is read.
+        self.images = file.create_dataset(
+            "images", (0, *self.shape), np.uint8, maxshape=(None, *self.shape), chunks=(1, *self.shape), fletcher32=True
+        )
+
+    def add(self, batch: npt.NDArray[np.uint8], training: npt.NDArray[np.bool_]) -> None:
+        """Add the next images.
+
+        Args:
+            batch: Shape (n, 3, H, W).
+            training: Which of them are in the training split, shape (n,).
+        """
+        noted = self.beside.submit(self._note, batch, training)
+        self.images.resize(self.number + len(batch), axis=0)
+        self.images[self.number :] = batch
+        self.number += len(batch)
+        noted.result()
+
+    def _note(self, batch: npt.NDArray[np.uint8], training: npt.NDArray[np.bool_]) -> None:
+        self.digest.update(np.ascontiguousarray(batch).data)
+        self.number_training += int(training.sum())
+        for place in np.flatnonzero(training):
+            channels = batch[place].reshape(3, -1).astype(np.uint16)
+            self.total += channels.sum(axis=1, dtype=np.int64)
+            self.squares += (channels * channels).sum(axis=1, dtype=np.int64)
+
+    def finish(
+        self,
+        *,
+        labels: npt.NDArray[np.int64],
+        confidences: npt.NDArray[np.float64],
+        object_ids: Sequence[str],
+        splits: npt.NDArray[np.int64],
+        class_names: Sequence[str],
+        tree: str,
+        configuration: Mapping[str, Any],
+    ) -> None:
+        """Add all but the images; the arguments are those of :func:`write_packed`."""
+        if self.number != len(labels):
+            raise ValueError(f"{self.number} images were given for {len(labels)} labels")
+        check_training(splits)
+        shape = (self.number, *self.shape)
+        self.digest.update(json.dumps([tree, list(class_names), list(object_ids), shape]).encode())
+        arrays = {"labels": labels.astype("<i8"), "confidences": confidences.astype("<f4"), "splits": splits.astype("<i8")}
+        for name, array in arrays.items():
+            self.digest.update(array.tobytes())
+            self.file.create_dataset(name, data=array, fletcher32=True)
+        self.file.create_dataset("object_ids", data=np.array([str(i).encode() for i in object_ids]), fletcher32=True)
+        pixels = self.number_training * self.shape[1] * self.shape[2]
+        mean = self.total / pixels
+        self.file.attrs["mean"] = mean / 255
+        self.file.attrs["std"] = np.sqrt(np.maximum(self.squares / pixels - mean**2, 0)) / 255
+        set_text(self.file, "class_names", json.dumps(list(class_names)))
+        set_text(self.file, "tree", tree)
+        write_header(self.file, FORMAT, FORMAT_VERSION, configuration, self.digest.hexdigest())
+
+
+@contextlib.contextmanager
+def packing(path: str | Path, resolution: int) -> Iterator[PackedWriter]:
+    """A writer of a packed file that appears, whole, when the block ends without an error."""
+    with create_hdf5(path) as file, ThreadPoolExecutor(1) as beside:
+        yield PackedWriter(file, resolution, beside)
 
 
 def write_packed(
@@ -72,36 +154,19 @@ def write_packed(
         InputError: If no galaxy is in the training split.
     """
     check_training(splits)
-    shape = (len(labels), 3, resolution, resolution)
-    digest = hashlib.sha256(json.dumps([tree, list(class_names), list(object_ids), shape]).encode())
-    for array in (labels.astype("<i8"), confidences.astype("<f4"), splits.astype("<i8")):
-        digest.update(array.tobytes())
-    total, squares, pixels = np.zeros(3, np.int64), np.zeros(3, np.int64), 0  # of the training pixels; exact
-    with create_hdf5(path) as file:
-        # One galaxy a chunk: any row is one seek away. The checksum finds damage when it is read.
-        images = file.create_dataset("images", shape, np.uint8, chunks=(1, *shape[1:]), fletcher32=True)
-        start = 0
+    training = splits == SPLITS.index("train")
+    with packing(path, resolution) as writer:
         for batch in batches:
-            images[start : start + len(batch)] = batch
-            digest.update(np.ascontiguousarray(batch).data)
-            for image in batch[splits[start : start + len(batch)] == SPLITS.index("train")]:
-                channels = image.reshape(3, -1).astype(np.uint16)
-                total += channels.sum(axis=1, dtype=np.int64)
-                squares += (channels * channels).sum(axis=1, dtype=np.int64)
-                pixels += channels.shape[1]
-            start += len(batch)
-        if start != len(labels):
-            raise ValueError(f"{start} images were given for {len(labels)} labels")
-        file.create_dataset("labels", data=labels.astype("<i8"), fletcher32=True)
-        file.create_dataset("confidences", data=confidences.astype("<f4"), fletcher32=True)
-        file.create_dataset("object_ids", data=np.array([str(i).encode() for i in object_ids]), fletcher32=True)
-        file.create_dataset("splits", data=splits.astype("<i8"), fletcher32=True)
-        mean = total / pixels
-        file.attrs["mean"] = mean / 255
-        file.attrs["std"] = np.sqrt(np.maximum(squares / pixels - mean**2, 0)) / 255
-        set_text(file, "class_names", json.dumps(list(class_names)))
-        set_text(file, "tree", tree)
-        write_header(file, FORMAT, FORMAT_VERSION, configuration, digest.hexdigest())
+            writer.add(batch, training[writer.number : writer.number + len(batch)])
+        writer.finish(
+            labels=labels,
+            confidences=confidences,
+            object_ids=object_ids,
+            splits=splits,
+            class_names=class_names,
+            tree=tree,
+            configuration=configuration,
+        )
 
 
 @dataclass(frozen=True)

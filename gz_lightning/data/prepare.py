@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from matplotlib.figure import Figure
 
 from gz_lightning.data.catalog import Catalog, catalog_from_folders, catalog_from_votes
 from gz_lightning.data.cutouts import common_size, decode_cutout, decode_cutouts
-from gz_lightning.data.packing import BATCH, check_training, write_packed
+from gz_lightning.data.packing import BATCH, check_training, packing, write_packed
 from gz_lightning.data.report import plot_selection, write_report
 from gz_lightning.data.selection import SPLITS, Selection, select
 from gz_lightning.data.simulation import simulate_galaxies
@@ -99,7 +100,7 @@ def prepare(
 
     With a vote table: the galaxies of the table whose cut-outs are in the image folder. With an image folder alone: its
     class folders are the labels. With neither: simulated galaxies. Interrupted, it goes on where it was when it is run
-    again.
+    again: what is decoded lies beside the output in a file that ends in .unfinished until all is done.
 
     Args:
         output: The packed file to write.
@@ -249,28 +250,42 @@ def pack(
                 f"({limit}); all are listed in {listed}; the last is {files[place]}, which {reason}"
             )
 
-    with unfinished:
-        if len(unfinished):
-            say(f"{unfinished.path} has {len(unfinished)} of the {len(files)} images: going on from there")
-        for place, used in enumerate(unfinished.used):
-            if not used:
-                reject(place, str(decode_cutout(files[place], resolution, crop, size)))
+    training, places = selection.splits == SPLITS.index("train"), list[int]()
+    batch: list[npt.NDArray[np.uint8]] = []
+    with unfinished, packing(output, resolution) as writer:
+
+        def take(place: int, cutout: npt.NDArray[np.uint8] | str) -> None:
+            if isinstance(cutout, str):
+                reject(place, cutout)
+            else:
+                batch.append(cutout)
+                places.append(place)
+            if len(batch) == BATCH or (batch and place == len(files) - 1):
+                writer.add(np.stack(batch), training[places])
+                batch.clear()
+                places.clear()
+
         done = len(unfinished)
+        if done:  # of a run that was killed; what it had written of the output is of no more use
+            for stale in set(output.parent.glob(f".{glob.escape(output.name)}.*.part")) - {Path(writer.file.filename)}:
+                stale.unlink(missing_ok=True)
+            say(f"{unfinished.path} has {done} of the {len(files)} images: going on from there")
+        for place, known in enumerate(unfinished.cutouts()):
+            take(place, str(decode_cutout(files[place], resolution, crop, size)) if known is None else known)
         cutouts = decode_cutouts(files[done:], resolution, crop, size, workers)
         for place, cutout in enumerate(track(cutouts, "packing galaxies", len(files) - done), done):
             unfinished.append(cutout)
-            if isinstance(cutout, str):
-                reject(place, cutout)
+            take(place, cutout)
         selection = selection.keep(np.array(unfinished.used, dtype=bool))
         configuration |= {"missing": len(catalog.missing), "rejected": len(rejects) - len(catalog.missing)}
-        _write(
-            output,
-            unfinished.batches(BATCH),
-            selection,
-            catalog.confidences,
-            catalog.object_ids,
-            catalog.tree,
-            configuration,
+        writer.finish(
+            labels=selection.labels,
+            confidences=catalog.confidences[selection.rows],
+            object_ids=[catalog.object_ids[row] for row in selection.rows],
+            splits=selection.splits,
+            class_names=selection.class_names,
+            tree=catalog.tree,
+            configuration=configuration,
         )
     unfinished.path.unlink()
     return Prepared(output, selection, *_write_rejects(output, rejects))
@@ -285,29 +300,6 @@ def _write_rejects(output: Path, rejects: list[tuple[str, str, str]]) -> tuple[p
     with written_whole(path) as temporary:
         table.to_csv(temporary, index=False)
     return table, path
-
-
-def _write(
-    output: Path,
-    batches: Any,
-    selection: Selection,
-    confidences: npt.NDArray[np.float64],
-    object_ids: Any,
-    tree: str,
-    configuration: dict[str, Any],
-) -> None:
-    write_packed(
-        output,
-        batches,
-        resolution=configuration["resolution"],
-        labels=selection.labels,
-        confidences=confidences[selection.rows],
-        object_ids=[object_ids[row] for row in selection.rows],
-        splits=selection.splits,
-        class_names=selection.class_names,
-        tree=tree,
-        configuration=configuration,
-    )
 
 
 def _prepare_simulated(
@@ -342,5 +334,16 @@ def _prepare_simulated(
     selection = select(object_ids, confidences, tree.class_names, None, 0.0, val_fraction, test_fraction)
     rows = torch.from_numpy(selection.rows)
     batches = (simulated.images[rows[start : start + BATCH]].numpy() for start in range(0, len(rows), BATCH))
-    _write(output, batches, selection, confidences, object_ids, tree.name, configuration)
+    write_packed(
+        output,
+        batches,
+        resolution=resolution,
+        labels=selection.labels,
+        confidences=confidences[selection.rows],
+        object_ids=[object_ids[row] for row in selection.rows],
+        splits=selection.splits,
+        class_names=selection.class_names,
+        tree=tree.name,
+        configuration=configuration,
+    )
     return Prepared(output, selection, *_write_rejects(output, []))

@@ -108,9 +108,8 @@ class Tree:
     def __post_init__(self) -> None:
         folders = [leaf.folder for leaf in self.leaves]
         if not folders or "" in folders or len(set(folders)) < len(folders):
-            raise InputError(
-                f"the tree '{self.name}' needs leaves, each with a name of its own, not {list(self.class_names)}"
-            )
+            names = ", ".join(self.class_names) or "none"
+            raise InputError(f"the tree '{self.name}' needs leaves, each with a name of its own; it has {names}")
         for leaf in self.leaves:
             if not leaf.paths:
                 raise InputError(f"the leaf '{leaf.name}' of the tree '{self.name}' has no path of answers")

@@ -18,6 +18,8 @@ from types import TracebackType
 import numpy as np
 import numpy.typing as npt
 
+from gz_lightning.errors import InputError
+
 _HEAD = struct.Struct("<BI")
 _PLAN = 64  # hexadecimal digits
 _CUTOUT, _REJECT = 1, 2
@@ -62,7 +64,7 @@ class UnfinishedPacking:
 
     def __enter__(self) -> UnfinishedPacking:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.file = self.path.open("r+b" if self.path.exists() else "w+b")
+        self.file = self.path.open("r+b" if self.path.exists() else "w+b", buffering=0)
         if self.file.read(_PLAN) == self.plan:
             while (mark := self._mark()) is not None:
                 self.used.append(mark == _CUTOUT)
@@ -78,26 +80,33 @@ class UnfinishedPacking:
 
     def _mark(self) -> int | None:
         """The mark of the next record; None where there is no whole one."""
-        record = self.file.read(self.record)
+        record = self.file.read(self.record) or b""
         if len(record) < self.record:
             return None
         mark, checksum = _HEAD.unpack_from(record)
-        whole = mark in (_CUTOUT, _REJECT) and zlib.crc32(memoryview(record)[_HEAD.size :]) == checksum
+        whole = mark in (_CUTOUT, _REJECT) and zlib.adler32(memoryview(record)[_HEAD.size :]) == checksum
         return int(mark) if whole else None
 
     def append(self, cutout: npt.NDArray[np.uint8] | str) -> None:
-        """Add the next cut-out, or a reject."""
+        """Add the next cut-out, or a reject.
+
+        Raises:
+            InputError: If it cannot be written, as on a full disk.
+        """
         rejected = isinstance(cutout, str)
         pixels = bytes(self.record - _HEAD.size) if isinstance(cutout, str) else cutout.tobytes()
-        self.file.write(_HEAD.pack(_REJECT if rejected else _CUTOUT, zlib.crc32(pixels)) + pixels)
+        head = _HEAD.pack(_REJECT if rejected else _CUTOUT, zlib.adler32(pixels))
+        try:
+            for part in (memoryview(head), memoryview(pixels)):
+                while part:  # a disk that is nearly full takes less than it is given
+                    part = part[self.file.write(part) :]
+        except OSError as error:
+            raise InputError(f"{self.path} cannot be written: {error}; make room and run the same again") from error
         self.used.append(not rejected)
 
-    def batches(self, size: int) -> Iterator[npt.NDArray[np.uint8]]:
-        """The cut-outs without the rejects, in order, in batches of shape (n, 3, H, W) with n up to ``size``."""
-        self.file.flush()
-        self.file.seek(_PLAN)
-        for start in range(0, len(self.used), size):
-            used = np.array(self.used[start : start + size])
-            records = np.frombuffer(self.file.read(len(used) * self.record), np.uint8).reshape(len(used), self.record)
-            if used.any():
-                yield records[used, _HEAD.size :].reshape(-1, *self.shape)
+    def cutouts(self) -> Iterator[npt.NDArray[np.uint8] | None]:
+        """What is done so far, in order: cut-outs of shape (3, H, W), None for a reject. Nothing may be added meanwhile."""
+        for place, used in enumerate(self.used):
+            self.file.seek(_PLAN + place * self.record + _HEAD.size)
+            yield np.frombuffer(self.file.read(self.record - _HEAD.size), np.uint8).reshape(self.shape) if used else None
+        self.file.seek(_PLAN + len(self.used) * self.record)

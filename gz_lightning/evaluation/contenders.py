@@ -5,6 +5,7 @@ Shapes: M images, D draws, n networks of each, N galaxies, K leaves.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,8 @@ from gz_lightning.evaluation.scores import confidence_interval
 from gz_lightning.evaluation.together import Training, train_networks
 from gz_lightning.randomness import derived_seed, generator
 
+CHOOSING = 3
+"""Networks that speak for a candidate on validation galaxies, over all draws: one alone is often wrong by some per cent."""
 Labelled = tuple[torch.Tensor, torch.Tensor]
 """Standardised images, shape (M, 3, H, W), and leaves, shape (M,), or soft labels, shape (M, K)."""
 
@@ -53,6 +56,7 @@ class Contender:
         networks: Fresh networks for each draw.
         protocol: Where the choice is made, see :data:`gz_lightning.evaluation.protocol.PROTOCOLS`.
         syn_steps: Least number of epochs at each of several step sizes.
+        choosing: Networks, over all draws, that each candidate is judged by.
     """
 
     name: str
@@ -61,14 +65,20 @@ class Contender:
     networks: int
     protocol: str = "validated"
     syn_steps: int = 0
+    choosing: int = CHOOSING
+
+    @property
+    def each(self) -> int:
+        """Networks for each draw of a candidate that the choice is made with."""
+        return math.ceil(self.choosing / len(self.candidates[0].sets))
 
     @property
     def trainings(self) -> int:
         """How many networks are trained."""
-        each = [len(candidate.sets) for candidate in self.candidates]
-        if len(each) == 1 or self.protocol == "mtt":
-            return self.networks * sum(each)
-        return sum(each) + self.networks * each[0]
+        draws = [len(candidate.sets) for candidate in self.candidates]
+        if len(draws) == 1 or self.protocol == "mtt":
+            return self.networks * sum(draws)
+        return self.each * sum(draws) + self.networks * draws[0]
 
 
 @dataclass(frozen=True)
@@ -123,8 +133,8 @@ def compete(
 ) -> Outcome:
     """Train and score a contender.
 
-    Under ``validated`` one network is trained on each draw of each candidate, the candidate of highest mean accuracy on the
-    validation galaxies is taken, and only its networks meet the test galaxies. Under ``mtt`` nothing is chosen but among
+    Under ``validated`` a few networks are trained on each candidate, the one of highest mean accuracy on the validation
+    galaxies is taken, and only networks trained on that meet the test galaxies. Under ``mtt`` nothing is chosen but among
     several sets: there the one of highest *test* accuracy is taken, as the published numbers are.
 
     Args:
@@ -135,16 +145,23 @@ def compete(
         tick: Called for each network that is trained.
     """
 
-    def trained(candidate: Candidate, networks: int, *splits: str) -> dict[str, torch.Tensor]:
-        seed = contender.training.seed
-        places = [(draw, i) for draw in range(len(candidate.sets)) for i in range(networks)]
-        sets = [(images.to(device), labels.to(device)) for images, labels in candidate.sets]
-        jobs = [Training(*sets[draw], candidate.step_sizes, derived_seed(seed, "draw", draw, i)) for draw, i in places]
-        models = train_networks(jobs, network, contender.training, contender.syn_steps, tick=tick)
-        return {
-            split: torch.stack([logits(model, getattr(galaxies, split), galaxies, device) for model in models])
-            for split in splits
-        }
+    def trained(candidates: Sequence[Candidate], networks: int, *splits: str) -> list[dict[str, torch.Tensor]]:
+        jobs: list[Training] = []
+        for candidate in candidates:
+            for draw, (images, labels) in enumerate(candidate.sets):
+                own = images.to(device), labels.to(device)
+                seeds = [derived_seed(contender.training.seed, "draw", draw, i) for i in range(networks)]
+                jobs += [Training(*own, candidate.step_sizes, seed) for seed in seeds]
+        models = iter(train_networks(jobs, network, contender.training, contender.syn_steps, tick=tick))
+        found = []
+        for candidate in candidates:
+            own_models = [next(models) for _ in range(networks * len(candidate.sets))]
+            each = {
+                split: [logits(model, getattr(galaxies, split), galaxies, device) for model in own_models]
+                for split in splits
+            }
+            found.append({split: torch.stack(values) for split, values in each.items()})
+        return found
 
     def hits(found: dict[str, torch.Tensor], split: str) -> torch.Tensor:
         labels: torch.Tensor = getattr(galaxies, split).labels
@@ -154,16 +171,16 @@ def compete(
     tried: list[tuple[str, str, float]] = []
     best, found = candidates[0], None
     if contender.protocol == "mtt":
-        results = [trained(candidate, contender.networks, "val", "test") for candidate in candidates]
+        results = trained(candidates, contender.networks, "val", "test")
         means = [float(hits(result, "test").double().mean()) for result in results]
         best, found = candidates[means.index(max(means))], results[means.index(max(means))]
     elif len(candidates) > 1:
-        means = [float(hits(trained(candidate, 1, "val"), "val").double().mean()) for candidate in candidates]
+        means = [float(hits(result, "val").double().mean()) for result in trained(candidates, contender.each, "val")]
         best = candidates[means.index(max(means))]
     if len(candidates) > 1:
         tried = [(c.name, c.step_size, mean) for c, mean in zip(candidates, means, strict=True)]
     if found is None:
-        found = trained(best, contender.networks, "val", "test")
+        found = trained([best], contender.networks, "val", "test")[0]
     shape = (len(best.sets), contender.networks, -1)
     val = hits(found, "val").unflatten(0, shape[:2]).float().mean(2)
     return Outcome(contender, best, tried, val, found["test"], hits(found, "test").unflatten(0, shape[:2]))

@@ -19,7 +19,7 @@ from gz_lightning.data.datamodule import GalaxyZoo2DataModule
 from gz_lightning.distillation.synthetic import SyntheticSet
 from gz_lightning.errors import InputError
 from gz_lightning.evaluation.baselines import BASELINES, baseline, has_votes, hidden_features
-from gz_lightning.evaluation.contenders import Candidate, Contender, Labelled, Outcome, compete
+from gz_lightning.evaluation.contenders import CHOOSING, Candidate, Contender, Labelled, Outcome, compete
 from gz_lightning.evaluation.evaluation import Evaluation
 from gz_lightning.evaluation.figures import confusion_figure, leaf_figure, save_figure
 from gz_lightning.evaluation.protocol import Protocol
@@ -165,7 +165,8 @@ def _check(settings: dict[str, Any]) -> None:
 
 
 def _tuned(name: str, sets: Sequence[Labelled], alphas: Sequence[float], training: Protocol, networks: int) -> Contender:
-    return Contender(name, [Candidate(sets, [alpha]) for alpha in alphas], training, networks)
+    choosing = 1 if name == "full data" else CHOOSING  # its networks differ little, and are dear
+    return Contender(name, [Candidate(sets, [alpha]) for alpha in alphas], training, networks, choosing=choosing)
 
 
 def _distilled(

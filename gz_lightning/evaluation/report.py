@@ -36,6 +36,7 @@ MOST_SHOWN = 3
 """Synthetic images of a leaf that the page shows at most."""
 RUNNING = 20
 """Logged losses in a running mean; single ones jump with the start epoch."""
+RECALL = "recall: "
 CURVES = (
     ("experts", "The experts' learning curves: mean and range of all experts."),
     ("loss", "Matching loss: the distance that the student keeps from the expert, in units of the expert's own way."),
@@ -197,7 +198,7 @@ def _section(run: Run, several: bool) -> dict[str, Any]:
             confusion_figure(counts, run.synthetic.class_names, "distilled set, test galaxies"),
             f"Confusion of the leaves. Per cent of each leaf's test galaxies that are recognised: {right}.",
         )
-        tables["scores"] = _scores_table(run)
+        tables |= _scores_tables(run)
         matrix = run.evaluation.architectures
         if len(matrix):
             rows = [[str(name), *(f"{matrix.loc[name, network]:.1f}" for network in matrix)] for name in matrix.index]
@@ -215,7 +216,7 @@ def _section(run: Run, several: bool) -> dict[str, Any]:
         "pictures": pictures,
         "tables": tables,
         "facts": _facts(run),
-        "settings": Table("Settings of the distillation", ["setting", "value"], _pairs(run.synthetic.configuration)),
+        "settings": Table("Settings of the distillation", ["setting", "value"], _pairs(_without_folders(run))),
         "remarks": run.remarks,
     }
 
@@ -243,14 +244,24 @@ def _real_rows(images: torch.Tensor, galaxies: GalaxyZoo2DataModule) -> dict[str
     return {"class mean": galaxies.denormalise(means), "nearest real galaxy": galaxies.train.images[near].float() / 255}
 
 
-def _scores_table(run: Run) -> Table:
+def _scores_tables(run: Run) -> dict[str, Table]:
+    """The scores of all sets, and the recall of each leaf in a table of its own."""
     assert run.evaluation is not None
-    table = run.evaluation.scores
-    rows = [
-        [str(row["set"]), *("" if pd.isna(value) else f"{value:.3f}" for name, value in row.items() if name != "set")]
-        for row in table.to_dict("records")
-    ]
-    return Table(f"{run.name}: scores, as fractions", list(table.columns), rows)
+    found = run.evaluation.scores
+    names = [str(name) for name in found.columns if name != "set"]
+    kinds = {
+        "scores": (f"{run.name}: scores, as fractions", [name for name in names if not name.startswith(RECALL)]),
+        "recalls": (f"{run.name}: recall of each leaf", [name for name in names if name.startswith(RECALL)]),
+    }
+    records = found.to_dict("records")
+    return {
+        kind: Table(
+            caption,
+            ["set", *(column.removeprefix(RECALL) for column in columns)],
+            [[str(row["set"]), *("none" if pd.isna(row[c]) else f"{row[c]:.3f}" for c in columns)] for row in records],
+        )
+        for kind, (caption, columns) in kinds.items()
+    }
 
 
 def _curves(run: Run, prefix: str) -> dict[str, Picture]:
@@ -313,6 +324,13 @@ def _facts(run: Run) -> Table:
         )
         known["versions"] = ", ".join(f"{name} {value}" for name, value in made.get("versions", {}).items())
     return Table("What was distilled from what", ["fact", "value"], _pairs(known))
+
+
+def _without_folders(run: Run) -> dict[str, Any]:
+    """The settings; of paths the last part alone, for a page is passed on and folders are private."""
+    known = run.synthetic.configuration
+    paths = {name: Path(known[name]).name for name in ("trajectories", "load_syn_image") if known.get(name)}
+    return {**known, **paths}
 
 
 def _pairs(known: dict[str, Any]) -> list[list[str]]:

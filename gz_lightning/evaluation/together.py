@@ -187,7 +187,7 @@ def _train_stack(models: Sequence[nn.Module], trainings: Sequence[Training], pro
     def loss(own: dict[str, torch.Tensor], batch: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         return F.cross_entropy(functional_call(structure, own, (batch,)), labels)
 
-    gradients = vmap(grad(loss))
+    gradients = vmap(grad(loss), randomness="different")  # where a network has dropout
     draws = [generator(one.seed, "training") for one in trainings]
     schedules = [protocol.step_size_schedule(one.step_sizes, syn_steps) for one in trainings]
     for alphas in zip(*schedules, strict=True):

@@ -272,12 +272,13 @@ def test_an_interrupted_packing_goes_on(tmp_path: Path, monkeypatch: pytest.Monk
     unfinished = tmp_path / "a.h5.unfinished"
     with unfinished.open("ab") as file:
         file.write(b"\x01 half a record")
+    (tmp_path / ".a.h5.killed.part").write_bytes(b"what a killed run leaves")
     before = len(decoded)
     again = prepare(tmp_path / "a.h5", **given)  # type: ignore[arg-type]
     assert read_packed(again.path).fingerprint == whole.fingerprint
     assert len(again.rejects) == 6
     assert 60 - before <= len(decoded) - before <= 60 - before + 2
-    assert not unfinished.exists()
+    assert [path.name for path in tmp_path.glob("*a.h5*")] == ["a.h5"]
 
 
 @pytest.mark.parametrize("place", [3, 70, 100, 500, -3])
@@ -337,3 +338,14 @@ def test_prepare_real_galaxies(real_data: Path, tmp_path: Path) -> None:
     # The published means of the nine-class subset, .0635 .0561 .0446, are of a brighter selection of the same survey.
     assert ((packed.mean > 0.03) & (packed.mean < 0.12)).all()
     assert packed.mean[0] > packed.mean[2]  # galaxies are redder than the sky is blue
+
+
+def test_the_report_of_the_real_sample(real_data: Path, tmp_path: Path) -> None:
+    sample = real_data / "gz2_sample"
+    table, mapping = sample / "gz2_hart16.csv.gz", sample / "gz2_filename_mapping.csv"
+    prepared = prepare(tmp_path / "a.h5", sample / "images", table, mapping, per_class=100, resolution=8)
+    report = prepared.report
+    assert report["available"].tolist() == [239, 350, 207, 73, 23, 26, 4, 58, 15, 5]
+    assert report["lacking"].tolist() == [0, 0, 0, 27, 77, 74, 96, 42, 85, 95]
+    assert prepared.rejects_path is None
+    assert "7 leaves have fewer than the 100 galaxies asked for: disk, edge-on, bulge (73)" in str(prepared)

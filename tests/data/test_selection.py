@@ -32,6 +32,50 @@ def test_min_confidence_and_what_is_out_of_range() -> None:
         select(["a", "b"], confidences, ("x", "y"), val_fraction=0.5, test_fraction=0.5)
 
 
+def test_min_votes() -> None:
+    confidences, ids, volunteers = np.array([[0.9], [0.8], [0.7]]), ["a", "b", "c"], np.array([5.0, 20.0, np.nan])
+    kept = select(ids, confidences, ("x",), classifications=volunteers, min_votes=10, val_fraction=0, test_fraction=0)
+    assert kept.rows.tolist() == [1]
+    with pytest.raises(InputError, match="none of the 3 galaxies reaches a confidence of 0.0 and 50 volunteers"):
+        select(ids, confidences, ("x",), classifications=volunteers, min_votes=50)
+    with pytest.raises(InputError, match="--min_votes 10: nobody says how many volunteers looked at these galaxies"):
+        select(ids, confidences, ("x",), min_votes=10)
+
+
+def test_what_is_of_no_use_is_lacking() -> None:
+    confidences = np.array([[0.9, 0], [0.8, 0], [0, 0.7]])
+    selection = select(["a", "b", "c"], confidences, ("x", "y"), 2, val_fraction=0, test_fraction=0)
+    kept = selection.keep(np.array([False, True, True]))
+    assert kept.rows.tolist() == [1, 2]
+    report = kept.report
+    assert report["available"].tolist() == [2, 1]
+    assert report["taken"].tolist() == [1, 1]
+    assert report["lacking"].tolist() == [1, 1]
+    assert report["highest confidence"].tolist() == [0.8, 0.7]
+
+
+def test_given_splits_are_kept_and_validation_comes_out_of_training() -> None:
+    number = 4000
+    ids = [f"{'train' if i % 4 else 'test'}/{i}" for i in range(number)]
+    given = [i.split("/")[0] for i in ids]
+    selection = select(ids, np.ones((number, 1)), ("x",), val_fraction=0.1, test_fraction=0.5, given_splits=given)
+    test = selection.splits == SPLITS.index("test")
+    assert all(t == (given[row] == "test") for t, row in zip(test, selection.rows, strict=True))
+    assert (selection.splits == SPLITS.index("val")).sum() / 3000 == pytest.approx(0.1, abs=0.02)
+    few = select(ids, np.ones((number, 1)), ("x",), per_class=50, given_splits=given)
+    assert (few.splits == SPLITS.index("test")).sum() == 50
+    assert len(few.rows) == 100
+
+
+def test_every_leaf_has_its_share_of_each_split() -> None:
+    """The hash knows nothing of leaves, so each is split alike, within what chance allows (four sigma)."""
+    labels = np.arange(9000) % 9
+    selection = select([str(i) for i in range(9000)], np.eye(9)[labels], [str(i) for i in range(9)], None)
+    report = selection.report
+    assert (abs(report["test"] - 200) < 4 * np.sqrt(1000 * 0.2 * 0.8)).all()
+    assert (abs(report["val"] - 100) < 4 * np.sqrt(1000 * 0.1 * 0.9)).all()
+
+
 @settings(deadline=None, max_examples=30)
 @given(st.lists(st.integers(0, 10**18), min_size=1, max_size=60, unique=True), st.randoms())
 def test_splits_depend_on_the_id_alone(numbers: list[int], random: object) -> None:

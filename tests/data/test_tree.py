@@ -82,6 +82,50 @@ def test_own_tree_and_its_errors() -> None:
         get_tree("oak")
 
 
+@pytest.mark.parametrize(
+    ("leaves", "message"),
+    [
+        ((), "needs leaves, each with a name of its own; it has none"),
+        ((Leaf("Bar", ("a06",)), Leaf("bar!", ("a07",))), "needs leaves, each with a name of its own; it has Bar, bar!"),
+        ((Leaf("bar", ()),), "the leaf 'bar' of the tree 'own' has no path of answers"),
+        ((Leaf("bar", ("a02 a06 a99",)),), "the path 'a02 a06 a99' .* has a99; .* the answers a01 to a38"),
+        ((Leaf("bar", (" ",)),), "the path ' ' .* has nothing"),
+        ((Leaf("bar", ("a06 a07",)),), "the path 'a06 a07' .* has two answers to one question"),
+    ],
+)
+def test_a_tree_that_is_none(leaves: tuple[Leaf, ...], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Tree("own", leaves)
+
+
+def test_every_answer_of_the_published_tables_is_known() -> None:
+    assert len(ANSWERS) == 37
+    assert all(answer in stem for answer, stem in ANSWERS.items())
+
+
+def test_a_tree_from_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "edges.yaml"
+    path.write_text("name: edges\nleaves:\n  edge-on: [a02  a04 a25, a02 a04 a26]\n  face-on: a02 a05\n")
+    assert get_tree(str(path)) == Tree(
+        "edges", (Leaf("edge-on", ("a02 a04 a25", "a02 a04 a26")), Leaf("face-on", ("a02 a05",)))
+    )
+
+
+@given(
+    st.one_of(
+        st.text(max_size=30), st.sampled_from(["name: x\nleaves: {a: %s}", "leaves: {%s: a01}", "name: %s\nleaves: 3"])
+    ),
+    st.text(max_size=8),
+)
+def test_any_text_is_a_tree_or_is_refused(tmp_path_factory: pytest.TempPathFactory, text: str, part: str) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.yaml"
+    path.write_text(text.replace("%s", part), encoding="utf-8", errors="replace")
+    try:
+        assert isinstance(get_tree(str(path)), Tree)
+    except InputError as error:
+        assert "\n" not in str(error) or "\n" in part
+
+
 def test_real_sample_has_the_leaves_it_is_known_to_have(real_data: Path) -> None:
     sample = real_data / "gz2_sample"
     catalog = catalog_from_votes(

@@ -123,3 +123,14 @@ def test_soft_labels_teach_as_well(toy: GalaxyZoo2DataModule) -> None:
     soft = F.one_hot(data.labels, 3).float()
     hard_scores = accuracies(data.images, data.labels, NETWORK, [0.05], protocol, toy, ["test"], 1)
     assert accuracies(data.images, soft, NETWORK, [0.05], protocol, toy, ["test"], 1) == hard_scores
+
+
+@pytest.mark.parametrize("name", ["AlexNet", "ResNet18"])
+def test_other_architectures_train_together(toy: GalaxyZoo2DataModule, name: str) -> None:
+    data, network = synthetic_set(toy, ipc=1), {"name": name, "num_classes": 3, "resolution": 16}
+    protocol = Protocol(epochs=2, augmentation="none")
+    jobs = [Training(data.images.double(), data.labels, [0.01], seed) for seed in range(2)]
+    ours, theirs = (train_networks(jobs, network, protocol, way=way) for way in ("vmap", "loop"))
+    for one, other in zip(ours, theirs, strict=True):
+        vectors = [FunctionalNetwork.parameters_of(model) for model in (one, other)]
+        torch.testing.assert_close(*vectors, rtol=1e-6, atol=1e-9)
