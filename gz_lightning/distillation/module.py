@@ -95,6 +95,8 @@ class TrajectoryMatching(LightningModule):
         unroll: How to differentiate through the steps: adjoint (memory does not grow with syn_steps), checkpoint (nor
             does it here, but slower) or full (it grows), which are exact; or first_order, which is an approximation.
         memory_budget: GiB that adjoint may use to keep activations of steps, which saves time and changes nothing else.
+        compile: Compile the steps of adjoint and first_order (torch.compile; on the CPU it needs a C++ compiler). It takes
+            a minute or so at first and pays in long runs of small problems; then no activations are kept.
         iterations: Outer iterations; Iteration of the published code. A run in stages may end by itself before.
         prev_iter: Outer iterations that load_syn_image has behind it; counting goes on from there.
         eval_it: Outer iterations between evaluations on the validation galaxies.
@@ -141,6 +143,7 @@ class TrajectoryMatching(LightningModule):
         augmentation: str | None = None,
         unroll: str = "adjoint",
         memory_budget: float = MEMORY_BUDGET,
+        compile: bool = False,
         iterations: int = 5000,
         prev_iter: int = 0,
         eval_it: int = 200,
@@ -179,6 +182,8 @@ class TrajectoryMatching(LightningModule):
         network = {"name": settings["network"]} | {n: settings[n] for n in ("width", "depth", "norm", "pooling")}
         self.store = matching_experts(settings["trajectories"], galaxies, network)
         self.network = FunctionalNetwork(build_network(self.store.recipe.network))
+        if settings["compile"]:
+            self.network.derivatives.compile()
         self.augmentation = settings["augmentation"] or self.store.recipe.training["augmentation"]
         last_start = self.store.num_epochs - settings["expert_epochs"]
         max_start_epoch = last_start if settings["max_start_epoch"] is None else settings["max_start_epoch"]

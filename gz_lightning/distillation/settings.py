@@ -16,9 +16,10 @@ IMAGE_UPDATES = {"normalised": 0.03, "published": 1000.0}
 CHOICES = {"image_update": IMAGE_UPDATES, "labels": LABELS, "step_sizes": ("global", "independent"), "unroll": UNROLLS}
 COUNTS = ("ipc", "syn_steps", "expert_epochs", "eval_it", "num_eval", "epoch_eval_train", "batch_syn")
 RATES = ("lr_img", "lr_lr", "memory_budget")
-FREE_TO_CHANGE = {
-    *("trajectories", "iterations", "eval_it", "num_eval", "epoch_eval_train", "unroll", "memory_budget", "load_syn_image")
-}
+FREE_TO_CHANGE = (
+    *("trajectories", "iterations", "eval_it", "num_eval", "epoch_eval_train", "load_syn_image"),
+    *("unroll", "memory_budget", "compile"),  # but for rounding
+)
 """Settings that a run may go on with a new value of: they do not shape the images, or are checked by fingerprint."""
 
 

@@ -1,8 +1,8 @@
 """Many fresh networks trained at once.
 
 On a GPU a small network leaves most of the device idle, so all are trained as one stack (``torch.func.vmap``). On a CPU
-a stack is slower than a loop, for convolutions of different networks become one grouped convolution, which has no fast
-path there (``benchmarks/evaluation.py``); there each network has a thread and a core of its own.
+a stack of any but the tiniest networks is slower than a loop, for convolutions of different networks become one grouped
+convolution, which has no fast path there (``benchmarks/evaluation.py``); there each network has a thread of its own.
 
 Shapes: n networks, M images to train on, S step sizes.
 """

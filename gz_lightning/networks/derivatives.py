@@ -17,6 +17,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from gz_lightning.errors import InputError
+
 Network = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """A pure function (theta of shape (P,), images of shape (M, C, H, W)) -> logits of shape (M, K)."""
 
@@ -47,6 +49,16 @@ class Derivatives:
 
     def __init__(self, network: Network) -> None:
         self.network = network
+
+    def compile(self) -> None:
+        """Compile both (torch.compile), which takes minutes once and then saves time at every step.
+
+        Raises:
+            InputError: If the network has no derivatives written out: autograd's cannot be compiled.
+        """
+        raise InputError(
+            "compile works for a ConvNet alone, whose derivatives are written out; leave out --model.compile with others"
+        )
 
     def kept_bytes(self, images: torch.Tensor) -> int | None:
         """Memory that ``kept`` of :meth:`gradient` takes for a minibatch, in bytes; None: nothing can be kept."""

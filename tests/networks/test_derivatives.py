@@ -1,11 +1,13 @@
 """Derivatives written out, against autograd in float64."""
 
 import itertools
+import shutil
 from typing import Any
 
 import pytest
 import torch
 
+from gz_lightning.errors import InputError
 from gz_lightning.networks import ConvNet, convnet_derivatives
 from gz_lightning.networks.convnet import NORMS, POOLINGS
 from gz_lightning.networks.convnet_derivatives import ConvNetDerivatives
@@ -85,3 +87,25 @@ def test_a_subclass_is_not_taken_for_a_convnet() -> None:
             return super().forward(images).square()
 
     assert type(FunctionalNetwork(Other(3, 8, width=4, depth=1)).derivatives) is Derivatives
+
+
+@pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler")
+def test_compiled_they_are_the_same() -> None:
+    torch.manual_seed(0)
+    convnet = ConvNet(3, 8, width=4, depth=1).double()
+    eager, compiled = FunctionalNetwork(convnet), FunctionalNetwork(convnet)
+    compiled.derivatives.compile()
+    theta = eager.parameters_of(convnet)
+    images, labels, v = torch.randn(4, 3, 8, 8, dtype=torch.float64), torch.tensor([0, 1, 2, 0]), torch.randn_like(theta)
+    torch.testing.assert_close(
+        compiled.derivatives.gradient(theta, images, labels), eager.derivatives.gradient(theta, images, labels)
+    )
+    found, wanted = (network.derivatives.products(theta, images, labels, v) for network in (compiled, eager))
+    torch.testing.assert_close(found.to_theta, wanted.to_theta)
+    torch.testing.assert_close(found.to_images, wanted.to_images)
+    assert compiled.derivatives.kept_bytes(images) is None
+
+
+def test_what_cannot_be_compiled_is_refused() -> None:
+    with pytest.raises(InputError, match="compile works for a ConvNet alone"):
+        FunctionalNetwork(torch.nn.Linear(2, 2)).derivatives.compile()
