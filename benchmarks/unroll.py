@@ -117,16 +117,16 @@ def serve(pipe: Connection, settings: dict[str, Any], mode: str, syn_steps: int)
     pipe.send(counter.total)
 
 
-def image_gradient(settings: dict[str, Any], mode: str, syn_steps: int, dtype: torch.dtype) -> torch.Tensor:
-    """Gradient of the images, float64 on the CPU; in a process of its own, so that its memory is given back."""
+def image_gradient(settings: dict[str, Any], mode: str, syn_steps: int) -> torch.Tensor:
+    """Gradient of the images in float64; in a process of its own, so that its memory is given back."""
     context = multiprocessing.get_context("spawn")
     with context.Pool(1) as pool:
-        return torch.from_numpy(pool.apply(_image_gradient, (settings, mode, syn_steps, dtype)))
+        return torch.from_numpy(pool.apply(_image_gradient, (settings, mode, syn_steps)))
 
 
-def _image_gradient(settings: dict[str, Any], mode: str, syn_steps: int, dtype: torch.dtype) -> Any:
+def _image_gradient(settings: dict[str, Any], mode: str, syn_steps: int) -> Any:
     torch.set_num_threads(settings["threads"])
-    return Problem(settings, dtype).run(mode, syn_steps)[2].double().cpu().numpy()
+    return Problem(settings, torch.float64).run(mode, syn_steps)[2].cpu().numpy()
 
 
 def matrix_product_rate(settings: dict[str, Any], size: int = 2048) -> float:
@@ -166,16 +166,12 @@ def measure(settings: dict[str, Any], modes: list[str], syn_steps: int, repeats:
     for process in processes:
         process.join()
     rate = matrix_product_rate(settings)
-    wanted = image_gradient(settings, "full", syn_steps, torch.float64)
+    wanted = image_gradient(settings, "full", syn_steps)
     records = []
     for mode in modes:
         seconds = [sum(turn) for turn in turns[mode]]
         ratios = [own / sum(full) for own, full in zip(seconds, turns["full"], strict=True)]
-        errors = {}
-        for name, dtype in (("relative_error", torch.float64), ("relative_error_float32", torch.float32)):
-            found = image_gradient(settings, mode, syn_steps, dtype)
-            errors[name] = float((found - wanted).norm() / wanted.norm())
-            errors["cosine"] = errors.get("cosine", float((found * wanted).sum() / found.norm() / wanted.norm()))
+        found = image_gradient(settings, mode, syn_steps)
         records.append(
             {
                 "mode": mode,
@@ -185,7 +181,8 @@ def measure(settings: dict[str, Any], modes: list[str], syn_steps: int, repeats:
                 "seconds_gradient": statistics.median(turn[1] for turn in turns[mode]),
                 "ratio_to_full": statistics.median(ratios),
                 "peak_mib": memory[mode],
-                **errors,
+                "relative_error": float((found - wanted).norm() / wanted.norm()),
+                "cosine": float((found * wanted).sum() / found.norm() / wanted.norm()),
                 "gflop": flops[mode] / 1e9,
                 "share_of_matrix_product_rate": flops[mode] / statistics.median(seconds) / rate,
                 **settings,

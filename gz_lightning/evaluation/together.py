@@ -2,7 +2,8 @@
 
 On a GPU a small network leaves most of the device idle, so all are trained as one stack (``torch.func.vmap``). On a CPU
 a stack of any but the tiniest networks is slower than a loop, for convolutions of different networks become one grouped
-convolution, which has no fast path there (``benchmarks/evaluation.py``); there each network has a thread of its own.
+convolution, which has no fast path there (``benchmarks/evaluation.py``); there each network has a thread of its own, and
+a ConvNet its gradient written out.
 
 Shapes: n networks, M images to train on, S step sizes.
 """
@@ -91,7 +92,8 @@ def train_networks(
 
         def train(i: int) -> nn.Module:
             one = trainings[i]
-            return train_model(models[i], one.images, one.labels, one.step_sizes, protocols[i], syn_steps)
+            written = way == "threads" and not one.images.is_cuda
+            return train_model(models[i], one.images, one.labels, one.step_sizes, protocols[i], syn_steps, written)
 
         return list(_in_threads(train, len(trainings), torch.get_num_threads() if way == "threads" else 1, tick))
 
