@@ -7,7 +7,7 @@ those of different seeds do: mean and standard deviation over the experts stand 
     plain          one expert after the other; a DataLoader collates images one by one; each image is augmented on its own
     plain_batched  the same, but each batch is augmented at once
     ours           ExpertModule and Trainer, one expert at a time, with all it writes
-    stacked        the same, as many experts at once as ``--experts_at_once`` says
+    together       the same, as many experts at once as ``--experts_at_once`` says: in threads on a CPU, by vmap on a GPU
 
 The modes alternate, ``--repeats`` times; seconds are medians. ``ratio`` is to ``plain``.
 
@@ -40,7 +40,7 @@ from gz_lightning.experts.module import ExpertModule
 from gz_lightning.experts.trajectories import TrajectoryStore
 from gz_lightning.networks import build_network
 
-MODES = ("plain", "plain_batched", "ours", "stacked")
+MODES = ("plain", "plain_batched", "ours", "together")
 
 
 def network_of(given: dict[str, Any], data: GalaxyZoo2DataModule) -> dict[str, Any]:
@@ -148,7 +148,7 @@ def measure(given: dict[str, Any], data: GalaxyZoo2DataModule, modes: list[str],
         "plain": lambda own: plain(own, data, batched=False),
         "plain_batched": lambda own: plain(own, data, batched=True),
         "ours": lambda own: ours(own, data, 1),
-        "stacked": lambda own: ours(own, data, given["experts_at_once"]),
+        "together": lambda own: ours(own, data, given["experts_at_once"]),
     }
     for mode in modes:
         ways[mode]({**given, "experts": 1, "epochs": 1})  # loads the libraries
@@ -194,14 +194,14 @@ def main(arguments: list[str] | None = None) -> None:
     """Measure, print the table, and write JSON if asked to."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=str, help="packed galaxies; default: simulated ones")
-    numbers = (("experts", 4), ("epochs", 5), ("width", 32), ("batch_size", 64), ("experts_at_once", 4), ("repeats", 3))
+    numbers = (("experts", 4), ("epochs", 5), ("width", 32), ("batch_size", 64), ("experts_at_once", 2), ("repeats", 3))
     for name, default in numbers:
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--lr", type=float, default=0.01)
     parser.add_argument("--augmentation", default="color_crop_cutout_flip_scale_rotate")
     parser.add_argument("--precision", default="32-true", help="of ours: 32-true, bf16-mixed")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--modes", nargs="+", default=["plain", "plain_batched", "ours"], choices=MODES)
+    parser.add_argument("--modes", nargs="+", default=list(MODES), choices=MODES)
     parser.add_argument("--json", type=Path, help="write the records here")
     given = vars(parser.parse_args(arguments))
     warnings.filterwarnings("ignore")

@@ -1,4 +1,4 @@
-"""The command line: download, prepare, fit, distill, evaluate, report, demo.
+"""The command line: download, prepare, fit, trajectories, distill, evaluate, report, demo.
 
 ``fit`` and ``distill`` are LightningCLI commands, each of its own module: all settings of module, data and Trainer are
 flags and YAML keys. The others are plain functions, the same that a notebook calls.
@@ -23,6 +23,7 @@ usage: gz-lightning COMMAND [--help] [--config FILE.yaml] [--print_config] [sett
   download   fetch the published votes and images of Galaxy Zoo 2
   prepare    pack galaxies (votes and cut-outs, class folders, or simulated) into one file
   fit        train experts and keep their parameters at every epoch
+  trajectories  info, check, export, import: what experts are there, whether they are whole, the published format
   distill    learn a few synthetic images per class by matching the experts' trajectories
   evaluate   score a distilled set on test galaxies, beside the baselines
   report     one page on one run or several: images, accuracy, curves, settings
@@ -70,6 +71,17 @@ def _fit(args: Sequence[str]) -> None:
     GalaxyCLI.run("fit", ExpertModule, args)
 
 
+def _trajectories(args: Sequence[str]) -> Any:
+    """``trajectories info FOLDER`` and so on: what is required stands without a flag."""
+    from jsonargparse import auto_cli
+
+    from gz_lightning.experts.exchange import export_buffers, import_buffers
+    from gz_lightning.experts.inspection import check, info
+
+    commands: dict[str, Any] = {"info": info, "check": check, "export": export_buffers, "import": import_buffers}
+    return auto_cli(commands, args=list(args) or ["--help"], prog="gz-lightning trajectories")
+
+
 def _distill(args: Sequence[str]) -> None:
     from gz_lightning.distillation.module import TrajectoryMatching
     from gz_lightning.lightning_cli import GalaxyCLI
@@ -81,6 +93,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], Any]] = {
     "download": _plain("download"),
     "prepare": _plain("prepare"),
     "fit": _fit,
+    "trajectories": _trajectories,
     "distill": _distill,
     "evaluate": _plain("evaluate"),
     "report": _report,

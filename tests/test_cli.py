@@ -41,7 +41,9 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         assert capsys.readouterr().out.strip() == HELP
     main(["--version"])
     assert capsys.readouterr().out.strip() == "0.1.0"
-    assert "the commands are download, prepare, fit, distill, evaluate, report, demo" in refused(capsys, "frobnicate")
+    assert "the commands are download, prepare, fit, trajectories, distill, evaluate, report, demo" in refused(
+        capsys, "frobnicate"
+    )
 
 
 @pytest.mark.parametrize(

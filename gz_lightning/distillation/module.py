@@ -77,7 +77,8 @@ class TrajectoryMatching(LightningModule):
         start_epochs: cycle or random.
         sigma_threshold: How clearly probe losses must fall for a stage to be learned, in standard errors.
         max_duration: Iterations of one stage before the fine-tuning begins.
-        step_sizes: global (one learned step size) or independent (one for each start epoch).
+        step_sizes: global (one learned step size) or independent (one for each start epoch, as in the first code; each is
+            then learned from its own iterations alone, which takes longer).
         lr_teacher: First step size of the students, or a list of one for each start epoch below init_epoch
             (independent step sizes). Default: the one of 13 between 1e-4 and 0.1 that brings the first images nearest
             to the experts. Published: 1e-4; beginning far off costs most of the accuracy.
@@ -130,7 +131,7 @@ class TrajectoryMatching(LightningModule):
         start_epochs: str = "cycle",
         sigma_threshold: float = 5.0,
         max_duration: int = 1000,
-        step_sizes: str = "independent",
+        step_sizes: str = "global",
         lr_teacher: float | list[float] | None = None,
         lr_lr: float = 0.01,
         image_update: str = "normalised",

@@ -1,47 +1,66 @@
 """ExpertModule: trains experts (teachers) and keeps their parameters at every epoch.
 
-Shapes: N images, K leaves, P parameters, E epochs.
+Shapes: n experts at once, N images, K leaves, P parameters, E epochs.
 """
 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from lightning.pytorch import LightningModule
+from lightning.pytorch import Callback, LightningModule
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import nn
-from torchmetrics import MeanMetric, Metric
-from torchmetrics.classification import MulticlassAccuracy
+from torch.func import vmap
 
-from gz_lightning.augmentation import DSA, augment, check_strategy
-from gz_lightning.data.datamodule import LABELS, GalaxyZoo2DataModule
+from gz_lightning.augmentation import DSA
+from gz_lightning.data.datamodule import GalaxyZoo2DataModule
 from gz_lightning.errors import InputError
-from gz_lightning.experts.trajectories import METRICS, Recipe, TrajectoryStore, describe_difference, write_expert
-from gz_lightning.networks import build_network
+from gz_lightning.experts.batches import Batches
+from gz_lightning.experts.checkpoint import GroupCheckpoint
+from gz_lightning.experts.group import Group
+from gz_lightning.experts.inspection import log_confusion, summary
+from gz_lightning.experts.schedule import step_size
+from gz_lightning.experts.settings import check_settings, training_settings
+from gz_lightning.experts.sharpness import sharpness_aware_gradient
+from gz_lightning.experts.stack import Stack, fitting_number
+from gz_lightning.experts.tally import Tally
+from gz_lightning.experts.trajectories import METRICS, Recipe, TrajectoryStore, describe_difference, whole_experts
 from gz_lightning.networks.functional import FunctionalNetwork
 from gz_lightning.progress import say
-from gz_lightning.randomness import derived_seed, generator
+from gz_lightning.randomness import derived_seed
 
 
 class ExpertModule(LightningModule):
-    """Trains ``num_experts`` experts one after the other and writes each, once whole, into a TrajectoryStore.
+    """Trains ``num_experts`` experts in groups and writes each, once whole, into a TrajectoryStore.
 
-    One Trainer run trains all: it has ``train_epochs`` epochs for every expert that the store does not hold yet, and sets
-    ``max_epochs`` to that. Everything random about an expert depends on ``seed`` and its number alone, so experts trained
-    in another order, process or session are the same.
+    One Trainer run trains all: it has ``train_epochs`` epochs for every group of experts that the store does not hold yet,
+    and sets ``max_epochs`` to that. Everything random about an expert depends on ``seed`` and its number alone, so experts
+    trained in another order, group, process or session are the same (of other groups up to rounding). ``validate`` and
+    ``test`` of the Trainer score the experts of the store after their last epoch.
+
+    What it logs of a group is the mean over its experts; the store keeps each one's own.
 
     Args:
         trajectories: Folder of the TrajectoryStore; ``buffer_path`` of the published code.
         num_experts: How many experts the store is to hold. 100 in the published results.
-        first_expert: Number of the first of them; lets several processes fill one store.
+        first_expert: Number of the first of them; lets several processes (of a job array, or one for each GPU) fill one
+            store.
+        experts_at_once: Experts that are trained together: on a GPU as one stack (vmap), on a CPU each on a core of its own.
+            Default: as many as fill the GPU and fit into half of its free memory; 1 on a CPU.
         train_epochs: Epochs of each expert. 50 in the published results.
         lr: Step size of SGD. Published: 0.001 for Galaxy Zoo 2 at 128 px, 0.01 for CIFAR-10.
         momentum: Momentum of SGD; 0 in the published results.
         weight_decay: Weight decay of SGD; 0 in the published results.
+        lr_schedule: ``constant`` (published), ``cosine``, or ``step`` (a tenth in the second half), epoch by epoch.
+        flat_rho: Flat trajectories (FTD, Du et al. 2023): length of the step uphill of sharpness-aware minimisation. 0 is
+            off; 0.01 in FTD. A training step takes twice as long.
+        flat_alpha: Of flat trajectories: how much of the gradient across the uphill one is taken off. 0.3 in FTD.
         augmentation: ``galaxy``, ``none``, or families of DSA joined by underscores.
         labels: ``hard`` (the leaf) or ``votes`` (the volunteers' shares for each leaf).
         rotations: Each galaxy is in an epoch so many times, turned by 360 / ``rotations`` degrees more each time; what a
@@ -53,6 +72,11 @@ class ExpertModule(LightningModule):
         norm: ``instance``, ``group``, ``layer`` or ``none``.
         pooling: ``avg``, ``max`` or ``none``.
         seed: Seed of initialisation, order of the galaxies, and augmentation.
+        precision: Of the stored parameters: ``float32``, or at half the size ``float16`` or ``bfloat16``;
+            ``gz-lightning trajectories info`` tells what was lost.
+        compression: Of the stored parameters: ``none`` or ``gzip``.
+        checkpoint_minutes: Time between checkpoints inside a group, at the end of an epoch; 0 writes one after each. One
+            holds all epochs of the group so far.
 
     Raises:
         InputError: If a setting is out of its range or, when training begins, if the store holds experts of other
@@ -64,10 +88,14 @@ class ExpertModule(LightningModule):
         trajectories: str = "experts",
         num_experts: int = 10,
         first_expert: int = 0,
+        experts_at_once: int | None = None,
         train_epochs: int = 50,
         lr: float = 0.01,
         momentum: float = 0.0,
         weight_decay: float = 0.0,
+        lr_schedule: str = "constant",
+        flat_rho: float = 0.0,
+        flat_alpha: float = 0.0,
         augmentation: str = DSA,
         labels: str = "hard",
         rotations: int = 1,
@@ -77,24 +105,17 @@ class ExpertModule(LightningModule):
         norm: str = "instance",
         pooling: str = "avg",
         seed: int = 0,
+        precision: str = "float32",
+        compression: str = "none",
+        checkpoint_minutes: float = 2.0,
     ) -> None:
         super().__init__()
-        if num_experts < 1 or train_epochs < 1 or first_expert < 0:
-            raise InputError(
-                f"num_experts ({num_experts}) and train_epochs ({train_epochs}) must be at least 1, "
-                f"first_expert ({first_expert}) at least 0"
-            )
-        if not lr > 0:
-            raise InputError(f"lr must be positive, not {lr}")
-        if labels not in LABELS:
-            raise InputError(f"labels is one of {', '.join(LABELS)}, not '{labels}'")
-        if rotations < 1:
-            raise InputError(f"rotations must be at least 1, not {rotations}")
-        check_strategy(augmentation)
         self.save_hyperparameters()
+        check_settings(self.hparams)
         self.folder = Path(trajectories)
         self.train_epochs = train_epochs
         self.missing: list[int] = []
+        self.scored: dict[int, torch.Tensor] = {}
 
     @property
     def galaxies(self) -> GalaxyZoo2DataModule:
@@ -114,35 +135,38 @@ class ExpertModule(LightningModule):
             "resolution": galaxies.resolution,
             **{name: settings[name] for name in ("width", "depth", "norm", "pooling")},
         }
-        self.network = build_network(self.description)
-        names = ("train_epochs", "lr", "momentum", "weight_decay", "augmentation", "seed")
-        training = {name: settings[name] for name in names} | {"batch_size": galaxies.batch_size}
-        # Named only where they are not the default, so that stores from before they were settings stay of one kind.
-        plain = {"labels": "hard", "rotations": 1}
-        training |= {name: settings[name] for name, default in plain.items() if settings[name] != default}
-        self.recipe = Recipe(self.description, galaxies.fingerprint, training)
+        self.recipe = Recipe(self.description, galaxies.fingerprint, training_settings(settings, galaxies.batch_size))
         self.loss = nn.CrossEntropyLoss(weight=galaxies.class_weights)
-        self.train_loss, self.val_loss = (MeanMetric(nan_strategy="ignore") for _ in range(2))
-        self.train_accuracy, self.val_accuracy = (
-            MulticlassAccuracy(num_classes=galaxies.num_classes, average="micro") for _ in range(2)
-        )
-        wanted = range(settings["first_expert"], settings["first_expert"] + settings["num_experts"])
-        whole = self._whole_experts()
-        self.missing = [expert for expert in wanted if expert not in whole]
-        if len(self.missing) < len(wanted):
-            say(f"{self.folder} holds {len(wanted) - len(self.missing)} of the {len(wanted)} experts already")
-        self.trainer.fit_loop.max_epochs = len(self.missing) * self.train_epochs
-
-    def _whole_experts(self) -> list[int]:
-        if not self.folder.is_dir() or not any(self.folder.glob("expert_*.h5")):
-            return []
-        store = TrajectoryStore(self.folder)
-        if store.recipe != self.recipe:
+        self.train_tally, self.val_tally = Tally(), Tally(confusions=True)
+        if stage != "fit":
+            self.network = Stack(self.description, 1)
+            return
+        if self.trainer.world_size > 1:
             raise InputError(
-                f"{self.folder} holds experts of another kind: {describe_difference(store.recipe, self.recipe)}; "
-                "name another --model.trajectories"
+                f"experts do not share their gradients, but the Trainer has {self.trainer.world_size} processes: start one "
+                "command for each device, with --trainer.devices 1 and a --model.first_expert of its own"
             )
-        return store.experts
+        whole = whole_experts(self.folder, self.recipe)
+        self.missing = [expert for expert in self._wanted() if expert not in whole]
+        if len(self.missing) < settings["num_experts"]:
+            held = settings["num_experts"] - len(self.missing)
+            say(f"{self.folder} holds {held} of the {settings['num_experts']} experts already")
+        device, size = self.trainer.strategy.root_device, (galaxies.batch_size, galaxies.resolution, settings["width"])
+        at_once = settings["experts_at_once"] or fitting_number(device, *size)
+        self._plan(min(at_once, settings["num_experts"]), [])
+
+    def _wanted(self) -> range:
+        first: int = self.hparams["first_expert"]
+        return range(first, first + self.hparams["num_experts"])
+
+    def _plan(self, at_once: int, begun: list[list[int]]) -> None:
+        """Groups by number, whatever is missing: an expert's rounding depends on the size of its group."""
+        wanted = list(self._wanted())
+        groups = [wanted[i : i + at_once] for i in range(0, len(wanted), at_once)]
+        self.groups = begun + [g for g in groups if g not in begun and not set(g).isdisjoint(self.missing)]
+        way = "vmap" if self.trainer.strategy.root_device.type == "cuda" else "threads"
+        self.network = Stack(self.description, at_once, way)
+        self.trainer.fit_loop.max_epochs = len(self.groups) * self.train_epochs
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """SGD, as the trajectories of the literature."""
@@ -154,72 +178,165 @@ class ExpertModule(LightningModule):
             weight_decay=settings["weight_decay"],
         )
 
+    def configure_callbacks(self) -> list[Callback]:
+        """The checkpoint to go on from."""
+        return [GroupCheckpoint(self.hparams["checkpoint_minutes"])]
+
     def on_fit_start(self) -> None:
-        """Put the training galaxies on the device, once and for all epochs, still as uint8, unless they are too many."""
-        train = self.galaxies.train
-        self.train_images = train.images.to(self.device) if train.in_memory else None
-        self.train_labels = train.labels.to(self.device)
-        self.targets = train.soft_labels.to(self.device) if self.hparams["labels"] == "votes" else self.train_labels
+        """Put the training galaxies on the device, once and for all epochs."""
+        self.batches = Batches(self.galaxies, self.hparams, self.device)
 
     def train_dataloader(self) -> Iterable[int]:
         """Numbers of the batches of one epoch; the module takes the galaxies from the device itself."""
-        return range(math.ceil(len(self.galaxies.train) * self.hparams["rotations"] / self.galaxies.batch_size))
+        return range(len(self.batches))
+
+    def on_train_start(self) -> None:
+        """Time left is told from here."""
+        self.began_at, self.first_epoch = time.monotonic(), self.current_epoch
 
     def on_train_epoch_start(self) -> None:
-        """Begin the next expert where the last one is whole; draw this epoch's order."""
+        """Begin the next group where the last one is whole; draw this epoch's orders."""
         place, self.epoch = divmod(self.current_epoch, self.train_epochs)
-        self.expert = self.missing[place]
-        seed = self.hparams["seed"]
+        settings, seed = self.hparams, self.hparams["seed"]
+        optimizer = self.optimizers().optimizer  # type: ignore[union-attr]
         if self.epoch == 0:
-            fresh = build_network(self.description, seed=derived_seed(seed, "initialisation", self.expert))
-            self.network.load_state_dict(fresh.state_dict())
-            self.optimizers().optimizer.state.clear()  # type: ignore[union-attr]  # momentum is the last expert's
-            self.trajectory = [FunctionalNetwork.parameters_of(self.network).cpu()]
-            self.history: dict[str, list[float]] = {name: [] for name in METRICS}
-        draws = generator(seed, "order", self.expert, self.epoch)
-        number = len(self.train_labels) * self.hparams["rotations"]
-        self.order = torch.randperm(number, generator=draws).to(self.device)
-        self.augmentation_draws = generator(seed, "augmentation", self.expert, self.epoch)
+            experts = self.groups[place]
+            for i, expert in enumerate(experts):
+                self.network.begin(i, derived_seed(seed, "initialisation", expert))
+            optimizer.state.clear()  # momentum is the last group's
+            self.group = Group(experts, [self.network.rows()[: len(experts)].cpu()])
+        for group in optimizer.param_groups:
+            group["lr"] = step_size(settings["lr"], settings["lr_schedule"], self.epoch, self.train_epochs)
+        self.train_tally.reset()
+        self.val_tally.reset()
+        self.batches.begin_epoch(self.group.experts, self.epoch)
+
+    def _losses(
+        self, images: torch.Tensor, targets: torch.Tensor, places: list[int] | None = None
+    ) -> tuple[torch.Tensor, ...]:
+        logits = self.network(images, places)
+        if self.network.stacked is None or len(logits) == 1:
+            return torch.stack([self.loss(own, target) for own, target in zip(logits, targets, strict=True)]), logits
+        return vmap(self.loss)(logits, targets), logits
 
     def training_step(self, batch: int, batch_idx: int) -> torch.Tensor:
-        """Class-balanced cross entropy of one augmented batch."""
-        rows = self.order[batch_idx * self.galaxies.batch_size :][: self.galaxies.batch_size]
-        turns, rows = rows // len(self.train_labels), rows % len(self.train_labels)
-        pixels = self.galaxies.train.pixels(rows.cpu()) if self.train_images is None else self.train_images[rows]
-        images = self.galaxies.standardise(pixels.to(self.device))
-        if self.hparams["rotations"] > 1:
-            images = rotated(images, turns * (360 / self.hparams["rotations"]))
-        images = augment(images, self.hparams["augmentation"], self.augmentation_draws)
-        logits, labels = self.network(images), self.train_labels[rows]
-        loss: torch.Tensor = self.loss(logits, self.targets[rows])
-        self.train_loss.update(loss.detach(), len(rows))
-        self.train_accuracy.update(logits.detach(), labels)
-        return loss
+        """Class-balanced cross entropy of an augmented batch, summed over the experts, each of which has its own batch."""
+        dtype = next(self.network.parameters()).dtype
+
+        def step(places: list[int]) -> tuple[torch.Tensor, ...]:
+            images, targets, labels = self.batches.take(batch, places, dtype)
+            return (*self._losses(images, targets, places), images, targets, labels)
+
+        parts = self.network.apart(step, range(len(self.group.experts)))
+        self.parts = [part[0].sum() for part in parts]
+        together = [torch.cat(own) if len(own) > 1 else own[0] for own in zip(*parts, strict=True)]
+        losses, logits, images, targets, labels = together
+        self.given = (images, targets)
+        self.train_tally.update(losses, logits, labels)
+        return losses.sum()
+
+    def backward(self, loss: torch.Tensor, *args: Any, **kwargs: Any) -> None:
+        """The gradient of each expert's loss; in threads, where they are trained in threads."""
+        if len(self.parts) == 1:
+            loss.backward(*args, **kwargs)
+        else:
+            self.network.apart(lambda places: self.parts[places[0]].backward(), range(len(self.parts)))
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Flat trajectories: replace the gradient by the sharpness-aware one."""
+        rho, alpha = self.hparams["flat_rho"], self.hparams["flat_alpha"]
+        if not rho:
+            return
+        parameters = list(self.network.parameters())
+        gradient = self.network.rows([torch.zeros_like(p) if p.grad is None else p.grad for p in parameters])
+        flat = sharpness_aware_gradient(self.network, gradient, lambda: self._losses(*self.given)[0].sum(), rho, alpha)
+        for parameter, own in zip(parameters, self.network.shaped(flat), strict=True):
+            parameter.grad = own
+
+    def on_validation_epoch_start(self) -> None:
+        """Outside of ``fit``: read the experts to score."""
+        self.val_tally.reset()
+        if self.trainer.state.fn != TrainerFn.FITTING:
+            store = TrajectoryStore(self.folder)
+            self.scored = {e: store.parameters(e, store.num_epochs).to(self.device) for e in store.experts}
+            if (store.recipe.network, store.recipe.data) != (self.description, self.galaxies.fingerprint):
+                difference = describe_difference(store.recipe, self.recipe)
+                raise InputError(f"{self.folder} holds experts of another kind: {difference}")
 
     def validation_step(self, batch: tuple[torch.Tensor, torch.Tensor], batch_idx: int) -> None:
-        """Loss and accuracy on validation galaxies."""
-        images, labels = batch
-        logits = self.network(images)
-        self.val_loss.update(F.cross_entropy(logits, labels), len(labels))
-        self.val_accuracy.update(logits, labels)
+        """Loss and accuracy on validation galaxies, of each expert."""
+        images, labels = batch[0].to(next(self.network.parameters()).dtype), batch[1]
+        if self.scored:
+            network = FunctionalNetwork(self.network)
+            logits = torch.stack([network(theta, images)[0] for theta in self.scored.values()])
+        else:
+            logits = self.network(images)[: len(self.group.experts)]
+        losses = torch.stack([F.cross_entropy(own, labels) for own in logits])
+        self.val_tally.update(losses, logits, labels)
+
+    def on_validation_epoch_end(self) -> None:
+        """Outside of ``fit``: log the mean over the store's experts, and its spread."""
+        if self.scored:
+            prefix = "test" if self.trainer.state.fn == TrainerFn.TESTING else "val"
+            loss, accuracy = (torch.tensor(values) for values in self.val_tally.compute())
+            self.log(f"{prefix}/loss", loss.mean())
+            self.log(f"{prefix}/accuracy", accuracy.mean())
+            self.log(f"{prefix}/accuracy_std", accuracy.std(correction=0))
+            self.scored = {}
+
+    on_test_epoch_start, test_step, on_test_epoch_end = on_validation_epoch_start, validation_step, on_validation_epoch_end
 
     def on_train_epoch_end(self) -> None:
-        """Keep the parameters; write the expert when it is whole."""
-        self.trajectory.append(FunctionalNetwork.parameters_of(self.network).cpu())
-        if not torch.isfinite(self.trajectory[-1]).all():
-            raise InputError(
-                f"the parameters of expert {self.expert} are not finite after epoch {self.epoch + 1}; "
-                f"train with a smaller step size (--model.lr is {self.hparams['lr']})"
-            )
-        for name in METRICS:
-            metric: Metric = getattr(self, name)
-            value = float(metric.compute())
-            metric.reset()
-            self.history[name].append(value)
-            self.log(name.replace("_", "/"), value, prog_bar=name == "val_accuracy")
-        self.log("expert", float(self.expert), prog_bar=True)
+        """Keep the parameters; write the experts of the group when they are whole."""
+        tallies = (*self.train_tally.compute(), *self.val_tally.compute())
+        metrics = dict(zip(METRICS, tallies, strict=True))
+        advice = f"train with a smaller step size (--model.lr is {self.hparams['lr']})"
+        self.group.add_epoch(self.network.rows(), metrics, advice)
+        for name, values in self.group.history.items():
+            mean = sum(values[-1]) / len(values[-1])
+            self.log(name.replace("_", "/"), mean, prog_bar=name == "val_accuracy")
+        self.log("expert", float(self.group.experts[0]), prog_bar=True)
+        self.log("lr", self.optimizers().param_groups[0]["lr"])  # type: ignore[union-attr]
+        done = self.current_epoch + 1 - self.first_epoch
+        left = (self.trainer.fit_loop.max_epochs or 0) - self.current_epoch - 1
+        self.log("minutes_left", (time.monotonic() - self.began_at) / 60 / done * left, prog_bar=True, logger=False)
         if self.epoch + 1 == self.train_epochs:
-            write_expert(self.folder, self.expert, torch.stack(self.trajectory), self.history, self.recipe)
+            confusions = self.val_tally.confusion_counts
+            storage = {name: self.hparams[name] for name in ("precision", "compression")}
+            self.group.write(self.folder, self.recipe, confusions, **storage)
+            if confusions is not None:
+                log_confusion(self.trainer, confusions.sum(0), self.galaxies.class_names)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the epochs of the group so far, and which experts the run trains."""
+        checkpoint["experts"] = {
+            "groups": self.groups,
+            "at_once": self.network.number,
+            "recipe": [self.recipe.network, self.recipe.data, self.recipe.training],
+            # A group that is whole is in the store.
+            "group": self.group.state() if self.epoch + 1 < self.train_epochs else None,
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on inside the group that was being trained; the groups after it are of experts that are missing now.
+
+        Raises:
+            InputError: If the checkpoint is of other galaxies or settings, or of no experts.
+        """
+        if self.trainer.state.fn != TrainerFn.FITTING:
+            return
+        if "experts" not in checkpoint:
+            raise InputError("the checkpoint is none of 'gz-lightning fit'; leave out --ckpt_path to begin anew")
+        kept, epoch = checkpoint["experts"], checkpoint["epoch"] + 1
+        recipe = Recipe(*kept["recipe"])
+        if recipe != self.recipe:
+            raise InputError(
+                f"the checkpoint is of experts of another kind: {describe_difference(recipe, self.recipe)}; "
+                "leave out --ckpt_path to begin anew"
+            )
+        begun = kept["groups"][: math.ceil(epoch / self.train_epochs)]
+        self.group = Group(**kept["group"]) if kept["group"] else Group([], [])
+        self._plan(kept["at_once"], begun)
 
     def on_fit_end(self) -> None:
         """Say what the store holds now."""
@@ -227,28 +344,5 @@ class ExpertModule(LightningModule):
             say(summary(TrajectoryStore(self.folder)))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits of the expert in training, shape (N, K), of standardised images, shape (N, 3, H, W)."""
-        return self.network(images)  # type: ignore[no-any-return]
-
-
-def rotated(images: torch.Tensor, degrees: torch.Tensor) -> torch.Tensor:
-    """Images turned counterclockwise about their centre, with bilinear interpolation; the corners mirror the inside.
-
-    Args:
-        images: Shape (N, C, H, W).
-        degrees: Shape (N,).
-    """
-    angle = torch.deg2rad(degrees.to(images.dtype))
-    cos, sin, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
-    matrix = torch.stack([torch.stack([cos, -sin, zero], -1), torch.stack([sin, cos, zero], -1)], 1)
-    grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
-    return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
-
-
-def summary(store: TrajectoryStore) -> str:
-    """One line on a store: how many experts, and their accuracy at the last epoch."""
-    last: Any = store.metrics[store.metrics["epoch"] == store.num_epochs]["val_accuracy"] * 100
-    return (
-        f"{len(store)} experts of {store.num_epochs} epochs in {store.folder}: validation accuracy "
-        f"{last.mean():.1f} ± {last.std(ddof=0):.1f} % ({last.min():.1f} to {last.max():.1f})"
-    )
+        """Logits of the (first) expert in training, shape (N, K), of standardised images, shape (N, 3, H, W)."""
+        return self.network(images)[0]  # type: ignore[no-any-return]

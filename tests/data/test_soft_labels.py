@@ -14,7 +14,8 @@ from gz_lightning.distillation.module import TrajectoryMatching
 from gz_lightning.distillation.start import initial_images, loaded_images
 from gz_lightning.distillation.synthetic import SyntheticSet
 from gz_lightning.errors import InputError
-from gz_lightning.experts.module import ExpertModule, rotated
+from gz_lightning.experts.module import ExpertModule
+from gz_lightning.experts.rotation import rotated
 from gz_lightning.experts.trajectories import TrajectoryStore
 from tests.conftest import CLASS_NAMES, toy_galaxies
 
@@ -94,7 +95,7 @@ def test_every_rotation_is_in_an_epoch(voted: Path, tmp_path: Path, trainer_opti
     true_step = module.training_step
 
     def noting(batch: int, batch_idx: int) -> torch.Tensor:
-        seen.extend(module.order[batch_idx * 9 :][:9].tolist())
+        seen.extend(module.batches.orders[0][batch_idx * 9 :][:9].tolist())
         return true_step(batch, batch_idx)
 
     module.training_step = noting  # type: ignore[method-assign]

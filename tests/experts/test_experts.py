@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from gz_lightning.augmentation import augment
 from gz_lightning.data.datamodule import GalaxyZoo2DataModule
 from gz_lightning.errors import InputError
-from gz_lightning.experts.module import ExpertModule, summary
+from gz_lightning.experts.inspection import summary
+from gz_lightning.experts.module import ExpertModule
 from gz_lightning.experts.trajectories import METRICS, Recipe, TrajectoryStore, write_expert
 from gz_lightning.networks import build_network
 from gz_lightning.networks.functional import FunctionalNetwork

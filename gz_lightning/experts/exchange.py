@@ -1,0 +1,179 @@
+"""Trajectories in the published format: ``replay_buffer_*.pt`` of Cazenavette et al. 2022 and all codes that follow it.
+
+Such a file is a pickled list of experts, each a list of epochs (the first is the initialisation), each a list of tensors in
+the order of ``network.parameters()``. It holds parameters alone: no losses, no settings, no galaxies.
+
+Shapes: E epochs, P parameters.
+"""
+
+from __future__ import annotations
+
+import math
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gz_lightning.augmentation import DSA, check_strategy
+from gz_lightning.data.packing import read_packed
+from gz_lightning.errors import InputError
+from gz_lightning.experts.trajectories import (
+    METRICS,
+    Recipe,
+    TrajectoryStore,
+    check_storage,
+    describe_difference,
+    file_of,
+    write_expert,
+)
+from gz_lightning.files import written_whole
+from gz_lightning.networks import build_network
+from gz_lightning.progress import say, track
+
+
+def export_buffers(trajectories: Path, output: Path, experts_per_file: int = 10) -> None:
+    """Write the experts of a store as files of the published format, ``replay_buffer_0.pt`` and so on.
+
+    Args:
+        trajectories: Folder of the experts.
+        output: Folder to write into; ``--buffer_path`` of the published code (with its data set and network below).
+        experts_per_file: 10 in the published code. A file is put together in memory.
+
+    Raises:
+        InputError: If there are no experts, one is damaged, or the folder holds such files already.
+    """
+    if experts_per_file < 1:
+        raise InputError(f"experts_per_file must be at least 1, not {experts_per_file}")
+    store = TrajectoryStore(trajectories)
+    if output.is_dir() and any(output.glob("replay_buffer_*.pt")):
+        raise InputError(f"{output} holds files of replay_buffer_*.pt already; name another --output")
+    shapes = [p.shape for p in build_network(store.recipe.network).parameters()]
+    groups = [store.experts[i : i + experts_per_file] for i in range(0, len(store), experts_per_file)]
+    for number, experts in enumerate(track(groups, "exporting", len(groups))):
+        buffer = [[_tensors(theta, shapes) for theta in store.trajectory(expert)] for expert in experts]
+        with written_whole(output / f"replay_buffer_{number}.pt") as temporary:
+            torch.save(buffer, temporary)
+    say(f"{len(store)} experts in {len(groups)} files of {output}")
+
+
+def _tensors(theta: torch.Tensor, shapes: Sequence[torch.Size]) -> list[torch.Tensor]:
+    parts = theta.split([shape.numel() for shape in shapes])
+    return [part.reshape(shape).clone() for part, shape in zip(parts, shapes, strict=True)]
+
+
+def import_buffers(
+    buffers: Path,
+    data: Path,
+    output: Path,
+    first_expert: int = 0,
+    norm: str = "instance",
+    pooling: str = "avg",
+    augmentation: str = DSA,
+    precision: str = "float32",
+    compression: str = "none",
+) -> None:
+    """Make a store of files of the published format.
+
+    The ConvNet is recognised by the shapes of its parameters. Losses and accuracies are not in such files and stay unknown.
+
+    Args:
+        buffers: A file ``replay_buffer_0.pt``, or a folder of such files. Nothing in them is executed.
+        data: The packed galaxies that the experts were trained on: distillation will ask for the same.
+        output: Folder of the new store, or one to add to.
+        first_expert: Number of the first expert.
+        norm: Norm of the network, which the shapes do not tell. ``instance`` in the published results.
+        pooling: Pooling of the network, likewise.
+        augmentation: What the experts were trained with; the default of distillation. The published one is DSA.
+        precision: Of the stored parameters: ``float32``, ``float16`` or ``bfloat16``.
+        compression: Of the stored parameters: ``none`` or ``gzip``.
+
+    Raises:
+        InputError: If a file is none of that format, its experts are of another network than the galaxies fit, or an expert
+            is in the store already.
+    """
+    check_storage(precision, compression)
+    check_strategy(augmentation)
+    galaxies = read_packed(data, False)
+    files = _buffer_files(buffers)
+    number = first_expert
+    for path in track(files, "importing", len(files)):
+        for rows, description in _experts(path, norm, pooling):
+            fits = (len(galaxies.class_names), galaxies.image_shape[-1])
+            if (description["num_classes"], description["resolution"]) != fits:
+                raise InputError(
+                    f"{path} holds experts for {description['num_classes']} classes at {description['resolution']} px, but "
+                    f"{data} has {fits[0]} leaves at {fits[1]} px; name the galaxies they were trained on"
+                )
+            training = {"train_epochs": len(rows) - 1, "augmentation": augmentation, "imported": True}
+            recipe = Recipe(description, galaxies.fingerprint, training)
+            _refuse_strangers(output, number, recipe)
+            unknown = {name: [math.nan] * (len(rows) - 1) for name in METRICS}
+            write_expert(output, number, rows, unknown, recipe, precision, compression)
+            number += 1
+    say(f"{number - first_expert} experts of {len(files)} files in {output}")
+
+
+def _refuse_strangers(folder: Path, expert: int, recipe: Recipe) -> None:
+    if file_of(folder, expert).exists():
+        raise InputError(f"{file_of(folder, expert)} is there already; give another --first_expert or --output")
+    if folder.is_dir() and any(folder.glob("expert_*.h5")):
+        found = TrajectoryStore(folder).recipe
+        if found != recipe:
+            raise InputError(
+                f"{folder} holds experts of another kind: {describe_difference(found, recipe)}; name another --output"
+            )
+
+
+def _buffer_files(given: Path) -> list[Path]:
+    if given.is_file():
+        return [given]
+    # By length first: replay_buffer_10 comes after replay_buffer_9.
+    found = sorted(given.glob("replay_buffer_*.pt"), key=lambda file: (len(file.name), file.name)) if given.is_dir() else []
+    if not found:
+        raise InputError(f"{given} is neither a file nor a folder with a replay_buffer_*.pt")
+    return found
+
+
+def _experts(path: Path, norm: str, pooling: str) -> Iterator[tuple[torch.Tensor, dict[str, Any]]]:
+    """Trajectory, shape (E + 1, P), and network of each expert of a file, which is mapped, not read whole."""
+    try:
+        buffer = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except Exception as error:  # whatever unpickling of any bytes may raise
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path} is no file of PyTorch tensors alone, or is damaged ({reason}); is it whole?") from error
+    if not isinstance(buffer, list) or not buffer:
+        raise InputError(f"{path} holds {type(buffer).__name__}, not a list of experts")
+    for expert, epochs in enumerate(buffer):
+        if not isinstance(epochs, list) or len(epochs) < 2:
+            raise InputError(f"{path}: expert {expert} is no list of two epochs or more")
+        shapes: list[torch.Size] = []
+        rows = []
+        for epoch, tensors in enumerate(epochs):
+            if not isinstance(tensors, list) or not all(isinstance(t, torch.Tensor) for t in tensors):
+                raise InputError(f"{path}: epoch {epoch} of expert {expert} is no list of tensors")
+            shapes = shapes or [t.shape for t in tensors]
+            if [t.shape for t in tensors] != shapes or not all(torch.isfinite(t).all() for t in tensors):
+                raise InputError(f"{path}: epoch {epoch} of expert {expert} has other shapes than epoch 0, or is not finite")
+            rows.append(torch.cat([t.detach().float().reshape(-1) for t in tensors]))
+        yield torch.stack(rows), _convnet(path, shapes, norm, pooling)
+
+
+def _convnet(path: Path, shapes: Sequence[torch.Size], norm: str, pooling: str) -> dict[str, Any]:
+    """The description of the ConvNet that has parameters of these shapes."""
+    convolutions = [shape for shape in shapes if len(shape) == 4]
+    linear = [shape for shape in shapes if len(shape) == 2]
+    if convolutions and len(linear) == 1:
+        width, depth, (leaves, inputs) = convolutions[0][0], len(convolutions), linear[0]
+        side = math.isqrt(inputs // width)
+        resolution = side if pooling == "none" else side * 2**depth
+        network = {"name": "ConvNet", "num_classes": leaves, "resolution": resolution, "width": width, "depth": depth}
+        description = {**network, "norm": norm, "pooling": pooling}
+        if side and [p.shape for p in build_network(description).parameters()] == list(shapes):
+            return description
+    found = ", ".join(str(tuple(shape)) for shape in shapes[:4])
+    raise InputError(
+        f"{path} holds experts that are no ConvNet with norm '{norm}' and pooling '{pooling}': their parameters have "
+        f"the shapes {found} ..."
+    )
