@@ -18,7 +18,7 @@ TRAINER = ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "fal
 FIT = ["--model.num_experts", "1", "--model.train_epochs", "2", "--model.width", "4", "--model.depth", "2", *TRAINER]
 DISTILL = [
     *["--model.iterations", "2", "--model.eval_it", "2", "--model.num_eval", "1", "--model.epoch_eval_train", "2"],
-    *["--model.syn_steps", "2", *TRAINER],
+    *["--model.syn_steps", "2", "--model.expert_epochs", "1", "--model.max_start_epoch", "1", *TRAINER],
 ]
 EVALUATE = ["--num_eval", "1", "--epochs", "2", "--draws", "1", "--full_epochs", "1", "--step_sizes", "[0.01]"]
 
@@ -102,7 +102,7 @@ def test_every_config(config: Path, tmp_path: Path, toy_path: Path, monkeypatch:
         assert store.recipe.training["batch_size"] == settings["data"]["batch_size"]
         return
     distill = ["--config", str(config)] if kind == "distill" else []
-    main(["distill", *distill, *data, *DISTILL, "--model.max_start_epoch", "1", "--run_dir", "run"])
+    main(["distill", *distill, *data, *DISTILL, "--run_dir", "run"])
     made = SyntheticSet.load("run/last.h5")
     assert made.iteration == 2
     if kind == "distill":
@@ -113,6 +113,7 @@ def test_every_config(config: Path, tmp_path: Path, toy_path: Path, monkeypatch:
             "epoch_eval_train",
             "syn_steps",
             "max_start_epoch",
+            "expert_epochs",
         }
         assert {name: made.configuration[name] for name in own} == {name: settings["model"][name] for name in own}
         return

@@ -134,8 +134,8 @@ def first_step_sizes(given: float | Sequence[float], number: int, first_stage: i
     first = [float(given)] * wanted if isinstance(given, (int, float)) else [float(alpha) for alpha in given]
     if len(first) != wanted:
         raise InputError(
-            f"lr_teacher lists {len(first)} step sizes, but the first stage has {wanted} to learn; "
-            "give as many, or one number for all"
+            f"lr_teacher lists {len(first)} step sizes, but the first stage has {wanted} to learn; give as many "
+            "(with step_sizes independent one for each start epoch, with global one), or one number for all"
         )
     if not all(alpha > 0 and math.isfinite(alpha) for alpha in first):
         raise InputError(f"lr_teacher must be positive, not {given}")

@@ -131,7 +131,7 @@ def test_pix_init_and_labels(distil: Distil, tmp_path: Path, toy: GalaxyZoo2Data
 
 def test_stages_move_and_take_the_step_size_along(distil: Distil, tmp_path: Path) -> None:
     """A threshold so low that any trend at all ends a stage."""
-    distiller = distil(tmp_path, iterations=40, sigma_threshold=0.01, lr_img=0.05, lr_lr=0.3)
+    distiller = distil(tmp_path, iterations=40, sigma_threshold=0.01, lr_img=0.05, lr_lr=0.3, step_sizes="independent")
     assert 1 < distiller.stages.cap <= 3
     alphas = distiller.log_step_sizes.exp()
     assert len(alphas) == 3
@@ -258,7 +258,10 @@ def test_other_galaxies_or_networks_than_the_experts_are_refused(
         ({"max_start_epoch": 4}, r"max_start_epoch \(4\) .* expert_epochs \(1\), within the 4 epochs of"),
         ({"expert_epochs": 5}, r"max_start_epoch \(-1\)"),
         ({"lr_teacher": [0.1, 0.2]}, "lr_teacher lists 2 step sizes, but the first stage has 1 to learn"),
-        ({"lr_teacher": [0.1], "stage": "fixed"}, "lists 1 step sizes, but the first stage has 3"),
+        (
+            {"lr_teacher": [0.1], "stage": "fixed", "step_sizes": "independent"},
+            "lists 1 step sizes, but the first stage has 3",
+        ),
         ({"lr_teacher": -0.1}, "lr_teacher must be positive"),
         ({"ipc": 30}, "ipc 30 is larger than leaf 'round', which has 21 training galaxies"),
         ({"pix_init": "zeros"}, "pix_init is one of noise, real, mean, not 'zeros'"),
@@ -278,7 +281,7 @@ def test_what_does_not_fit_is_refused(distil: Distil, tmp_path: Path, settings: 
 
 
 def test_a_list_of_step_sizes(distil: Distil, tmp_path: Path) -> None:
-    distiller = distil(tmp_path, stage="fixed", lr_teacher=[0.01, 0.02, 0.04], lr_lr=0.0)
+    distiller = distil(tmp_path, stage="fixed", step_sizes="independent", lr_teacher=[0.01, 0.02, 0.04], lr_lr=0.0)
     torch.testing.assert_close(distiller.log_step_sizes.exp().detach(), torch.tensor([0.01, 0.02, 0.04]))
 
 
