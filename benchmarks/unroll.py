@@ -232,9 +232,9 @@ def main(arguments: list[str] | None = None) -> None:
         columns = ["mode", "syn_steps", "seconds", "ratio_to_full", "peak_mib", "relative_error", "gflop"]
         columns += ["share_of_matrix_product_rate", "cosine"]
         print(pd.DataFrame(records[-len(modes) :])[columns].to_string(index=False, float_format="{:.4g}".format), flush=True)
-    if path is not None:
-        path.write_text(json.dumps(records, indent=1) + "\n")
-        save_figure(figure(pd.DataFrame(records)), path.with_suffix(".png"))
+        if path is not None:
+            path.write_text(json.dumps(records, indent=1) + "\n")
+            save_figure(figure(pd.DataFrame(records)), path.with_suffix(".png"))
 
 
 if __name__ == "__main__":

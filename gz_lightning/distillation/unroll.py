@@ -77,6 +77,21 @@ def unroll_checkpoint(
     return theta
 
 
+def _plan(sizes: Sequence[tuple[int | None, int | None]], budget: float) -> list[bool | None]:
+    """What to keep of each step: all (True), what is dearest (False), or nothing (None).
+
+    What is dearest goes first, for it saves most time for the memory it takes; what is left of the budget makes steps whole.
+    """
+    plan: list[bool | None] = [None] * len(sizes)
+    for t, (_, dearest) in enumerate(sizes):
+        if dearest is not None and dearest <= budget:
+            plan[t], budget = False, budget - dearest
+    for t, (whole, dearest) in enumerate(sizes):
+        if plan[t] is False and whole is not None and dearest is not None and whole - dearest <= budget:
+            plan[t], budget = True, budget - (whole - dearest)
+    return plan
+
+
 class _Adjoint(torch.autograd.Function):
     """Forward: the steps alone, keeping theta_t. Backward: the recursion of the adjoint variable lambda_t."""
 
@@ -92,14 +107,14 @@ class _Adjoint(torch.autograd.Function):
     ) -> torch.Tensor:
         ctx.derivatives, ctx.exact, ctx.num_steps, ctx.kept = derivatives, exact, len(step_sizes), {}
         images, labels = batches[: ctx.num_steps], batches[ctx.num_steps :]
+        plan = _plan([(derivatives.kept_bytes(x, True), derivatives.kept_bytes(x, False)) for x in images], budget)
         thetas = []
-        for t in range(ctx.num_steps):
+        for t, whole in enumerate(plan):
             thetas.append(theta)
-            size = derivatives.kept_bytes(images[t])
-            if size is not None and size <= budget:
-                budget -= size
+            if whole is not None:
                 ctx.kept[t] = []
-            theta = theta - step_sizes[t] * derivatives.gradient(theta, images[t], labels[t], ctx.kept.get(t))
+            gradient = derivatives.gradient(theta, images[t], labels[t], ctx.kept.get(t), bool(whole))
+            theta = theta - step_sizes[t] * gradient
         ctx.save_for_backward(step_sizes, *thetas, *batches)
         return theta
 

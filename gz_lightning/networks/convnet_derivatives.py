@@ -116,15 +116,17 @@ class _Block:
         pooling: Its pooling.
         parameters: w, b and, with a norm, gamma and beta.
         h: Input, shape (M, C, H, W).
+        known: n and r, where they are known.
     """
 
-    def __init__(self, norm: _Norm, pooling: str, parameters: list[Tensor], h: Tensor) -> None:
+    def __init__(
+        self, norm: _Norm, pooling: str, parameters: list[Tensor], h: Tensor, known: tuple[Tensor, Tensor] | None = None
+    ) -> None:
         self.norm, self.h = norm, h
         self.w, b = parameters[:2]
         self.drops_bias = norm.groups == len(b)  # a norm of each channel by itself takes a constant away again
-        a = F.conv2d(h, self.w, None if self.drops_bias else b, padding=1)
-        self.pixels = a.shape[2] * a.shape[3]
-        self.n, self.r = norm(a)
+        self.n, self.r = known or norm(F.conv2d(h, self.w, None if self.drops_bias else b, padding=1))
+        self.pixels = self.n.shape[2] * self.n.shape[3]
         self.gamma = parameters[2] if norm.groups else None
         y = self.n.clone() if self.gamma is None else torch.addcmul(_wide(parameters[3]), _wide(self.gamma), self.n)
         self.select = _Selection(y, pooling)
@@ -135,11 +137,11 @@ class _Block:
 
     def backward(self, u: Tensor) -> None:
         """``da``, dL/da, and ``affine``, dL/d(gamma, beta), from u = dL/dp."""
+        self.u = u
         self.affine: list[Tensor] = []
         if self.gamma is None:
             self.da = self.select.transpose(u)
             return
-        self.u = u
         self.sums = [_pixel_sum(u, self.select.of_one), _pixel_sum(u, self.q)]
         self.means = [self.norm.mean(self.gamma * s, self.pixels) for s in self.sums]
         self.da = self.select.transpose(u * _wide(self.r * self.gamma))
@@ -196,6 +198,19 @@ class _Block:
         return u
 
 
+@dataclass(frozen=True)
+class _Outline:
+    """What is dear to compute of a portion: results of the convolutions of its blocks but the first, there and back.
+
+    Args:
+        known: n and r of each block but the first.
+        us: dL/dp of each block but the last.
+    """
+
+    known: list[tuple[Tensor, Tensor]]
+    us: list[Tensor]
+
+
 class _Portion:
     """Some images of a minibatch: their forward and backward pass, and what comes of them.
 
@@ -206,15 +221,26 @@ class _Portion:
         images: Shape (M, C, H, W).
         labels: int64, shape (M,), or soft, shape (M, K).
         total: Images of the whole minibatch, over which the loss is a mean.
+        outline: Its outline, where that was kept.
     """
 
-    def __init__(self, norm: _Norm, pooling: str, parameters: _Parts, images: Tensor, labels: Tensor, total: int) -> None:
+    def __init__(
+        self,
+        norm: _Norm,
+        pooling: str,
+        parameters: _Parts,
+        images: Tensor,
+        labels: Tensor,
+        total: int,
+        outline: _Outline | None = None,
+    ) -> None:
         of_blocks, (self.head, head_bias) = parameters
         self.total = total
         self.blocks: list[_Block] = []
         h = images.contiguous(memory_format=_layout(images))
-        for own in of_blocks:
-            self.blocks.append(_Block(norm, pooling, own, h))
+        known = [None, *outline.known] if outline is not None else [None] * len(of_blocks)
+        for own, results in zip(of_blocks, known, strict=True):
+            self.blocks.append(_Block(norm, pooling, own, h, results))
             h = self.blocks[-1].p
         self.shape, self.flat = h.shape, h.flatten(1)
         self.share = torch.addmm(head_bias, self.flat, self.head.T).softmax(1)
@@ -227,7 +253,11 @@ class _Portion:
             block = self.blocks[i]
             block.backward(u)
             if i:  # the gradient of the images themselves is not wanted
-                u = block.of_input(block.da, block.w)
+                u = outline.us[i - 1] if outline is not None else block.of_input(block.da, block.w)
+
+    def outline(self) -> _Outline:
+        """See :class:`_Outline`."""
+        return _Outline([(block.n, block.r) for block in self.blocks[1:]], [block.u for block in self.blocks[:-1]])
 
     def gradient(self) -> Tensor:
         """Its part of g, shape (P,)."""
@@ -293,27 +323,33 @@ class ConvNetDerivatives(Derivatives):
             self.gradient = torch.compile(self.gradient)  # type: ignore[method-assign]
             self.products = torch.compile(self.products)  # type: ignore[method-assign]
 
-    def kept_bytes(self, images: Tensor) -> int | None:
+    def kept_bytes(self, images: Tensor, whole: bool) -> int | None:
         """See :meth:`Derivatives.kept_bytes`. Compiled, nothing is kept."""
         if self.compiled:
             return None
         m, channels, height, width = images.shape
-        number = m * channels * height * width
-        for shape in self.shapes[: -2 : 4 if self.norm.groups else 2]:
-            number += 3 * m * shape[0] * height * width  # n, da, and where ReLU passes
+        number = m * channels * height * width if whole else 0
+        for i, shape in enumerate(self.shapes[: -2 : 4 if self.norm.groups else 2]):
+            if whole:
+                number += 3 * m * shape[0] * height * width  # n, da, and where ReLU passes
+            elif i:
+                number += 2 * m * shape[0] * height * width + m * shape[0]  # n, u of the block before, and r
             if self.pooling != "none":
                 height, width = height // 2, width // 2
-            number += 4 * m * shape[0] * height * width  # p, q, u and S(1)
+            if whole:
+                number += 4 * m * shape[0] * height * width  # p, q, u and S(1)
         return number * images.element_size()
 
     @torch.no_grad()
-    def gradient(self, theta: Tensor, images: Tensor, labels: Tensor, kept: list[Any] | None = None) -> Tensor:
+    def gradient(
+        self, theta: Tensor, images: Tensor, labels: Tensor, kept: list[Any] | None = None, whole: bool = True
+    ) -> Tensor:
         """See :meth:`Derivatives.gradient`."""
         total = torch.zeros_like(theta)
         for portion in self._portions(theta, images, labels):
             total += portion.gradient()
             if kept is not None:
-                kept.append(portion)
+                kept.append(portion if whole else portion.outline())
         return total
 
     @torch.no_grad()
@@ -330,7 +366,8 @@ class ConvNetDerivatives(Derivatives):
     ) -> Products:
         """See :meth:`Derivatives.products`."""
         tangents = self._parts(v, images)
-        portions = self._portions(theta, images, labels) if kept is None else kept
+        whole = kept is not None and isinstance(kept[0], _Portion)
+        portions = kept if kept is not None and whole else self._portions(theta, images, labels, kept)
         parts = [portion.products(tangents, needs_images, needs_theta) for portion in portions]
         to_theta = [part.to_theta for part in parts if part.to_theta is not None]
         to_images = [part.to_images for part in parts if part.to_images is not None]
@@ -342,14 +379,17 @@ class ConvNetDerivatives(Derivatives):
             to_labels=torch.cat(to_labels) if needs_labels else None,
         )
 
-    def _portions(self, theta: Tensor, images: Tensor, labels: Tensor) -> Iterator[_Portion]:
+    def _portions(
+        self, theta: Tensor, images: Tensor, labels: Tensor, outlines: list[Any] | None = None
+    ) -> Iterator[_Portion]:
         """The minibatch, on the CPU few images at a time; each portion is made when it is asked for."""
         parameters, number = self._parts(theta, images), 1
         if images.device.type == "cpu":
             one = self.shapes[0][0] * images.shape[2] * images.shape[3] * images.element_size()
             number = math.ceil(len(images) / max(1, PORTION // one))
-        for x, y in zip(images.tensor_split(number), labels.tensor_split(number), strict=True):
-            yield _Portion(self.norm, self.pooling, parameters, x, y, len(images))
+        each = zip(images.tensor_split(number), labels.tensor_split(number), outlines or [None] * number, strict=True)
+        for x, y, outline in each:
+            yield _Portion(self.norm, self.pooling, parameters, x, y, len(images), outline)
 
     def _parts(self, theta: Tensor, images: Tensor) -> _Parts:
         """Parameters of each block, and of the linear layer."""

@@ -60,12 +60,22 @@ class Derivatives:
             "compile works for a ConvNet alone, whose derivatives are written out; leave out --model.compile with others"
         )
 
-    def kept_bytes(self, images: torch.Tensor) -> int | None:
-        """Memory that ``kept`` of :meth:`gradient` takes for a minibatch, in bytes; None: nothing can be kept."""
+    def kept_bytes(self, images: torch.Tensor, whole: bool) -> int | None:
+        """Memory that ``kept`` of :meth:`gradient` takes for a minibatch, in bytes; None: nothing can be kept.
+
+        Args:
+            images: Shape (M, C, H, W).
+            whole: See :meth:`gradient`.
+        """
         return None
 
     def gradient(
-        self, theta: torch.Tensor, images: torch.Tensor, labels: torch.Tensor, kept: list[Any] | None = None
+        self,
+        theta: torch.Tensor,
+        images: torch.Tensor,
+        labels: torch.Tensor,
+        kept: list[Any] | None = None,
+        whole: bool = True,
     ) -> torch.Tensor:
         """g, shape (P,), without a graph.
 
@@ -74,6 +84,7 @@ class Derivatives:
             images: Shape (M, C, H, W).
             labels: int64, shape (M,), or soft, shape (M, K).
             kept: Takes what :meth:`products` at the same place can use again.
+            whole: Keep all; if not, only what is dearest for the memory it takes.
         """
         with torch.enable_grad():
             return gradient(self.network, theta.detach().requires_grad_(), images, labels, create_graph=False)

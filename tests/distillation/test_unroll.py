@@ -14,7 +14,7 @@ from gz_lightning.distillation.matching import matching_loss
 from gz_lightning.distillation.module import minibatches
 from gz_lightning.distillation.unroll import EXACT, UNROLLS, unroll
 from gz_lightning.errors import InputError
-from gz_lightning.networks import ConvNet
+from gz_lightning.networks import ConvNet, build_network
 from gz_lightning.networks.derivatives import Derivatives, Products
 from gz_lightning.networks.functional import FunctionalNetwork
 from gz_lightning.randomness import generator
@@ -129,6 +129,24 @@ def test_a_network_without_written_derivatives(mode: str) -> None:
     assert [relative_error(f, w) for f, w in zip(found, wanted, strict=True)] == pytest.approx([0] * len(wanted), abs=1e-9)
 
 
+@pytest.mark.parametrize(("name", "side"), [("AlexNet", 16), ("VGG11", 32), ("ResNet18", 16)])
+def test_the_networks_of_the_cross_architecture_evaluation(name: str, side: int) -> None:
+    module = build_network({"name": name, "num_classes": CLASSES, "resolution": side}, seed=0).double()
+    network = FunctionalNetwork(module)
+    start = network.parameters_of(module)
+    torch.manual_seed(1)
+    target = start + 0.01 * torch.randn_like(start)
+    pixels, labels = torch.randn(CLASSES, 3, side, side), torch.arange(CLASSES)
+    found = []
+    runs: list[Callable[..., torch.Tensor]] = [functools.partial(unroll, mode=mode) for mode in ("adjoint", "checkpoint")]
+    for run in [plain_unroll, *runs]:
+        x, alphas = pixels.clone().requires_grad_(), torch.full((2,), 0.01, requires_grad=True)
+        end = run(network, start.clone().requires_grad_(), [x] * 2, [labels] * 2, alphas)
+        found.append(torch.autograd.grad(matching_loss(end, start, target), [x, alphas]))
+    for own in found[1:]:
+        assert [relative_error(f, w) for f, w in zip(own, found[0], strict=True)] == pytest.approx([0, 0], abs=1e-9)
+
+
 def first_order_by_hand(network, start, target, images, labels, alphas):  # type: ignore[no-untyped-def]
     """TESLA written out: every gradient is taken at the student's parameters as if no earlier step had moved them."""
     theta, total = start, torch.zeros_like(start)
@@ -141,24 +159,27 @@ def first_order_by_hand(network, start, target, images, labels, alphas):  # type
     return torch.autograd.grad(loss, [images, alphas])
 
 
-@pytest.mark.parametrize("steps_kept", [0, 2, 6])
-def test_the_budget_changes_nothing_but_time(steps_kept: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("whole", "dearest"), [(0, 0), (0, 2), (0, 6), (2, 4), (6, 0)])
+def test_the_budget_changes_nothing_but_time(whole: int, dearest: int, monkeypatch: pytest.MonkeyPatch) -> None:
     network, start, target = problem()
-    counted = []
+    kept: list[list[Any]] = []
     written = network.derivatives.products
 
     def counting(*args: Any, **kwargs: Any) -> Products:
-        counted.append(kwargs["kept"])
+        kept.append(kwargs["kept"])
         return written(*args, **kwargs)
 
     monkeypatch.setattr(network.derivatives, "products", counting)
-    size = network.derivatives.kept_bytes(torch.empty(CLASSES * IPC, 3, SIDE, SIDE))
-    assert size is not None
+    images = torch.empty(CLASSES * IPC, 3, SIDE, SIDE)
+    sizes = [network.derivatives.kept_bytes(images, all_of_it) for all_of_it in (True, False)]
+    assert sizes[0] is not None
+    assert sizes[1] is not None
     wanted = gradients(plain_unroll, network, start, target, steps=6, strategy="galaxy")
-    run = functools.partial(unroll, memory_budget=(steps_kept + 0.5) * size / 2**30)
+    run = functools.partial(unroll, memory_budget=(whole * sizes[0] + (dearest + 0.5) * sizes[1]) / 2**30)
     found = gradients(run, network, start, target, steps=6, strategy="galaxy")
     assert [relative_error(f, w) for f, w in zip(found, wanted, strict=True)] == pytest.approx([0] * len(wanted), abs=1e-9)
-    assert sum(kept is not None for kept in counted) == steps_kept
+    names = [type(own[0]).__name__ for own in kept if own is not None]
+    assert (names.count("_Portion"), names.count("_Outline")) == (whole, dearest)
 
 
 @pytest.mark.parametrize("plain", [False, True], ids=["written", "autograd"])

@@ -17,9 +17,9 @@ from gz_lightning.networks.functional import FunctionalNetwork
 
 @pytest.mark.parametrize(("norm", "pooling", "side"), list(itertools.product(NORMS, POOLINGS, (12, 13))))
 @pytest.mark.parametrize("soft", [False, True], ids=["hard", "soft"])
-@pytest.mark.parametrize(("portions", "keep"), [(False, True), (True, False), (True, True)])
+@pytest.mark.parametrize(("portions", "keep"), [(False, "whole"), (True, ""), (True, "whole"), (True, "dearest")])
 def test_against_autograd(
-    norm: str, pooling: str, side: int, soft: bool, portions: bool, keep: bool, monkeypatch: pytest.MonkeyPatch
+    norm: str, pooling: str, side: int, soft: bool, portions: bool, keep: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if portions:
         monkeypatch.setattr(convnet_derivatives, "PORTION", 2 * 8 * 8 * side * side)  # two of the five images at a time
@@ -34,7 +34,7 @@ def test_against_autograd(
     labels = torch.rand(5, 3, dtype=torch.float64) if soft else torch.randint(3, (5,))  # soft ones need not sum to 1
     plain = Derivatives(network)
     kept: list[Any] | None = [] if keep else None
-    gradient = network.derivatives.gradient(theta, images, labels, kept)
+    gradient = network.derivatives.gradient(theta, images, labels, kept, keep == "whole")
     wanted = plain.products(theta, images, labels, v, True, soft)
     found = network.derivatives.products(theta, images, labels, v, True, soft, kept=kept)
     pairs = [
@@ -63,9 +63,13 @@ def test_what_is_kept_is_no_more_than_announced(norm: str, pooling: str) -> None
         for value in [*vars(block).values(), *vars(block.select).values()]:
             if isinstance(value, torch.Tensor) and value.ndim == 4 and value is not block.w:
                 seen[value.data_ptr()] = value.untyped_storage().nbytes()
-    announced = network.derivatives.kept_bytes(images)
+    announced = network.derivatives.kept_bytes(images, True)
     assert announced is not None
     assert 0.5 * announced < sum(seen.values()) <= announced
+    outlines: list[Any] = []
+    network.derivatives.gradient(network.parameters_of(convnet), images, torch.zeros(5, dtype=torch.int64), outlines, False)
+    tensors = [tensor for pair in outlines[0].known for tensor in pair] + outlines[0].us
+    assert sum(tensor.untyped_storage().nbytes() for tensor in tensors) == network.derivatives.kept_bytes(images, False)
 
 
 def test_only_what_is_asked_for() -> None:
@@ -103,7 +107,7 @@ def test_compiled_they_are_the_same() -> None:
     found, wanted = (network.derivatives.products(theta, images, labels, v) for network in (compiled, eager))
     torch.testing.assert_close(found.to_theta, wanted.to_theta)
     torch.testing.assert_close(found.to_images, wanted.to_images)
-    assert compiled.derivatives.kept_bytes(images) is None
+    assert compiled.derivatives.kept_bytes(images, True) is None
 
 
 def test_what_cannot_be_compiled_is_refused() -> None:
