@@ -39,8 +39,8 @@ from torch.utils.checkpoint import checkpoint
 from gz_lightning.errors import InputError
 from gz_lightning.networks.derivatives import Derivatives, Network, gradient
 
-MEMORY_BUDGET = 0.25
-"""GiB. It holds all steps of a small problem, where keeping them saves a fifth of the time (benchmarks/README.md)."""
+MEMORY_BUDGET = 0.27
+"""GiB. Steps of a small problem are kept whole in it, of larger ones what is dearest (benchmarks/README.md)."""
 
 
 def _step(network: Network, theta: torch.Tensor, x: torch.Tensor, y: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
