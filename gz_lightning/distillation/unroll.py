@@ -18,7 +18,7 @@ to theta_0. The ways:
     A ConvNet has these products written out (:mod:`gz_lightning.networks.convnet_derivatives`); any other network gets
     them from autograd.
 ``checkpoint``
-    Exact: autograd, which does each step again on the way back.
+    Exact: autograd, which does each step again on the way back. Leaner than full, but its memory still grows with T.
 ``full``
     Exact: plain autograd, which keeps the graph of all steps. The reference of the others.
 ``first_order``
@@ -69,7 +69,7 @@ def unroll_checkpoint(
     labels: Sequence[torch.Tensor],
     step_sizes: torch.Tensor,
 ) -> torch.Tensor:
-    """Plain autograd with each step checkpointed: of its graph only theta_t is kept, the rest is made again."""
+    """Plain autograd with each step checkpointed: its graph is made again on the way back."""
     theta = theta if theta.requires_grad else theta.detach().requires_grad_()
     for x, y, alpha in zip(images, labels, step_sizes, strict=True):
         # The re-entrant kind cannot differentiate through autograd.grad. No step draws anything at random.
@@ -211,8 +211,8 @@ def unroll(
         images: T minibatches, each of shape (M, C, H, W), augmented already; M may differ from step to step.
         labels: T labels, each int64 of shape (M,) or soft of shape (M, K).
         step_sizes: alpha_t, shape (T,); or one alpha for all steps, shape ().
-        mode: A key of ``UNROLLS``: ``adjoint`` (exact, memory flat in T, the default), ``checkpoint`` (exact, memory flat
-            in T), ``full`` (exact, keeps the graph) or ``first_order`` (an approximation).
+        mode: A key of ``UNROLLS``: ``adjoint`` (exact, memory flat in T, the default), ``checkpoint`` (exact, less
+            memory than full), ``full`` (exact, keeps the graph) or ``first_order`` (an approximation).
         memory_budget: GiB that the activations of steps may take in the modes adjoint and first_order. As many steps as
             fit are kept and need not be done again on the way back; the result is the same.
 
