@@ -30,6 +30,7 @@ Shapes: T steps (``syn_steps``), M images in a minibatch, C channels, H x W pixe
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -149,45 +150,22 @@ def _adjoint(
     images: Sequence[torch.Tensor],
     labels: Sequence[torch.Tensor],
     step_sizes: torch.Tensor,
+    memory_budget: float = MEMORY_BUDGET,
+    *,
     exact: bool,
-    memory_budget: float,
 ) -> torch.Tensor:
-    """The adjoint recursion with the network's own derivatives, if it has any written out."""
+    """The adjoint recursion with the network's own derivatives, if it has any written out; differentiable once."""
     derivatives = getattr(network, "derivatives", None) or Derivatives(network)
     budget = memory_budget * 2**30 if torch.is_grad_enabled() else 0.0
     end: torch.Tensor = _Adjoint.apply(derivatives, exact, budget, theta, step_sizes, *images, *labels)
     return end
 
 
-def unroll_adjoint(
-    network: Network,
-    theta: torch.Tensor,
-    images: Sequence[torch.Tensor],
-    labels: Sequence[torch.Tensor],
-    step_sizes: torch.Tensor,
-    memory_budget: float = MEMORY_BUDGET,
-) -> torch.Tensor:
-    """The exact adjoint recursion: no graph outlives its step. The result can be differentiated once."""
-    return _adjoint(network, theta, images, labels, step_sizes, True, memory_budget)
-
-
-def unroll_first_order(
-    network: Network,
-    theta: torch.Tensor,
-    images: Sequence[torch.Tensor],
-    labels: Sequence[torch.Tensor],
-    step_sizes: torch.Tensor,
-    memory_budget: float = MEMORY_BUDGET,
-) -> torch.Tensor:
-    """The same steps with an approximate gradient, which takes no account of how a step moves the later ones."""
-    return _adjoint(network, theta, images, labels, step_sizes, False, memory_budget)
-
-
 UNROLLS: dict[str, Callable[..., torch.Tensor]] = {
-    "adjoint": unroll_adjoint,
+    "adjoint": functools.partial(_adjoint, exact=True),
     "checkpoint": unroll_checkpoint,
     "full": unroll_full,
-    "first_order": unroll_first_order,
+    "first_order": functools.partial(_adjoint, exact=False),
 }
 """The ways to differentiate through the unroll, by name."""
 EXACT = ("adjoint", "checkpoint", "full")
@@ -212,7 +190,7 @@ def unroll(
         images: T minibatches, each of shape (M, C, H, W), augmented already; M may differ from step to step.
         labels: T labels, each int64 of shape (M,) or soft of shape (M, K).
         step_sizes: alpha_t, shape (T,); or one alpha for all steps, shape ().
-        mode: A key of ``UNROLLS``: ``adjoint`` (exact, memory flat in T, the default), ``checkpoint`` (exact, less
+        mode: A key of ``UNROLLS``: ``adjoint`` (exact, keeps least, the default), ``checkpoint`` (exact, less
             memory than full), ``full`` (exact, keeps the graph) or ``first_order`` (an approximation).
         memory_budget: GiB that the activations of steps may take in the modes adjoint and first_order. As many steps as
             fit are kept and need not be done again on the way back; the result is the same.
