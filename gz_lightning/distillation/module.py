@@ -94,7 +94,8 @@ class TrajectoryMatching(LightningModule):
         batch_syn: Images in each step of the student. Default: all.
         augmentation: galaxy, none, or families of DSA joined by underscores. Default: that of the experts.
         unroll: How to differentiate through the steps: adjoint (of a further step only parameters and minibatch
-            are kept), checkpoint (more is, and it is slower) or full (its whole graph is), which are exact; or first_order, which is an approximation.
+            are kept), checkpoint (more is, and it is slower) or full (its whole graph is), which
+            are exact; or first_order, which is an approximation.
         memory_budget: GiB that adjoint may use to keep activations of steps, which saves time and changes nothing else.
         compile: Compile the steps of adjoint and first_order (torch.compile; on the CPU it needs a C++ compiler). It takes
             a minute or so at first and pays in long runs of small problems; then no activations are kept.
