@@ -17,7 +17,6 @@ import argparse
 import json
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -30,6 +29,7 @@ from typing import Any
 
 import numpy as np
 import PIL
+from memory import peak_memory
 from PIL import Image
 
 from gz_lightning.data.catalog import Catalog
@@ -99,7 +99,7 @@ def main() -> None:
         folder = Path(name)
         if options.peak:
             pack_files(repeated(files, options.peak), folder, options.workers)
-            print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+            print(peak_memory() / 1e6)
             return
         files = repeated(files, options.number)
         each(load, files, options.workers)  # the files are in the page cache from here on

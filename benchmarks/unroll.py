@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import resource
 import statistics
 import time
 from multiprocessing.connection import Connection
@@ -22,6 +21,7 @@ from typing import Any
 import pandas as pd
 import psutil
 import torch
+from memory import peak_memory
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
@@ -108,7 +108,7 @@ def serve(pipe: Connection, settings: dict[str, Any], mode: str, syn_steps: int)
     else:
         idle = psutil.Process().memory_info().rss
         problem.run(mode, syn_steps)
-        peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - idle
+        peak = peak_memory() - idle
     pipe.send(peak / 2**20)
     while pipe.recv():
         pipe.send(problem.run(mode, syn_steps)[:2])

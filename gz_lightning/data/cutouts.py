@@ -8,7 +8,7 @@ from __future__ import annotations
 import collections
 import functools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ COLOUR_MODES = ("RGB", "RGBA", "P")
 """What PIL calls images with colours of their own, which RGB holds without loss."""
 SAMPLE = 100
 """Images that are looked at to find out the common size."""
-GROUP, AHEAD = 8, 4
+GROUP, AHEAD = 16, 4
 """Images that a worker takes at a time, and groups in work for each worker: enough that none waits, few enough that memory
 stays bounded."""
 
@@ -153,25 +153,40 @@ def common_size(files: Sequence[Path]) -> tuple[int, int] | None:
 
 
 def decode_cutouts(
-    files: Sequence[Path], resolution: int, crop: float, size: tuple[int, int] | None, workers: int
-) -> Iterator[npt.NDArray[np.uint8] | str]:
-    """:func:`decode_cutout` of each file in order, by ``workers`` threads that run only a little ahead.
+    files: Sequence[Path],
+    resolution: int,
+    crop: float,
+    size: tuple[int, int] | None,
+    workers: int,
+    note: Callable[[Sequence[npt.NDArray[np.uint8] | str]], bytes],
+) -> Iterator[tuple[list[npt.NDArray[np.uint8] | str], bytes]]:
+    """:func:`decode_cutout` of the files in order, a group at a time, by ``workers`` threads that run only a little ahead.
 
-    Threads do: most of the time goes into decoding, which leaves the interpreter free.
+    Threads do: most of the time goes into decoding, which leaves the interpreter free. What can be done for a whole group
+    is: each time the main thread leaves the interpreter to the workers, it waits to have it back.
+
+    Args:
+        files: Images.
+        resolution: See :func:`decode_cutout`.
+        crop: See :func:`decode_cutout`.
+        size: See :func:`decode_cutout`.
+        workers: Number of threads.
+        note: What else they do with a group; its result comes with the group.
     """
 
-    def decode(group: Sequence[Path]) -> list[npt.NDArray[np.uint8] | str]:
-        return [decode_cutout(file, resolution, crop, size) for file in group]
+    def decode(group: Sequence[Path]) -> tuple[list[npt.NDArray[np.uint8] | str], bytes]:
+        cutouts = [decode_cutout(file, resolution, crop, size) for file in group]
+        return cutouts, note(cutouts)
 
     with ThreadPoolExecutor(workers) as pool:
-        waiting: collections.deque[Future[list[npt.NDArray[np.uint8] | str]]] = collections.deque()
+        waiting: collections.deque[Future[tuple[list[npt.NDArray[np.uint8] | str], bytes]]] = collections.deque()
         try:
             for start in range(0, len(files), GROUP):
                 waiting.append(pool.submit(decode, files[start : start + GROUP]))
                 if len(waiting) >= AHEAD * workers:
-                    yield from waiting.popleft().result()
+                    yield waiting.popleft().result()
             while waiting:
-                yield from waiting.popleft().result()
+                yield waiting.popleft().result()
         finally:
             for future in waiting:
                 future.cancel()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import hashlib
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -272,9 +273,13 @@ def pack(
             say(f"{unfinished.path} has {done} of the {len(files)} images: going on from there")
         for place, known in enumerate(unfinished.cutouts()):
             take(place, str(decode_cutout(files[place], resolution, crop, size)) if known is None else known)
-        cutouts = decode_cutouts(files[done:], resolution, crop, size, workers)
-        for place, cutout in enumerate(track(cutouts, "packing galaxies", len(files) - done), done):
-            unfinished.append(cutout)
+
+        def decoded() -> Iterator[npt.NDArray[np.uint8] | str]:
+            for cutouts, records in decode_cutouts(files[done:], resolution, crop, size, workers, unfinished.records):
+                unfinished.append(cutouts, records)
+                yield from cutouts
+
+        for place, cutout in enumerate(track(decoded(), "packing galaxies", len(files) - done), done):
             take(place, cutout)
         selection = selection.keep(np.array(unfinished.used, dtype=bool))
         configuration |= {"missing": len(catalog.missing), "rejected": len(rejects) - len(catalog.missing)}

@@ -47,8 +47,9 @@ class UnfinishedPacking:
 
     Example:
         >>> with UnfinishedPacking(Path("a.unfinished"), plan, 128) as unfinished:  # doctest: +SKIP
-        ...     for cutout in decode_cutouts(files[len(unfinished) :], 128, 0.5, None, 2):
-        ...         unfinished.append(cutout)
+        ...     rest = files[len(unfinished) :]
+        ...     for cutouts, records in decode_cutouts(rest, 128, 0.5, None, 2, unfinished.records):
+        ...         unfinished.append(cutouts, records)
     """
 
     def __init__(self, path: Path, plan: str, resolution: int) -> None:
@@ -87,22 +88,32 @@ class UnfinishedPacking:
         whole = mark in (_CUTOUT, _REJECT) and zlib.adler32(memoryview(record)[_HEAD.size :]) == checksum
         return int(mark) if whole else None
 
-    def append(self, cutout: npt.NDArray[np.uint8] | str) -> None:
-        """Add the next cut-out, or a reject.
+    def records(self, cutouts: Sequence[npt.NDArray[np.uint8] | str]) -> bytes:
+        """Cut-outs and rejects as they are written. Any thread may ask for them."""
+        parts = []
+        for cutout in cutouts:
+            rejected = isinstance(cutout, str)
+            pixels = bytes(self.record - _HEAD.size) if isinstance(cutout, str) else cutout.tobytes()
+            parts += [_HEAD.pack(_REJECT if rejected else _CUTOUT, zlib.adler32(pixels)), pixels]
+        return b"".join(parts)
+
+    def append(self, cutouts: Sequence[npt.NDArray[np.uint8] | str], records: bytes) -> None:
+        """Add the next cut-outs, or rejects.
+
+        Args:
+            cutouts: Each of shape (3, H, W), or why a file was rejected.
+            records: What :meth:`records` makes of them.
 
         Raises:
-            InputError: If it cannot be written, as on a full disk.
+            InputError: If they cannot be written, as on a full disk.
         """
-        rejected = isinstance(cutout, str)
-        pixels = bytes(self.record - _HEAD.size) if isinstance(cutout, str) else cutout.tobytes()
-        head = _HEAD.pack(_REJECT if rejected else _CUTOUT, zlib.adler32(pixels))
+        left = memoryview(records)
         try:
-            for part in (memoryview(head), memoryview(pixels)):
-                while part:  # a disk that is nearly full takes less than it is given
-                    part = part[self.file.write(part) :]
+            while left:  # a disk that is nearly full takes less than it is given
+                left = left[self.file.write(left) :]
         except OSError as error:
             raise InputError(f"{self.path} cannot be written: {error}; make room and run the same again") from error
-        self.used.append(not rejected)
+        self.used += [not isinstance(cutout, str) for cutout in cutouts]
 
     def cutouts(self) -> Iterator[npt.NDArray[np.uint8] | None]:
         """What is done so far, in order: cut-outs of shape (3, H, W), None for a reject. Nothing may be added meanwhile."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import time
 from pathlib import Path
@@ -20,8 +21,8 @@ LAST = Path("checkpoints") / "last.ckpt"
 class ResumeCheckpoint(Checkpoint):
     """Keeps ``checkpoints/last.ckpt`` in the run folder: every few minutes, at the end, and when interrupted.
 
-    Ctrl-C ends the iteration in hand first, so that the checkpoint is that of an uninterrupted run; a second one does
-    not wait. (Lightning's ModelCheckpoint saves wherever the exception struck, which may be between the update of the
+    Ctrl-C or SIGTERM ends the iteration in hand first, so that the checkpoint is that of an uninterrupted run; a second one
+    does not wait. (Lightning's ModelCheckpoint saves wherever the exception struck, which may be between the update of the
     images and the record of it.)
 
     Args:
@@ -33,7 +34,7 @@ class ResumeCheckpoint(Checkpoint):
         self.every, self.seconds = every, 60 * minutes
         self.interrupted = self.in_step = self.saved = False
         self.checked_at = 0.0
-        self.previous: Any = None
+        self.previous: dict[int, Any] = {}
 
     @staticmethod
     def path(trainer: Trainer) -> Path:
@@ -47,12 +48,10 @@ class ResumeCheckpoint(Checkpoint):
         self.checked_at = time.monotonic()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take over Ctrl-C, where this is the main thread."""
+        """Take over Ctrl-C and SIGTERM, where this is the main thread."""
         self.checked_at = time.monotonic()
-        try:
-            self.previous = signal.signal(signal.SIGINT, self._interrupt)
-        except ValueError:  # not the main thread: interrupts do not come here
-            self.previous = None
+        with contextlib.suppress(ValueError):  # not the main thread: interrupts do not come here
+            self.previous = {sent: signal.signal(sent, self._interrupt) for sent in (signal.SIGINT, signal.SIGTERM)}
 
     def _interrupt(self, signum: int, frame: FrameType | None) -> None:
         if self.interrupted or not self.in_step:
@@ -70,9 +69,10 @@ class ResumeCheckpoint(Checkpoint):
         """The iteration is whole."""
         self.in_step = False
         due = pl_module.iteration % self.every == 0 or trainer.is_last_batch or trainer.should_stop  # type: ignore[operator]
-        if due or self.interrupted or time.monotonic() - self.checked_at > self.seconds:
+        due = bool(due) or self.interrupted or time.monotonic() - self.checked_at > self.seconds
+        if trainer.strategy.reduce_boolean_decision(due, all=False):  # under DDP all processes write it together
             self.save(trainer)
-        if self.interrupted:
+        if trainer.strategy.reduce_boolean_decision(self.interrupted, all=False):
             raise KeyboardInterrupt
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -86,6 +86,6 @@ class ResumeCheckpoint(Checkpoint):
             say(f"go on from {self.path(trainer)} with the same command and --ckpt_path last")
 
     def _give_back(self) -> None:
-        if self.previous is not None:
-            signal.signal(signal.SIGINT, self.previous)
-            self.previous = None
+        for sent, handler in self.previous.items():
+            signal.signal(sent, handler)
+        self.previous = {}

@@ -6,7 +6,7 @@ Shapes: M images (``ipc`` of each of K leaves), T steps (``syn_steps``), P param
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,13 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import nn
 
-from gz_lightning.augmentation import augment
 from gz_lightning.data.datamodule import GalaxyZoo2DataModule
 from gz_lightning.distillation.checkpoint import ResumeCheckpoint
 from gz_lightning.distillation.divergence import FiniteUpdates
 from gz_lightning.distillation.evaluating import EvaluateSynthetic
-from gz_lightning.distillation.matching import matching_loss
+from gz_lightning.distillation.labels import logits_of_experts, logits_of_shares
+from gz_lightning.distillation.matching import matching_loss, nearest_step
+from gz_lightning.distillation.segments import Segments
 from gz_lightning.distillation.settings import IMAGE_UPDATES, changes, check_settings
 from gz_lightning.distillation.stages import Stages
 from gz_lightning.distillation.start import (
@@ -40,20 +41,8 @@ from gz_lightning.progress import say
 from gz_lightning.randomness import generator
 
 SEARCH_SEGMENTS = 12
-
-
-def minibatches(num_images: int, batch_syn: int | None, steps: int, draws: torch.Generator) -> list[torch.Tensor]:
-    """Places of the images of each step: all of them, or shuffled passes of ``batch_syn`` at a time.
-
-    Returns:
-        T tensors of int64. A pass ends with what is left over, as in the published code.
-    """
-    if batch_syn is None or batch_syn >= num_images:
-        return [torch.arange(num_images)] * steps
-    parts: list[torch.Tensor] = []
-    while len(parts) < steps:
-        parts += torch.randperm(num_images, generator=draws).split(batch_syn)
-    return parts[:steps]
+LABEL_MOMENTUM = 0.9
+"""As in DATM (Guo et al. 2024)."""
 
 
 class TrajectoryMatching(LightningModule):
@@ -71,9 +60,14 @@ class TrajectoryMatching(LightningModule):
         ipc: Images per class.
         syn_steps: Steps of the student in an outer iteration, N. Published for Galaxy Zoo 2: 50 (ipc 1), 20 (ipc 10).
         expert_epochs: Epochs of the expert that those steps are to match, m. Published: 1.
-        stage: stage (move on by itself from early to later epochs) or fixed (all start epochs from the beginning).
-        init_epoch: Stage distillation begins with the start epochs below this one.
+        segments_per_step: Segments, each of an expert and a start epoch of its own, whose mean an iteration matches; under
+            DDP so many of each process.
+        stage: stage (move on by itself from early to later epochs), fixed (all start epochs from the beginning) or window
+            (later start epochs come in evenly; DATM).
+        init_epoch: Stage distillation and the window begin with the start epochs below this one.
+        min_start_epoch: Start epochs are not below this one.
         max_start_epoch: Start epochs stay below this one. Default: as far as the trajectories go. Published: 29 of 50.
+        open_until: Iterations after which the window is fully open.
         start_epochs: cycle or random.
         sigma_threshold: How clearly probe losses must fall for a stage to be learned, in standard errors.
         max_duration: Iterations of one stage before the fine-tuning begins.
@@ -89,14 +83,19 @@ class TrajectoryMatching(LightningModule):
         momentum: Momentum of both. Published: 0.5.
         pix_init: First images: noise, real (random training galaxies) or mean (means of the leaf).
         load_syn_image: A distilled set to begin with instead.
-        labels: hard (the leaf) or votes (the volunteers' shares for each leaf: those of the galaxies that an image is made
-            of, of noise the mean of its leaf). They are not learned.
+        labels: hard (the leaf), votes (the volunteers' shares for each leaf: those of the galaxies that an image is made
+            of, of noise the mean of its leaf) or experts (what trained experts say of the first images).
+        lr_label: Step size of SGD (momentum 0.9) on the logits of soft labels; 0 leaves them as they are. DATM: 2 to 10.
+        ema: Decay of an exponential moving average of the images, which is then what is evaluated and saved; between 0 and
+            1, say 0.999 (FTD). Default: none.
+        skip_above: No update where the matching loss is above this; say 1 (DATM). Default: always update.
+        nearest: Match the student where it is nearest to the expert, after however many of its steps (ATT).
         batch_syn: Images in each step of the student. Default: all.
         augmentation: galaxy, none, or families of DSA joined by underscores. Default: that of the experts.
         unroll: How to differentiate through the steps: adjoint (of a further step only parameters and minibatch
             are kept), checkpoint (more is, and it is slower) or full (its whole graph is), which
             are exact; or first_order, which is an approximation.
-        memory_budget: GiB that adjoint may use to keep activations of steps, which saves time and changes nothing else.
+        memory_budget: GiB that adjoint may take for all its steps; more saves time and changes nothing else.
         compile: Compile the steps of adjoint and first_order (torch.compile; on the CPU it needs a C++ compiler). It takes
             a minute or so at first and pays in long runs of small problems; then no activations are kept.
         iterations: Outer iterations; Iteration of the published code. A run in stages may end by itself before.
@@ -119,6 +118,8 @@ class TrajectoryMatching(LightningModule):
 
     images: nn.Parameter
     log_step_sizes: nn.Parameter
+    label_logits: nn.Parameter
+    averaged: torch.Tensor
 
     def __init__(
         self,
@@ -126,9 +127,12 @@ class TrajectoryMatching(LightningModule):
         ipc: int = 1,
         syn_steps: int = 20,
         expert_epochs: int = 1,
+        segments_per_step: int = 1,
         stage: str = "stage",
         init_epoch: int = 1,
+        min_start_epoch: int = 0,
         max_start_epoch: int | None = None,
+        open_until: int = 1000,
         start_epochs: str = "cycle",
         sigma_threshold: float = 5.0,
         max_duration: int = 1000,
@@ -141,6 +145,10 @@ class TrajectoryMatching(LightningModule):
         pix_init: str = "real",
         load_syn_image: str | None = None,
         labels: str = "hard",
+        lr_label: float = 0.0,
+        ema: float | None = None,
+        skip_above: float | None = None,
+        nearest: bool = False,
         batch_syn: int | None = None,
         augmentation: str | None = None,
         unroll: str = "adjoint",
@@ -201,27 +209,39 @@ class TrajectoryMatching(LightningModule):
             settings["start_epochs"],
             settings["sigma_threshold"],
             settings["max_duration"],
+            settings["min_start_epoch"],
+            settings["open_until"],
         )
-        soft = settings["labels"] == "votes"
+        lengths = settings["expert_epochs"], settings["syn_steps"], settings["batch_syn"]
+        self.segments = Segments(self.store, *lengths, self.augmentation)
         if settings["load_syn_image"] is None:
-            draws = generator(settings["seed"], "images")
-            images, self.labels = initial_images(settings["pix_init"], galaxies, settings["ipc"], draws, soft)
+            draws, votes = generator(settings["seed"], "images"), settings["labels"] == "votes"
+            images, self.labels = initial_images(settings["pix_init"], galaxies, settings["ipc"], draws, votes)
         else:
+            soft = {"hard": False, "votes": True, "experts": None}[settings["labels"]]
             images, self.labels = loaded_images(settings["load_syn_image"], galaxies, settings["ipc"], soft)
         given = 1.0 if settings["lr_teacher"] is None else settings["lr_teacher"]  # None: searched for in on_fit_start
         number = max_start_epoch if settings["step_sizes"] == "independent" else 1
         self.log_step_sizes = nn.Parameter(first_step_sizes(given, number, self.stages.cap).log())
         self.images = nn.Parameter(images)
+        if settings["labels"] == "experts" and self.labels.ndim == 1:
+            ends = [self.store.parameters(expert, self.store.num_epochs) for expert in self.store.experts]
+            self.labels = logits_of_experts(self.network, ends, images, self.labels).softmax(1)
+        if settings["lr_label"]:
+            self.label_logits = nn.Parameter(logits_of_shares(self.labels))
+        if settings["ema"] is not None:
+            self.register_buffer("averaged", images.clone())
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """One SGD with two groups: two optimizers would count every iteration twice."""
-        return torch.optim.SGD(
-            [
-                {"params": [self.images], "lr": self.lr_img, "name": "images"},
-                {"params": [self.log_step_sizes], "lr": self.hparams["lr_lr"], "name": "step_sizes"},
-            ],
-            momentum=self.hparams["momentum"],
-        )
+        """One SGD with a group for each thing learned: an optimizer of each would count every iteration anew."""
+        groups: list[dict[str, Any]] = [
+            {"params": [self.images], "lr": self.lr_img, "name": "images"},
+            {"params": [self.log_step_sizes], "lr": self.hparams["lr_lr"], "name": "step_sizes"},
+        ]
+        if self.hparams["lr_label"]:
+            lr_label = self.hparams["lr_label"]
+            groups += [{"params": [self.label_logits], "lr": lr_label, "momentum": LABEL_MOMENTUM, "name": "labels"}]
+        return torch.optim.SGD(groups, momentum=self.hparams["momentum"])
 
     def configure_callbacks(self) -> list[Callback]:
         """Evaluations, and the checkpoint to go on from."""
@@ -256,10 +276,10 @@ class TrajectoryMatching(LightningModule):
         segments = []
         for i in range(SEARCH_SEGMENTS):
             start_epoch = self.stages.start_epoch(i, float(torch.rand((), generator=draws)))
-            segments.append(self._segment(self._draw_expert(draws), start_epoch))
+            segments.append(self.segments.ends(self.segments.expert(draws), start_epoch, self.device))
 
         def run(theta: torch.Tensor, alpha: float, i: int) -> torch.Tensor:
-            batches, labels = self._batches(self.images, generator(seed, "step size", i))
+            batches, labels = self.segments.batches(self.images, self._labels(), generator(seed, "step size", i))
             return unroll(self.network, theta, batches, labels, torch.tensor(alpha, device=self.device))
 
         found, losses = search_step_size(segments, run)
@@ -267,42 +287,49 @@ class TrajectoryMatching(LightningModule):
         say(f"first step size {found:.3g}: matching loss {losses[found]:.3f}")
 
     def training_step(self, batch: int, batch_idx: int) -> None:
-        """One outer iteration."""
-        draws = generator(self.hparams["seed"], "iteration", self.iteration)
-        expert = self._draw_expert(draws)
-        start_epoch = self.stages.start_epoch(self.iteration, float(torch.rand((), generator=draws)))
-        start, target = self._segment(expert, start_epoch)
-        batches, labels = self._batches(self.images, draws)
-        student = unroll(
-            self.network,
-            start,
-            batches,
-            labels,
-            self._step_size(start_epoch),
-            self.hparams["unroll"],
-            self.hparams["memory_budget"],
-        )
-        loss = matching_loss(student, start, target)
-        probe = self._probe(expert, batches, labels)
-        self.optimizers().zero_grad()  # type: ignore[union-attr]
-        self.manual_backward(loss)
-        if self._update(loss, f"iteration {self.iteration}, expert {expert}, start epoch {start_epoch}"):
-            self._record(loss.detach(), probe, start_epoch)
+        """One outer iteration: the mean over its segments."""
+        learned, number = self._learned(), self.hparams["segments_per_step"]
+        sums = [torch.zeros(2, device=self.device), *(torch.zeros_like(parameter) for parameter in learned)]
+        first, places, losses = self.trainer.global_rank * number, [], {}
+        for place in range(first, first + number):
+            expert, start_epoch, loss, probe = self._match(place)
+            for total, found in zip(sums[1:], torch.autograd.grad(loss, learned), strict=True):
+                total += found
+            sums[0] += torch.tensor([float(loss.detach()), probe or 0.0], device=self.device)
+            places.append(f"expert {expert}, start epoch {start_epoch}")
+            losses[start_epoch] = loss.detach()
+        # Not by manual_backward: under DDP it would average each segment's gradient by itself.
+        flat = self.trainer.strategy.reduce(torch.cat([part.flatten() for part in sums]) / number, reduce_op="mean")
+        assert isinstance(flat, torch.Tensor)
+        (loss, probe_loss), *gradients = flat.split([part.numel() for part in sums])
+        for parameter, gradient in zip(learned, gradients, strict=True):
+            parameter.grad = gradient.view_as(parameter)
+        if self._update(loss, f"iteration {self.iteration}, {'; '.join(places)}"):
+            self._record(loss, None if self.stages.probe_epoch is None else float(probe_loss), losses)
         self.iteration += 1
 
-    def _draw_expert(self, draws: torch.Generator) -> int:
-        return self.store.experts[int(torch.randint(len(self.store), (), generator=draws))]
+    def _match(self, place: int) -> tuple[int, int, torch.Tensor, float | None]:
+        """Expert, start epoch, matching loss and probe loss of a segment; ``place`` counts the segments of an iteration."""
+        draws = generator(self.hparams["seed"], "iteration", self.iteration, *([place] if place else []))
+        expert = self.segments.expert(draws)
+        number = self.iteration * self.hparams["segments_per_step"] * self.trainer.world_size + place
+        start_epoch = self.stages.start_epoch(number, float(torch.rand((), generator=draws)))
+        start, target = self.segments.ends(expert, start_epoch, self.device)
+        batches, labels = self.segments.batches(self.images, self._labels(), draws)
+        alpha, steps = self._step_size(start_epoch), len(batches)
+        if self.hparams["nearest"]:
+            steps = nearest_step(self.network, start, batches, labels, alpha, target)
+        ways = self.hparams["unroll"], self.hparams["memory_budget"]
+        student = unroll(self.network, start, batches[:steps], labels[:steps], alpha, *ways)
+        return expert, start_epoch, matching_loss(student, start, target), self._probe(expert, batches, labels)
 
-    def _segment(self, expert: int, start_epoch: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """theta*_s and theta*_{s+m}."""
-        start = self.store.parameters(expert, start_epoch).to(self.device)
-        return start, self.store.parameters(expert, start_epoch + self.hparams["expert_epochs"]).to(self.device)
+    def _learned(self) -> list[nn.Parameter]:
+        """What is learned, in the order of the optimizer."""
+        return [self.images, self.log_step_sizes, *([self.label_logits] if self.hparams["lr_label"] else [])]
 
-    def _batches(self, images: torch.Tensor, draws: torch.Generator) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-        """Augmented minibatches and their labels for T steps."""
-        steps = minibatches(len(images), self.hparams["batch_syn"], self.hparams["syn_steps"], draws)
-        batches = [augment(images[rows.to(images.device)], self.augmentation, draws) for rows in steps]
-        return batches, [self.labels[rows].to(images.device) for rows in steps]
+    def _labels(self) -> torch.Tensor:
+        """Labels as they are now: int64, shape (M,), or soft, shape (M, K)."""
+        return self.label_logits.softmax(1) if self.hparams["lr_label"] else self.labels.to(self.device)
 
     def _step_size(self, start_epoch: int) -> torch.Tensor:
         """Alpha for a start epoch, shape (); it lives in log space, so it can never turn negative."""
@@ -314,20 +341,24 @@ class TrajectoryMatching(LightningModule):
         epoch = self.stages.probe_epoch
         if epoch is None:
             return None
-        start, target = self._segment(expert, epoch)
+        start, target = self.segments.ends(expert, epoch, self.device)
         return float(matching_loss(unroll(self.network, start, batches, labels, self._step_size(epoch - 1)), start, target))
 
     def _update(self, loss: torch.Tensor, place: str) -> bool:
-        """Move images and step sizes; whether that was done, or something was not finite."""
+        """Move what is learned; whether all was finite."""
         optimizer = self.optimizers()
         assert isinstance(optimizer, LightningOptimizer)
+        if self.hparams["skip_above"] is not None and loss > self.hparams["skip_above"]:
+            return True
         if self.hparams["image_update"] == "normalised":
             assert self.images.grad is not None
             scale = self.images.grad.square().mean((1, 2, 3), keepdim=True).sqrt()
             self.images.grad /= scale.clamp(min=torch.finfo(scale.dtype).tiny)
         optimizer.param_groups[0]["lr"] = self.lr_img * self.stages.lr_factor
-        wrong = self.updates.step(optimizer, loss.detach(), [self.images, self.log_step_sizes], self._is_finite)
+        wrong = self.updates.step(optimizer, loss, self._learned(), self._is_finite)
         if wrong is None:
+            if self.hparams["ema"] is not None:
+                self.averaged.lerp_(self.images.detach(), 1 - self.hparams["ema"])
             return True
         say(f"{place}: {wrong} not finite: no update")
         last = Path(self.trainer.default_root_dir) / "last.h5"
@@ -337,21 +368,25 @@ class TrajectoryMatching(LightningModule):
 
     def _is_finite(self) -> bool:
         alphas = self.log_step_sizes.detach().exp()
-        return bool(torch.isfinite(self.images).all() and torch.isfinite(alphas).all() and (alphas > 0).all())
+        finite = torch.isfinite(alphas).all() and (alphas > 0).all()
+        return bool(finite and all(torch.isfinite(parameter).all() for parameter in self._learned()))
 
-    def _record(self, loss: torch.Tensor, probe: float | None, start_epoch: int) -> None:
-        """Log the iteration, and let the stages take note of it."""
-        alpha = float(self._step_size(start_epoch).detach())
-        self.log_dict({"loss": loss, "stage": float(self.stages.cap), "step_size": alpha}, prog_bar=True)
-        self.log_dict({f"loss/start_epoch_{start_epoch}": loss, f"step_size/start_epoch_{start_epoch}": alpha})
+    def _record(self, loss: torch.Tensor, probe: float | None, losses: Mapping[int, torch.Tensor]) -> None:
+        """Log the iteration, and let the stages take note of it; ``losses`` are those of its start epochs."""
+        alphas = {start_epoch: float(self._step_size(start_epoch).detach()) for start_epoch in losses}
+        shown: dict[str, Any] = {"loss": loss, "stage": float(self.stages.cap), "step_size": next(iter(alphas.values()))}
+        self.log_dict(shown, prog_bar=True)
+        self.log_dict({f"loss/start_epoch_{start_epoch}": own for start_epoch, own in losses.items()})
+        self.log_dict({f"step_size/start_epoch_{start_epoch}": own for start_epoch, own in alphas.items()})
         self.log("step", float(self.iteration))  # what loggers put on the axis, also where a run goes on
         self.log("lr_img", self.lr_img * self.stages.lr_factor)
         if probe is not None:
             self.log("probe_loss", probe)
+        before = self.stages.cap
         event = self.stages.record(probe)
-        if event in ("learned", "overfitted") and len(self.log_step_sizes) > 1:
-            with torch.no_grad():  # the new stage begins with the step size of the one before
-                self.log_step_sizes[self.stages.cap - 1] = self.log_step_sizes[self.stages.cap - 2]
+        if len(self.log_step_sizes) > 1:
+            with torch.no_grad():  # a new start epoch begins with the step size of the one before
+                self.log_step_sizes[before : self.stages.cap] = self.log_step_sizes[before - 1]
         if event is not None:
             say(f"iteration {self.iteration}: {event}; start epochs below {self.stages.cap} are matched")
         if self.stages.ended:
@@ -362,8 +397,8 @@ class TrajectoryMatching(LightningModule):
         packed = self.galaxies.packed
         used = self.log_step_sizes[: self.stages.cap] if len(self.log_step_sizes) > 1 else self.log_step_sizes
         return SyntheticSet(
-            images=self.images.detach().cpu().clone(),
-            labels=self.labels.clone(),
+            images=(self.images.detach() if self.hparams["ema"] is None else self.averaged).cpu().clone(),
+            labels=self._labels().detach().cpu().clone(),
             step_sizes=used.detach().exp().cpu(),
             class_names=packed.class_names,
             mean=packed.mean,

@@ -13,9 +13,14 @@ from gz_lightning.errors import InputError
 
 IMAGE_UPDATES = {"normalised": 0.03, "published": 1000.0}
 """Ways to update the images, and the default ``lr_img`` of each."""
-CHOICES = {"image_update": IMAGE_UPDATES, "labels": LABELS, "step_sizes": ("global", "independent"), "unroll": UNROLLS}
-COUNTS = ("ipc", "syn_steps", "expert_epochs", "eval_it", "num_eval", "epoch_eval_train", "batch_syn")
-RATES = ("lr_img", "lr_lr", "memory_budget")
+CHOICES = {
+    "image_update": IMAGE_UPDATES,
+    "labels": (*LABELS, "experts"),
+    "step_sizes": ("global", "independent"),
+    "unroll": UNROLLS,
+}
+COUNTS = ("ipc", "syn_steps", "expert_epochs", "segments_per_step", "eval_it", "num_eval", "epoch_eval_train", "batch_syn")
+RATES = ("lr_img", "lr_lr", "lr_label", "skip_above", "memory_budget")
 FREE_TO_CHANGE = (
     *("trajectories", "iterations", "eval_it", "num_eval", "epoch_eval_train", "load_syn_image"),
     *("unroll", "memory_budget", "compile"),  # but for rounding
@@ -43,6 +48,10 @@ def check_settings(settings: Mapping[str, Any]) -> None:
             raise InputError(f"{name} is one of {', '.join(known)}, not '{settings[name]}'")
     if settings["augmentation"] is not None:
         check_strategy(settings["augmentation"])
+    if settings["ema"] is not None and not 0 < settings["ema"] < 1:
+        raise InputError(f"ema must be between 0 and 1 (0.999, say), not {settings['ema']}")
+    if settings["labels"] == "hard" and settings["lr_label"]:
+        raise InputError("lr_label: hard labels are not learned; choose --model.labels experts or votes")
     for name in RATES:
         if settings[name] is not None and not (settings[name] >= 0 and math.isfinite(settings[name])):
             raise InputError(f"{name} must be a number of at least 0, not {settings[name]}")

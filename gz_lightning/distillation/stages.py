@@ -1,7 +1,9 @@
-"""Which start epochs are matched, and when to move on: stage distillation (Guan et al. 2023) and the fixed range (MTT).
+"""Which start epochs are matched, and when to move on: stage distillation, the fixed range, and the opening window.
 
-A small state machine without torch. Start epochs are drawn from [0, cap). A fixed range keeps cap = ``max_start_epoch``.
-Stage distillation begins at cap = ``init_epoch``; after each iteration it is told the probe loss, the matching loss from
+A small state machine without torch. Start epochs are drawn from [``min_start_epoch``, cap). The fixed range (MTT,
+Cazenavette et al. 2022) keeps cap = ``max_start_epoch``. In the opening window (DATM, Guo et al. 2024) cap rises evenly from
+``init_epoch`` to ``max_start_epoch`` over ``open_until`` iterations. Stage distillation (Guan et al. 2023) asks the losses:
+it begins at cap = ``init_epoch``; after each iteration it is told the probe loss, the matching loss from
 epoch cap, which is not matched yet. Once the probe losses of the stage fall clearly (Pearson correlation with their
 index below -``sigma_threshold`` standard errors) the images have learned the stage, once they rise clearly (above 3) they
 overfit it: either way cap is raised by one. A stage that does neither within ``max_duration`` iterations begins the
@@ -16,6 +18,7 @@ from typing import Any
 
 from gz_lightning.errors import InputError
 
+KINDS = ("stage", "fixed", "window")
 TEST_EVERY = 10
 OVERFIT_THRESHOLD = 3.0
 SHRINK, SHRINK_EVERY, SHRINK_END = 0.8, 50, 0.05
@@ -36,12 +39,14 @@ class Stages:
     """The state machine.
 
     Args:
-        kind: ``stage`` or ``fixed``.
-        init_epoch: First cap of stage distillation, at least 1.
+        kind: ``stage``, ``fixed`` or ``window``.
+        init_epoch: First cap of stage distillation and of the window, at least 1.
         max_start_epoch: Last cap: start epochs stay below it.
-        order: ``cycle`` (iteration modulo cap) or ``random``.
+        order: ``cycle`` (each in turn) or ``random``.
         sigma_threshold: Standard errors of a clear fall; 5 in the first code.
         max_duration: Iterations after which a stage that neither learned nor overfitted begins the fine-tuning.
+        min_start_epoch: Start epochs are not below it, in [0, init_epoch) (of a fixed range [0, max_start_epoch)).
+        open_until: Iterations after which the window is open as far as it goes.
 
     Raises:
         InputError: If an argument is out of its range.
@@ -60,9 +65,11 @@ class Stages:
         order: str = "cycle",
         sigma_threshold: float = 5.0,
         max_duration: int = 1000,
+        min_start_epoch: int = 0,
+        open_until: int = 1000,
     ) -> None:
-        if kind not in ("stage", "fixed"):
-            raise InputError(f"stage is 'stage' or 'fixed', not '{kind}'")
+        if kind not in KINDS:
+            raise InputError(f"stage is one of {', '.join(KINDS)}, not '{kind}'")
         if order not in ("cycle", "random"):
             raise InputError(f"start_epochs is 'cycle' or 'random', not '{order}'")
         if not 1 <= init_epoch <= max_start_epoch:
@@ -71,16 +78,27 @@ class Stages:
             raise InputError(
                 f"max_duration ({max_duration}) must be at least {TEST_EVERY}, sigma_threshold ({sigma_threshold}) positive"
             )
+        self.cap = max_start_epoch if kind == "fixed" else init_epoch
+        if not 0 <= min_start_epoch < self.cap:
+            raise InputError(
+                f"min_start_epoch ({min_start_epoch}) must be at least 0 and below the first start epochs' end ({self.cap}: "
+                f"{'max_start_epoch' if kind == 'fixed' else 'init_epoch'})"
+            )
+        if open_until < 1:
+            raise InputError(f"open_until ({open_until}) must be at least 1")
         self.kind, self.order, self.max_start_epoch = kind, order, max_start_epoch
+        self.init_epoch, self.min_start_epoch, self.open_until = init_epoch, min_start_epoch, open_until
         self.sigma_threshold, self.max_duration = sigma_threshold, max_duration
-        self.cap = init_epoch if kind == "stage" else max_start_epoch
+        self.recorded = 0
+        """Iterations recorded; of the window alone."""
         self.probes: list[float] = []
         self.fine_tuning = 0
         """Iterations of fine-tuning done; 0 before it."""
 
     def start_epoch(self, iteration: int, u: float) -> int:
-        """The epoch to start from, in [0, cap); ``u`` is uniform in [0, 1) and used where the order is random."""
-        return iteration % self.cap if self.order == "cycle" else int(u * self.cap)
+        """The epoch to start from, in [min_start_epoch, cap); ``u`` is uniform in [0, 1), used where the order is random."""
+        number = self.cap - self.min_start_epoch
+        return self.min_start_epoch + (iteration % number if self.order == "cycle" else int(u * number))
 
     @property
     def probe_epoch(self) -> int | None:
@@ -104,11 +122,17 @@ class Stages:
             probe_loss: Its probe loss; None where ``probe_epoch`` was None.
 
         Returns:
-            What happened: ``learned`` or ``overfitted`` (cap has risen by one), ``fine-tuning``, ``ended``, or None.
+            What happened: ``learned`` or ``overfitted`` (cap has risen by one), ``opened`` (the window), ``fine-tuning``,
+            ``ended``, or None.
         """
         if self.fine_tuning:
             self.fine_tuning += 1
             return "ended" if self.ended else None
+        if self.kind == "window":
+            self.recorded += 1
+            share = min(1.0, self.recorded / self.open_until)
+            before, self.cap = self.cap, self.init_epoch + int(share * (self.max_start_epoch - self.init_epoch))
+            return "opened" if self.cap > before else None
         if self.kind == "fixed" or probe_loss is None:
             return None
         self.probes.append(probe_loss)
@@ -129,8 +153,14 @@ class Stages:
 
     def state_dict(self) -> dict[str, Any]:
         """All that changes, as plain numbers."""
-        return {"cap": self.cap, "probes": list(self.probes), "fine_tuning": self.fine_tuning}
+        return {
+            "cap": self.cap,
+            "probes": list(self.probes),
+            "fine_tuning": self.fine_tuning,
+            "recorded": self.recorded,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state."""
-        self.cap, self.probes, self.fine_tuning = state["cap"], list(state["probes"]), state["fine_tuning"]
+        self.cap, self.probes = state["cap"], list(state["probes"])
+        self.fine_tuning, self.recorded = state["fine_tuning"], state["recorded"]

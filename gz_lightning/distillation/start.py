@@ -97,9 +97,9 @@ def _votes(galaxies: GalaxyZoo2DataModule, rows: torch.Tensor, label: int) -> to
 
 
 def loaded_images(
-    path: str, galaxies: GalaxyZoo2DataModule, ipc: int, soft: bool = False
+    path: str, galaxies: GalaxyZoo2DataModule, ipc: int, soft: bool | None = False
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Images and labels of a distilled set to begin with, see :func:`initial_images`.
+    """Images and labels of a distilled set to begin with, see :func:`initial_images`; ``soft`` None: labels as they are.
 
     Raises:
         InputError: If the set does not fit the galaxies, is not of ``ipc`` images a leaf, or has no soft labels where they
@@ -113,7 +113,7 @@ def loaded_images(
         )
     if soft and loaded.labels.ndim == 1:
         raise InputError(f"{path} has no soft labels; distil it with --model.labels hard")
-    return loaded.images, loaded.labels if soft else loaded.hard_labels
+    return loaded.images, loaded.hard_labels if soft is False else loaded.labels
 
 
 def first_step_sizes(given: float | Sequence[float], number: int, first_stage: int) -> torch.Tensor:

@@ -6,19 +6,29 @@ Shapes: M images (``ipc`` of each of K leaves), H x W pixels, S step sizes.
 from __future__ import annotations
 
 import json
+import re
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
+from torch.utils.data import TensorDataset
 
 from gz_lightning.data.datamodule import GalaxyZoo2DataModule, denormalise
 from gz_lightning.errors import InputError
-from gz_lightning.files import create_hdf5, get_text, open_checked, set_text, write_header
+from gz_lightning.files import create_hdf5, get_text, open_checked, set_text, write_header, written_whole
 
 FORMAT = "synthetic"
 FORMAT_VERSION = 1
 MADE_BY = "gz-lightning distill"
+
+
+def leaf_folder(name: str) -> str:
+    """The folder of a leaf: its name in small letters, with underscores for all but letters and digits."""
+    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
 
 
 @dataclass
@@ -68,6 +78,52 @@ class SyntheticSet:
     def denormalised(self) -> torch.Tensor:
         """Pixels as they are looked at: float32 in [0, 1], shape (M, 3, H, W); what lies outside is cut off."""
         return denormalise(self.images, self.mean, self.std)
+
+    def as_dataset(self) -> TensorDataset:
+        """Pairs (standardised pixels, label) for a DataLoader; labels as they are, hard or soft.
+
+        Example:
+            >>> from torch.utils.data import DataLoader
+            >>> synthetic = SyntheticSet.load("best.h5")  # doctest: +SKIP
+            >>> batches = DataLoader(synthetic.as_dataset(), batch_size=256, shuffle=True)  # doctest: +SKIP
+        """
+        return TensorDataset(self.images, self.labels)
+
+    def to_image_folder(self, folder: str | Path) -> Path:
+        """Write the images as PNGs, one folder for each leaf: what torchvision's ImageFolder and ``evaluate`` read.
+
+        Pixels become whole numbers of 0 to 255; what lies outside is cut off, so such a folder is worth a little less than
+        the set. Soft labels are left out.
+
+        Args:
+            folder: A folder that is not there yet, or is empty; it appears whole.
+
+        Returns:
+            The folder.
+
+        Raises:
+            InputError: If there is something in it.
+        """
+        folder = Path(folder)
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise InputError(f"{folder} is there already; name a folder that is not")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        pixels = self.denormalised().mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.", suffix=".part") as temporary:
+            whole = Path(temporary) / folder.name
+            for name in self.class_names:
+                (whole / leaf_folder(name)).mkdir(parents=True)
+            for place, label in enumerate(self.hard_labels.tolist()):
+                Image.fromarray(pixels[place]).save(whole / leaf_folder(self.class_names[label]) / f"{place:05d}.png")
+            whole.replace(folder)
+        return folder
+
+    def to_npz(self, path: str | Path) -> None:
+        """Write ``images`` (standardised), ``labels``, ``step_sizes``, ``mean``, ``std`` and ``class_names`` for NumPy."""
+        names = ("images", "labels", "step_sizes", "mean", "std")
+        arrays = {name: getattr(self, name).detach().cpu().numpy() for name in names}
+        with written_whole(path) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, class_names=np.array(self.class_names), **arrays)
 
     def save(self, path: str | Path) -> None:
         """Write the set into one HDF5 file, whole or not at all."""

@@ -41,7 +41,7 @@ from gz_lightning.errors import InputError
 from gz_lightning.networks.derivatives import Derivatives, Network, gradient
 
 MEMORY_BUDGET = 0.25
-"""GiB. Steps of a small problem are kept whole in it, of larger ones what is dearest (benchmarks/README.md)."""
+"""GiB. What grows with the steps comes first; then steps are kept whole, or what is dearest (benchmarks/README.md)."""
 
 
 def _step(network: Network, theta: torch.Tensor, x: torch.Tensor, y: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
@@ -109,15 +109,17 @@ class _Adjoint(torch.autograd.Function):
     ) -> torch.Tensor:
         ctx.derivatives, ctx.exact, ctx.num_steps, ctx.kept = derivatives, exact, len(step_sizes), {}
         images, labels = batches[: ctx.num_steps], batches[ctx.num_steps :]
+        # theta_t, the minibatches and their gradients grow with T whatever is kept, so the budget pays for them first.
+        budget -= sum(theta.nbytes + 2 * x.nbytes for x in images)
         plan = _plan([(derivatives.kept_bytes(x, True), derivatives.kept_bytes(x, False)) for x in images], budget)
-        thetas = []
+        ctx.thetas = []
         for t, whole in enumerate(plan):
-            thetas.append(theta)
+            ctx.thetas.append(theta)
             if whole is not None:
                 ctx.kept[t] = []
             gradient = derivatives.gradient(theta, images[t], labels[t], ctx.kept.get(t), bool(whole))
             theta = theta - step_sizes[t] * gradient
-        ctx.save_for_backward(step_sizes, *thetas, *batches)
+        ctx.save_for_backward(step_sizes, *batches)
         return theta
 
     @staticmethod
@@ -125,7 +127,7 @@ class _Adjoint(torch.autograd.Function):
     def backward(ctx: Any, adjoint: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         num_steps = ctx.num_steps
         step_sizes, *tensors = ctx.saved_tensors
-        thetas, images, labels = tensors[:num_steps], tensors[num_steps : 2 * num_steps], tensors[2 * num_steps :]
+        images, labels = tensors[:num_steps], tensors[num_steps:]
         needs_images, needs_labels = ctx.needs_input_grad[5 : 5 + num_steps], ctx.needs_input_grad[5 + num_steps :]
         to_images: list[torch.Tensor | None] = [None] * num_steps
         to_labels: list[torch.Tensor | None] = [None] * num_steps
@@ -133,7 +135,7 @@ class _Adjoint(torch.autograd.Function):
         for t in reversed(range(num_steps)):  # adjoint is lambda_{t+1} here
             needs = {"needs_images": needs_images[t], "needs_labels": needs_labels[t], "needs_theta": ctx.exact}
             kept = ctx.kept.pop(t, None)
-            products = ctx.derivatives.products(thetas[t], images[t], labels[t], adjoint, **needs, kept=kept)
+            products = ctx.derivatives.products(ctx.thetas.pop(), images[t], labels[t], adjoint, **needs, kept=kept)
             to_step_sizes[t] = -products.along
             if products.to_images is not None:
                 to_images[t] = -step_sizes[t] * products.to_images
@@ -192,8 +194,9 @@ def unroll(
         step_sizes: alpha_t, shape (T,); or one alpha for all steps, shape ().
         mode: A key of ``UNROLLS``: ``adjoint`` (exact, keeps least, the default), ``checkpoint`` (exact, less
             memory than full), ``full`` (exact, keeps the graph) or ``first_order`` (an approximation).
-        memory_budget: GiB that the activations of steps may take in the modes adjoint and first_order. As many steps as
-            fit are kept and need not be done again on the way back; the result is the same.
+        memory_budget: GiB that the unroll may take in the modes adjoint and first_order, beside what a single step
+            needs. What parameters, minibatches and their gradients leave of it holds activations of steps, which need
+            not be done again on the way back; the result is the same.
 
     Returns:
         theta_N, shape (P,).

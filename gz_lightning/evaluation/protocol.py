@@ -5,7 +5,7 @@ Shapes: M images to train on, N galaxies to score, K leaves, S step sizes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,7 +116,10 @@ def train_network(
     Returns:
         The network, in evaluation mode, on the device of the images. The same arguments give the same network.
     """
-    return train_model(fresh_network(network, protocol.seed), images, labels, step_sizes, protocol, syn_steps)
+    model = fresh_network(network, protocol.seed)
+    for _ in epochs_of_training(model, images, labels, step_sizes, protocol, syn_steps):
+        pass
+    return model.eval()
 
 
 def fresh_network(network: Mapping[str, Any], seed: int) -> nn.Module:
@@ -124,7 +127,7 @@ def fresh_network(network: Mapping[str, Any], seed: int) -> nn.Module:
     return build_network(network, seed=derived_seed(seed, "initialisation"))
 
 
-def train_model(
+def epochs_of_training(
     model: nn.Module,
     images: torch.Tensor,
     labels: torch.Tensor,
@@ -132,15 +135,15 @@ def train_model(
     protocol: Protocol,
     syn_steps: int = 0,
     written: bool = False,
-) -> nn.Module:
-    """Train a network that is there already; see :func:`train_network`.
+) -> Iterator[None]:
+    """Train a network that is there already, pausing after every epoch; it is trained when all are through.
 
     ``written`` takes the gradient of a ConvNet from :mod:`gz_lightning.networks.convnet_derivatives` instead of autograd,
-    which is the same and faster on a CPU.
+    which is the same and faster on a CPU. The other arguments are those of :func:`train_network`.
     """
     if protocol.symmetries == 8:
         images, labels = symmetric_copies(images, labels)
-    model = model.to(images.device, images.dtype)
+    model.to(images.device, images.dtype)
     flat = FunctionalNetwork(model) if written and type(model) is ConvNet else None
     parameters = list(model.parameters()) if flat is None else [nn.Parameter(flat.parameters_of(model))]
     optimizer = torch.optim.SGD(parameters, lr=step_sizes[0], momentum=protocol.momentum, weight_decay=protocol.weight_decay)
@@ -158,9 +161,9 @@ def train_model(
             else:
                 parameters[0].grad = flat.derivatives.gradient(parameters[0].detach(), batch, labels[rows])
             optimizer.step()
+        yield
     if flat is not None:
         nn.utils.vector_to_parameters(parameters[0].detach(), model.parameters())
-    return model.eval()
 
 
 @torch.no_grad()

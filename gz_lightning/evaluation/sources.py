@@ -6,7 +6,6 @@ Shapes: M images, K leaves, H x W pixels.
 from __future__ import annotations
 
 import pickle
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import torch
 from PIL import Image
 
 from gz_lightning.data.datamodule import GalaxyZoo2DataModule
-from gz_lightning.distillation.synthetic import SyntheticSet
+from gz_lightning.distillation.synthetic import SyntheticSet, leaf_folder
 from gz_lightning.errors import InputError
 from gz_lightning.networks import describe_network
 
@@ -89,14 +88,9 @@ def _bare(images: torch.Tensor, labels: torch.Tensor, galaxies: GalaxyZoo2DataMo
     )
 
 
-def _folder(name: str) -> str:
-    """A class name as a folder."""
-    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
-
-
 def _read_pictures(path: Path, galaxies: GalaxyZoo2DataModule, network: str | None) -> SyntheticSet:
-    wanted = {_folder(name): label for label, name in enumerate(galaxies.class_names)}
-    there = {_folder(own.name): own for own in sorted(path.iterdir()) if own.is_dir()}
+    wanted = {leaf_folder(name): label for label, name in enumerate(galaxies.class_names)}
+    there = {leaf_folder(own.name): own for own in sorted(path.iterdir()) if own.is_dir()}
     if set(there) != set(wanted):
         missing, unknown = sorted(set(wanted) - set(there)), sorted(set(there) - set(wanted))
         raise InputError(

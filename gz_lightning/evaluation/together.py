@@ -10,8 +10,10 @@ Shapes: n networks, M images to train on, S step sizes.
 
 from __future__ import annotations
 
+import collections
 import copy
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -24,13 +26,16 @@ from torch.func import functional_call, grad, stack_module_state, vmap
 from gz_lightning.augmentation import augment
 from gz_lightning.data.datamodule import Galaxies, GalaxyZoo2DataModule
 from gz_lightning.errors import InputError
-from gz_lightning.evaluation.protocol import Protocol, fresh_network, predictions, symmetric_copies, train_model
+from gz_lightning.evaluation.protocol import Protocol, epochs_of_training, fresh_network, predictions, symmetric_copies
 from gz_lightning.randomness import derived_seed, generator
 
 WAYS = ("auto", "loop", "threads", "vmap")
 PIXELS_AT_ONCE = 2**24
 """Pixels in one step of a stack at most (1,024 images of 128 px), and so its memory."""
 NETWORKS_AT_ONCE = 64
+SLICES = 20
+"""Turns in which threads train a network, so that five networks keep two cores busy to the end."""
+ENDED = object()
 
 
 @dataclass(frozen=True)
@@ -90,12 +95,13 @@ def train_networks(
                     tick()
             return [model.eval() for model in models]
 
-        def train(i: int) -> nn.Module:
-            one = trainings[i]
-            written = way == "threads" and not one.images.is_cuda
-            return train_model(models[i], one.images, one.labels, one.step_sizes, protocols[i], syn_steps, written)
-
-        return list(_in_threads(train, len(trainings), torch.get_num_threads() if way == "threads" else 1, tick))
+        written = way == "threads" and not trainings[0].images.is_cuda
+        epochs = [
+            epochs_of_training(model, one.images, one.labels, one.step_sizes, own, syn_steps, written)
+            for model, one, own in zip(models, trainings, protocols, strict=True)
+        ]
+        _run(epochs, torch.get_num_threads() if way == "threads" else 1, max(1, protocol.epochs // SLICES), tick)
+        return [model.eval() for model in models]
 
 
 def accuracies(
@@ -139,22 +145,41 @@ def accuracies(
     return scores
 
 
-def _in_threads(train: Callable[[int], nn.Module], number: int, threads: int, tick: Callable[[], Any]) -> list[nn.Module]:
-    trained = []
-    if threads < 2 or number < 2:
-        for i in range(number):
-            trained.append(train(i))
+def _run(works: Sequence[Iterator[None]], threads: int, at_a_time: int, tick: Callable[[], Any]) -> None:
+    """Run works to their ends, in threads that take turns with them: the last ones end together whatever their number."""
+    threads = min(threads, len(works))
+    if threads < 2:
+        for work in works:
+            collections.deque(work, maxlen=0)
             tick()
-        return trained
+        return
+    waiting, lock, stopped = collections.deque(works), threading.Lock(), threading.Event()
+
+    def take_turns() -> None:
+        while not stopped.is_set():
+            try:
+                work = waiting.popleft()
+            except IndexError:  # what is left is in the hands of the other threads
+                return
+            for _ in range(at_a_time):
+                if next(work, ENDED) is ENDED:
+                    with lock:
+                        tick()
+                    break
+            else:
+                waiting.append(work)
+
+    before = torch.get_num_threads()
     try:
         # One network, one core: operators of such small networks gain little from threads of their own.
         with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            for model in pool.map(train, range(number)):
-                trained.append(model)
-                tick()
+            try:
+                for future in [pool.submit(take_turns) for _ in range(threads)]:
+                    future.result()
+            finally:
+                stopped.set()
     finally:
-        torch.set_num_threads(threads)
-    return trained
+        torch.set_num_threads(before)
 
 
 def _stacks(trainings: Sequence[Training], protocol: Protocol) -> list[list[int]]:

@@ -32,6 +32,7 @@ from gz_lightning.experts.stack import Stack, fitting_number
 from gz_lightning.experts.tally import Tally
 from gz_lightning.experts.trajectories import METRICS, Recipe, TrajectoryStore, describe_difference, whole_experts
 from gz_lightning.networks.functional import FunctionalNetwork
+from gz_lightning.networks.written_loss import written_loss
 from gz_lightning.progress import say
 from gz_lightning.randomness import derived_seed
 
@@ -214,6 +215,14 @@ class ExpertModule(LightningModule):
     def _losses(
         self, images: torch.Tensor, targets: torch.Tensor, places: list[int] | None = None
     ) -> tuple[torch.Tensor, ...]:
+        if self.network.derivatives is not None and images.device.type == "cpu" and not torch.is_autocast_enabled("cpu"):
+            networks = [self.network.networks[place] for place in (range(len(images)) if places is None else places)]
+            given = zip(networks, images, targets, strict=True)
+            weights = self.loss.weight
+            assert weights is not None
+            each = [written_loss(self.network.derivatives, network, x, y, weights) for network, x, y in given]
+            losses, logits = zip(*each, strict=True)
+            return torch.stack(losses), torch.stack(logits)
         logits = self.network(images, places)
         if self.network.stacked is None or len(logits) == 1:
             return torch.stack([self.loss(own, target) for own, target in zip(logits, targets, strict=True)]), logits

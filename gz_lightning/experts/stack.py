@@ -20,7 +20,8 @@ from torch.func import functional_call, vmap
 
 from gz_lightning.errors import InputError
 from gz_lightning.evaluation.together import NETWORKS_AT_ONCE, PIXELS_AT_ONCE
-from gz_lightning.networks import build_network
+from gz_lightning.networks import ConvNet, build_network
+from gz_lightning.networks.convnet_derivatives import ConvNetDerivatives
 from gz_lightning.networks.functional import FunctionalNetwork
 
 T = TypeVar("T")
@@ -57,6 +58,8 @@ class Stack(nn.Module):
             raise InputError(f"networks are trained together by {' or '.join(WAYS)}, not '{way}'")
         self.description, self.number = dict(description), number
         self.stacked: nn.ParameterList | None = None
+        self.derivatives: ConvNetDerivatives | None = None
+        """What the loss of each network can be differentiated with, on a CPU."""
         if number > 1 and way == "vmap":
             network = build_network(description)
             FunctionalNetwork(network)  # refuses running statistics
@@ -65,6 +68,8 @@ class Stack(nn.Module):
             self._structure = (copy.deepcopy(network).to("meta"),)  # in a tuple: it is no submodule
             return
         self.networks = nn.ModuleList(build_network(description) for _ in range(number))
+        if type(self.networks[0]) is ConvNet:  # of any other network there is nothing written out
+            self.derivatives = ConvNetDerivatives(FunctionalNetwork(self.networks[0]), self.networks[0])
 
     def apart(self, work: Callable[[list[int]], T], places: Sequence[int]) -> list[T]:
         """Do something for the networks at some places: for all at once or, in threads, for each on its own.

@@ -243,7 +243,8 @@ class _Portion:
             self.blocks.append(_Block(norm, pooling, own, h, results))
             h = self.blocks[-1].p
         self.shape, self.flat = h.shape, h.flatten(1)
-        self.share = torch.addmm(head_bias, self.flat, self.head.T).softmax(1)
+        self.logits = torch.addmm(head_bias, self.flat, self.head.T)
+        self.share = self.logits.softmax(1)
         soft = labels.is_floating_point()
         targets = labels if soft else F.one_hot(labels, self.share.shape[1])
         self.weight = labels.sum(1, keepdim=True) if soft else self.share.new_ones(())
@@ -345,12 +346,20 @@ class ConvNetDerivatives(Derivatives):
         self, theta: Tensor, images: Tensor, labels: Tensor, kept: list[Any] | None = None, whole: bool = True
     ) -> Tensor:
         """See :meth:`Derivatives.gradient`."""
-        total = torch.zeros_like(theta)
+        return self.logits_and_gradient(theta, images, labels, kept, whole)[1]
+
+    @torch.no_grad()
+    def logits_and_gradient(
+        self, theta: Tensor, images: Tensor, labels: Tensor, kept: list[Any] | None = None, whole: bool = True
+    ) -> tuple[Tensor, Tensor]:
+        """Logits, shape (M, K), and what :meth:`gradient` gives."""
+        total, logits = torch.zeros_like(theta), []
         for portion in self._portions(theta, images, labels):
             total += portion.gradient()
+            logits.append(portion.logits)
             if kept is not None:
                 kept.append(portion if whole else portion.outline())
-        return total
+        return torch.cat(logits), total
 
     @torch.no_grad()
     def products(

@@ -25,31 +25,7 @@ from gz_lightning.networks import build_network
 from gz_lightning.networks.functional import FunctionalNetwork
 from gz_lightning.randomness import generator
 from tests.conftest import write_toy
-
-SETTINGS: dict[str, Any] = {
-    "ipc": 2, "syn_steps": 3, "iterations": 6, "eval_it": 100, "num_eval": 1, "epoch_eval_train": 2, "lr_teacher": 0.05,
-}  # fmt: skip
-
-
-class Distil:
-    """Runs distillations of the toy galaxies."""
-
-    def __init__(self, toy_path: Path, experts: Path, options: dict[str, Any]) -> None:
-        self.toy_path, self.experts, self.options = toy_path, experts, options
-
-    def __call__(
-        self, folder: Path, ckpt_path: Path | None = None, callbacks: list[pl.Callback] | None = None, **settings: Any
-    ) -> TrajectoryMatching:
-        distiller = TrajectoryMatching(**{"trajectories": str(self.experts), **SETTINGS, **settings})
-        trainer = pl.Trainer(**self.options, default_root_dir=folder, callbacks=callbacks)
-        data = GalaxyZoo2DataModule(str(self.toy_path), batch_size=16)
-        trainer.fit(distiller, datamodule=data, ckpt_path=ckpt_path)
-        return distiller
-
-
-@pytest.fixture
-def distil(toy_path: Path, toy_experts: Path, trainer_options: dict[str, Any]) -> Distil:
-    return Distil(toy_path, toy_experts, trainer_options)
+from tests.distillation.conftest import Distil
 
 
 def test_published_update_written_out(distil: Distil, tmp_path: Path) -> None:

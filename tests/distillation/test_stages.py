@@ -43,6 +43,21 @@ def test_with_a_lower_threshold_the_first_test_decides() -> None:
     assert run(stages, [1 - 0.001 * i for i in range(10)]) == [(10, "learned")]
 
 
+def test_the_window_opens_evenly() -> None:
+    """From 2 to 5 over 6 iterations: one more after every second; nothing is probed, and it does not end."""
+    stages = Stages("window", 2, 5, min_start_epoch=1, open_until=6)
+    caps = []
+    for iteration in range(8):
+        assert stages.probe_epoch is None
+        assert stages.start_epoch(iteration, 0.0) == 1 + iteration % (stages.cap - 1)
+        stages.record()
+        caps.append(stages.cap)
+    assert caps == [2, 3, 3, 4, 4, 5, 5, 5]
+    again = Stages("window", 2, 5, min_start_epoch=1, open_until=6)
+    again.load_state_dict(stages.state_dict())
+    assert (again.cap, again.recorded) == (5, 6 + 2)
+
+
 def test_rising_losses_are_overfitted() -> None:
     """3 / sqrt(8) = 1.06 at n = 10; 3 / sqrt(18) = .71 at n = 20."""
     stages = Stages("stage", 1, 5)
@@ -130,7 +145,7 @@ def test_state_goes_on_where_it_stopped() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("steps",), "stage is 'stage' or 'fixed', not 'steps'"),
+        (("steps",), "stage is one of stage, fixed, window, not 'steps'"),
         (("stage", 0, 3), r"init_epoch \(0\) must be between 1 and max_start_epoch \(3\)"),
         (("stage", 4, 3), r"init_epoch \(4\) must be between"),
         (("stage", 1, 3, "sorted"), "'cycle' or 'random', not 'sorted'"),

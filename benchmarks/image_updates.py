@@ -1,0 +1,126 @@
+"""Validation accuracy against ``lr_img`` over three decades: the published update of the images and the normalised one.
+
+    python benchmarks/image_updates.py --data gz5.h5 --trajectories experts --json benchmarks/results/image_updates.json
+
+Each run is a whole distillation, then fresh networks are scored on validation galaxies (test galaxies are not looked at).
+Both updates begin with the step size of the same search, match the same segments and have the same budget; only the
+update and ``lr_img`` differ. Runs that the record holds already are not done again, so that several calls (other
+resolutions, images per class, seeds) make one record, and an interrupted one goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import tempfile
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from gz_lightning import GalaxyZoo2DataModule, SyntheticSet, TrajectoryMatching
+from gz_lightning.errors import InputError
+from gz_lightning.evaluation.figures import save_figure
+from gz_lightning.files import written_whole
+
+GRIDS = {"published": (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0), "normalised": (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)}
+DEFAULT = 0.1
+"""``lr_img`` of the normalised update where none is given, marked in the plot."""
+KEY = ("resolution", "ipc", "image_update", "lr_img", "seed", "iterations", "syn_steps", "expert_epochs")
+
+
+def distil(given: dict[str, Any]) -> dict[str, Any]:
+    """One run; its record."""
+    from lightning.pytorch import Trainer
+
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    galaxies = GalaxyZoo2DataModule(given["data"])
+    names = ("trajectories", "ipc", "image_update", "lr_img", "seed", "iterations", "syn_steps", "expert_epochs")
+    distiller = TrajectoryMatching(
+        **{name: given[name] for name in (*names, "max_start_epoch", "num_eval", "epoch_eval_train")},
+        stage="fixed",
+        eval_it=given["iterations"],
+    )
+    begin = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = Trainer(
+            default_root_dir=folder, accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False
+        )
+        try:
+            trainer.fit(distiller, galaxies)
+            accuracy = SyntheticSet.load(Path(folder) / "last.h5").results["val_accuracy"]
+        except InputError:  # diverged: no network learns from it
+            accuracy = 1 / galaxies.num_classes
+    return {
+        **{name: given[name] for name in names if name != "trajectories"},
+        "resolution": galaxies.resolution,
+        "classes": galaxies.num_classes,
+        "val_accuracy": accuracy,
+        "seconds": time.perf_counter() - begin,
+    }
+
+
+def figure(table: pd.DataFrame) -> Any:
+    """A panel for each resolution and ipc, a line for each update."""
+    from matplotlib.figure import Figure
+
+    panels = list(table.groupby(["resolution", "ipc"]))
+    drawn = Figure(figsize=(4 * len(panels), 3.4), layout="constrained", dpi=120)
+    for axis, ((resolution, ipc), rows) in zip(drawn.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        for update, own in rows.groupby("image_update"):
+            each = 100 * own.groupby("lr_img")["val_accuracy"].agg(["mean", "min", "max"])
+            (line,) = axis.plot(each.index, each["mean"], marker="o", label=update, linewidth=1)
+            axis.fill_between(each.index, each["min"], each["max"], color=line.get_color(), alpha=0.15)
+        axis.axvline(DEFAULT, color="0.6", linewidth=1, linestyle="--")
+        axis.set(xscale="log", xlabel="lr_img", title=f"{resolution} px, ipc {ipc}")
+        axis.grid(alpha=0.3)
+    drawn.axes[0].set_ylabel("validation accuracy, %")
+    drawn.axes[0].legend()
+    return drawn
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Do what is not recorded yet; print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, help="packed galaxies")
+    parser.add_argument("--trajectories", required=True, help="their experts")
+    parser.add_argument("--json", type=Path, required=True, help="the record; the plot is written beside it")
+    for name, default in (("ipc", 1), ("iterations", 400), ("syn_steps", 20), ("expert_epochs", 5)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--max_start_epoch", type=int, default=8)
+    parser.add_argument("--num_eval", type=int, default=3)
+    parser.add_argument("--epoch_eval_train", type=int, default=300)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--updates", nargs="+", default=list(GRIDS), choices=list(GRIDS))
+    parser.add_argument("--processes", type=int, default=2)
+    given = vars(parser.parse_args(arguments))
+    path, seeds, updates = given.pop("json"), given.pop("seeds"), given.pop("updates")
+    processes = given.pop("processes")
+    records = json.loads(path.read_text()) if path.exists() else []
+    done = {tuple(record[name] for name in KEY) for record in records}
+    resolution = GalaxyZoo2DataModule(given["data"]).resolution
+    todo = []
+    for seed in seeds:
+        for update in updates:
+            for lr_img in GRIDS[update]:
+                run = {**given, "image_update": update, "lr_img": lr_img, "seed": seed, "resolution": resolution}
+                todo += [run] if tuple(run[name] for name in KEY) not in done else []
+    with multiprocessing.get_context("spawn").Pool(processes, maxtasksperchild=1) as pool:
+        for record in pool.imap_unordered(distil, todo):
+            print({name: record[name] for name in (*KEY[:5], "val_accuracy", "seconds")}, flush=True)
+            records.append(record)
+            with written_whole(path) as temporary:
+                temporary.write_text(json.dumps(records, indent=1) + "\n")
+    table = pd.DataFrame(records)
+    save_figure(figure(table), path.with_suffix(".png"))
+    shown = table.pivot_table("val_accuracy", ["resolution", "ipc", "image_update"], "lr_img")
+    print((100 * shown).round(1).to_string(na_rep=""))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""SyntheticSet: what it can be turned into."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader
+from torchvision.datasets import ImageFolder
+
+from gz_lightning.distillation.synthetic import SyntheticSet
+from gz_lightning.errors import InputError
+
+NAMES = ("completely round", "cigar-shaped")
+
+
+def made(soft: bool = False) -> SyntheticSet:
+    draws = torch.Generator().manual_seed(0)
+    labels = torch.tensor([0, 0, 1, 1])
+    return SyntheticSet(
+        images=torch.randn(4, 3, 8, 8, generator=draws),
+        labels=torch.eye(2)[labels] * 0.8 + 0.1 if soft else labels,
+        step_sizes=torch.tensor([0.01]),
+        class_names=NAMES,
+        mean=torch.tensor([0.2, 0.3, 0.4]),
+        std=torch.tensor([0.1, 0.2, 0.3]),
+    )
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_the_dataset_gives_what_the_set_holds(soft: bool) -> None:
+    synthetic = made(soft)
+    images, labels = next(iter(DataLoader(synthetic.as_dataset(), batch_size=4)))
+    assert torch.equal(images, synthetic.images)
+    assert torch.equal(labels, synthetic.labels)
+
+
+def test_the_folder_is_read_by_torchvision(tmp_path: Path) -> None:
+    synthetic = made(soft=True)
+    folder = synthetic.to_image_folder(tmp_path / "a" / "pictures")
+    found = ImageFolder(str(folder))
+    assert found.classes == ["cigar_shaped", "completely_round"]
+    assert [found.classes[label] for _, label in found] == ["cigar_shaped"] * 2 + ["completely_round"] * 2
+    first = np.asarray(Image.open(folder / "completely_round" / "00000.png"))
+    wanted = np.rint(
+        255
+        * np.clip(
+            synthetic.images[0].numpy() * np.array([0.1, 0.2, 0.3])[:, None, None]
+            + np.array([0.2, 0.3, 0.4])[:, None, None],
+            0,
+            1,
+        )
+    )
+    np.testing.assert_allclose(first.transpose(2, 0, 1), wanted, atol=1)  # float32 may round the other way
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["pictures"]
+
+
+def test_a_folder_that_is_in_use_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(InputError, match="is there already"):
+        made().to_image_folder(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_npz(tmp_path: Path) -> None:
+    synthetic = made()
+    synthetic.to_npz(tmp_path / "set.npz")
+    with np.load(tmp_path / "set.npz", allow_pickle=False) as found:
+        assert tuple(found["class_names"]) == NAMES
+        for name in ("images", "labels", "step_sizes", "mean", "std"):
+            np.testing.assert_array_equal(found[name], getattr(synthetic, name).numpy())
