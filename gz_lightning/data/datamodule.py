@@ -233,19 +233,24 @@ class GalaxyZoo2DataModule(LightningDataModule):
 
     def train_dataloader(self) -> Iterable[Any]:
         """Shuffled batches of the training galaxies, or the module's own where it makes them."""
-        module = self.trainer.lightning_module if self.trainer is not None else None
-        if module is not None and is_overridden("train_dataloader", module):
-            return module.train_dataloader()  # type: ignore[no-any-return]
+        own = self._of_module("train_dataloader")
+        if own is not None:
+            return own
         order = RandomSampler(self.train, generator=generator(self.seed, "order"))
         return self._batches(self.train, order)
 
     def val_dataloader(self) -> Iterable[Any]:
-        """Batches of the validation galaxies in file order."""
-        return self._batches(self.val, SequentialSampler(self.val))
+        """Batches of the validation galaxies in file order, or the module's own."""
+        return self._of_module("val_dataloader") or self._batches(self.val, SequentialSampler(self.val))
 
     def test_dataloader(self) -> Iterable[Any]:
-        """Batches of the test galaxies in file order."""
-        return self._batches(self.test, SequentialSampler(self.test))
+        """Batches of the test galaxies in file order, or the module's own."""
+        return self._of_module("test_dataloader") or self._batches(self.test, SequentialSampler(self.test))
+
+    def _of_module(self, name: str) -> Iterable[Any] | None:
+        """What the LightningModule brings itself."""
+        module = self.trainer.lightning_module if self.trainer is not None else None
+        return getattr(module, name)() if module is not None and is_overridden(name, module) else None
 
     def _batches(self, galaxies: Galaxies, order: RandomSampler | SequentialSampler) -> DataLoader[Any]:
         # A sampler of lists without automatic batching: one indexing of the tensor makes a batch.

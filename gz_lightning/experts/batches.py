@@ -6,15 +6,34 @@ Shapes: N galaxies in a batch, K leaves, H x W pixels.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 
 from gz_lightning.augmentation import augment
-from gz_lightning.data.datamodule import GalaxyZoo2DataModule
+from gz_lightning.data.datamodule import Galaxies, GalaxyZoo2DataModule
 from gz_lightning.experts.rotation import rotated
 from gz_lightning.randomness import generator
+
+
+class Scored:
+    """Batches of galaxies to score: all of them in every process, whatever the strategy (a DataLoader would be shared out).
+
+    Args:
+        galaxies: Those of one split.
+        batch_size: Galaxies of a batch.
+    """
+
+    def __init__(self, galaxies: Galaxies, batch_size: int) -> None:
+        self.galaxies, self.batch_size = galaxies, batch_size
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.galaxies) / self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        for rows in torch.arange(len(self.galaxies)).split(self.batch_size):
+            yield self.galaxies.pixels(rows), self.galaxies.labels[rows]
 
 
 class Batches:

@@ -38,6 +38,8 @@ class GroupCheckpoint(Checkpoint):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write one if it is time, or if the last one is of a group that is whole now."""
+        if trainer.world_size > 1:  # each process has a group of its own
+            return
         begin = time.monotonic()
         whole = pl_module.epoch + 1 == pl_module.train_epochs  # type: ignore[operator]
         pause = max(60 * self.minutes, MOST_SHARE * self.cost) if self.minutes else 0

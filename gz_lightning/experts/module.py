@@ -17,11 +17,12 @@ from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import nn
 from torch.func import vmap
+from torch.nn.parallel import DistributedDataParallel
 
 from gz_lightning.augmentation import DSA
 from gz_lightning.data.datamodule import GalaxyZoo2DataModule
 from gz_lightning.errors import InputError
-from gz_lightning.experts.batches import Batches
+from gz_lightning.experts.batches import Batches, Scored
 from gz_lightning.experts.checkpoint import GroupCheckpoint
 from gz_lightning.experts.group import Group
 from gz_lightning.experts.inspection import log_confusion, summary
@@ -46,6 +47,9 @@ class ExpertModule(LightningModule):
     ``test`` of the Trainer score the experts of the store after their last epoch.
 
     What it logs of a group is the mean over its experts; the store keeps each one's own.
+
+    With several devices (DDP) each process takes its share of the groups and writes its own experts; checkpoints inside a
+    group are then not written.
 
     Args:
         trajectories: Folder of the TrajectoryStore; ``buffer_path`` of the published code.
@@ -142,11 +146,6 @@ class ExpertModule(LightningModule):
         if stage != "fit":
             self.network = Stack(self.description, 1)
             return
-        if self.trainer.world_size > 1:
-            raise InputError(
-                f"experts do not share their gradients, but the Trainer has {self.trainer.world_size} processes: start one "
-                "command for each device, with --trainer.devices 1 and a --model.first_expert of its own"
-            )
         whole = whole_experts(self.folder, self.recipe)
         self.missing = [expert for expert in self._wanted() if expert not in whole]
         if len(self.missing) < settings["num_experts"]:
@@ -160,11 +159,18 @@ class ExpertModule(LightningModule):
         first: int = self.hparams["first_expert"]
         return range(first, first + self.hparams["num_experts"])
 
+    def _share(self, groups: list[list[int]]) -> list[list[int]]:
+        """This process's groups. Each has as many: one that comes out short trains the last again, and does not keep it."""
+        world, rank = self.trainer.world_size, self.trainer.global_rank
+        number = math.ceil(len(groups) / world)
+        return [groups[min(place * world + rank, len(groups) - 1)] for place in range(number)]
+
     def _plan(self, at_once: int, begun: list[list[int]]) -> None:
         """Groups by number, whatever is missing: an expert's rounding depends on the size of its group."""
         wanted = list(self._wanted())
         groups = [wanted[i : i + at_once] for i in range(0, len(wanted), at_once)]
-        self.groups = begun + [g for g in groups if g not in begun and not set(g).isdisjoint(self.missing)]
+        left = [group for group in groups if group not in begun and not set(group).isdisjoint(self.missing)]
+        self.groups, self.number_of_groups = begun + self._share(left), len(begun) + len(left)
         way = "vmap" if self.trainer.strategy.root_device.type == "cuda" else "threads"
         self.network = Stack(self.description, at_once, way)
         self.trainer.fit_loop.max_epochs = len(self.groups) * self.train_epochs
@@ -191,8 +197,14 @@ class ExpertModule(LightningModule):
         """Numbers of the batches of one epoch; the module takes the galaxies from the device itself."""
         return range(len(self.batches))
 
+    def val_dataloader(self) -> Iterable[Any]:
+        """All validation galaxies, in every process."""
+        return Scored(self.galaxies.val, self.galaxies.batch_size)
+
     def on_train_start(self) -> None:
-        """Time left is told from here."""
+        """Time left is told from here. Processes do not share gradients: each trains experts of its own."""
+        if isinstance(self.trainer.model, DistributedDataParallel):
+            self.trainer.model.require_backward_grad_sync = False
         self.began_at, self.first_epoch = time.monotonic(), self.current_epoch
 
     def on_train_epoch_start(self) -> None:
@@ -309,12 +321,17 @@ class ExpertModule(LightningModule):
         done = self.current_epoch + 1 - self.first_epoch
         left = (self.trainer.fit_loop.max_epochs or 0) - self.current_epoch - 1
         self.log("minutes_left", (time.monotonic() - self.began_at) / 60 / done * left, prog_bar=True, logger=False)
-        if self.epoch + 1 == self.train_epochs:
+        if self.epoch + 1 == self.train_epochs and not self._is_repeated():
             confusions = self.val_tally.confusion_counts
             storage = {name: self.hparams[name] for name in ("precision", "compression")}
             self.group.write(self.folder, self.recipe, confusions, **storage)
             if confusions is not None:
                 log_confusion(self.trainer, confusions.sum(0), self.galaxies.class_names)
+
+    def _is_repeated(self) -> bool:
+        """Whether the group is another process's, trained again to keep in step."""
+        place, world = self.current_epoch // self.train_epochs, self.trainer.world_size
+        return place * world + self.trainer.global_rank >= self.number_of_groups
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the epochs of the group so far, and which experts the run trains."""
@@ -334,6 +351,11 @@ class ExpertModule(LightningModule):
         """
         if self.trainer.state.fn != TrainerFn.FITTING:
             return
+        if self.trainer.world_size > 1:
+            raise InputError(
+                "a checkpoint is of the group of one process, and there are several; leave out --ckpt_path "
+                "(whole experts are kept)"
+            )
         if "experts" not in checkpoint:
             raise InputError("the checkpoint is none of 'gz-lightning fit'; leave out --ckpt_path to begin anew")
         kept, epoch = checkpoint["experts"], checkpoint["epoch"] + 1
@@ -349,6 +371,7 @@ class ExpertModule(LightningModule):
 
     def on_fit_end(self) -> None:
         """Say what the store holds now."""
+        self.trainer.strategy.barrier()  # of the experts of all processes
         if self.trainer.is_global_zero:
             say(summary(TrajectoryStore(self.folder)))
 

@@ -7,6 +7,8 @@ import lightning.pytorch as pl
 import pytest
 import torch
 import torch.nn.functional as F
+from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.trainer.states import TrainerFn
 
 from gz_lightning.augmentation import augment
 from gz_lightning.data.datamodule import GalaxyZoo2DataModule
@@ -204,14 +206,27 @@ def test_settings_out_of_range(settings: dict[str, Any], message: str) -> None:
         ExpertModule(**settings)
 
 
-def test_several_processes_of_one_trainer_are_refused(
-    tmp_path: Path, toy_path: Path, trainer_options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+def test_processes_of_one_trainer_share_the_experts(
+    tmp_path: Path, toy_path: Path, trainer_options: dict[str, Any], capfd: pytest.CaptureFixture[str]
 ) -> None:
+    """Three experts of two processes: one trains two, and each expert is the same as of one process, to the last bit."""
+    alone = fit(tmp_path / "alone", toy_path, trainer_options, num_experts=3)
+    strategy = DDPStrategy(start_method="spawn", process_group_backend="gloo")
+    options = trainer_options | {"devices": 2, "strategy": strategy}
+    shared = fit(tmp_path / "shared", toy_path, options, num_experts=3)
+    assert shared.experts == [0, 1, 2]
+    assert torch.equal(trajectories(shared), trajectories(alone))
+    assert shared.metrics.equals(alone.metrics)
+    assert "3 experts of 3 epochs" in capfd.readouterr().err
+
+
+def test_no_process_of_several_takes_the_checkpoint_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pl.Trainer, "world_size", 2)
-    with pytest.raises(
-        InputError, match="Trainer has 2 processes: start one command for each device, with --trainer.devices 1"
-    ):
-        fit(tmp_path, toy_path, trainer_options)
+    experts = ExpertModule()
+    experts.trainer = pl.Trainer(accelerator="cpu", logger=False)
+    experts.trainer.state.fn = TrainerFn.FITTING
+    with pytest.raises(InputError, match="a checkpoint is of the group of one process"):
+        experts.on_load_checkpoint({"experts": {}})
 
 
 def test_a_checkpoint_keeps_its_groups(tmp_path: Path, toy_path: Path, trainer_options: dict[str, Any]) -> None:
