@@ -13,56 +13,30 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import tempfile
-import time
-import warnings
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
+from whole_runs import val_accuracy
 
-from gz_lightning import GalaxyZoo2DataModule, SyntheticSet, TrajectoryMatching
-from gz_lightning.errors import InputError
+from gz_lightning import GalaxyZoo2DataModule
 from gz_lightning.evaluation.figures import save_figure
 from gz_lightning.files import written_whole
 
 GRIDS = {"published": (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0), "normalised": (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)}
-DEFAULT = 0.1
+DEFAULT = 0.03
 """``lr_img`` of the normalised update where none is given, marked in the plot."""
+BUDGET = ("iterations", "syn_steps", "expert_epochs", "max_start_epoch", "num_eval", "epoch_eval_train")
 KEY = ("resolution", "ipc", "image_update", "lr_img", "seed", "iterations", "syn_steps", "expert_epochs")
 
 
 def distil(given: dict[str, Any]) -> dict[str, Any]:
     """One run; its record."""
-    from lightning.pytorch import Trainer
-
-    torch.set_num_threads(1)
-    warnings.simplefilter("ignore")
+    settings = {name: given[name] for name in ("ipc", "image_update", "lr_img", "seed", *BUDGET)}
+    accuracy, seconds = val_accuracy(given["data"], given["trajectories"], {**settings, "stage": "fixed"})
     galaxies = GalaxyZoo2DataModule(given["data"])
-    names = ("trajectories", "ipc", "image_update", "lr_img", "seed", "iterations", "syn_steps", "expert_epochs")
-    distiller = TrajectoryMatching(
-        **{name: given[name] for name in (*names, "max_start_epoch", "num_eval", "epoch_eval_train")},
-        stage="fixed",
-        eval_it=given["iterations"],
-    )
-    begin = time.perf_counter()
-    with tempfile.TemporaryDirectory() as folder:
-        trainer = Trainer(
-            default_root_dir=folder, accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False
-        )
-        try:
-            trainer.fit(distiller, galaxies)
-            accuracy = SyntheticSet.load(Path(folder) / "last.h5").results["val_accuracy"]
-        except InputError:  # diverged: no network learns from it
-            accuracy = 1 / galaxies.num_classes
-    return {
-        **{name: given[name] for name in names if name != "trajectories"},
-        "resolution": galaxies.resolution,
-        "classes": galaxies.num_classes,
-        "val_accuracy": accuracy,
-        "seconds": time.perf_counter() - begin,
-    }
+    sizes = {"resolution": galaxies.resolution, "classes": galaxies.num_classes}
+    return {**settings, **sizes, "val_accuracy": accuracy, "seconds": seconds}
 
 
 def figure(table: pd.DataFrame) -> Any:

@@ -19,6 +19,22 @@ if TYPE_CHECKING:
     from gz_lightning.distillation.module import TrajectoryMatching
 
 
+CLIP = 2.5
+"""Standard deviations that the published pictures are cut off at."""
+
+
+def stretched(images: torch.Tensor) -> torch.Tensor:
+    """Each image cut off at ``CLIP`` standard deviations from its mean and stretched to [0, 1]: what is faint shows.
+
+    Args:
+        images: Shape (M, 3, H, W).
+    """
+    mean, spread = images.mean((1, 2, 3), keepdim=True), CLIP * images.std((1, 2, 3), keepdim=True)
+    clipped = images.clamp(mean - spread, mean + spread)
+    low, high = clipped.amin((1, 2, 3), keepdim=True), clipped.amax((1, 2, 3), keepdim=True)
+    return (clipped - low) / (high - low).clamp(min=1e-12)
+
+
 class EvaluateSynthetic(Callback):
     """Every ``eval_it`` outer iterations fresh networks are trained on the images and scored on validation galaxies.
 
@@ -78,7 +94,8 @@ class EvaluateSynthetic(Callback):
             synthetic.save(folder / "best.h5")
         self.scores.append((synthetic.iteration, mean, std))
         title = f"iteration {synthetic.iteration}, validation accuracy {100 * mean:.1f} ± {100 * std:.1f} %"
-        figure = leaf_figure({"distilled": synthetic.denormalised()}, synthetic.class_names, title)
+        rows = {"distilled": synthetic.denormalised(), f"at {CLIP} sigma": stretched(synthetic.images)}
+        figure = leaf_figure(rows, synthetic.class_names, title)
         picture = save_figure(figure, folder / "pictures" / f"iteration_{synthetic.iteration:06d}.png")
         for logger in trainer.loggers:
             logger.log_metrics({"val/accuracy": mean, "val/accuracy_std": std}, step=synthetic.iteration)

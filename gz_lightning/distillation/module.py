@@ -18,6 +18,7 @@ from torch import nn
 
 from gz_lightning.data.datamodule import GalaxyZoo2DataModule
 from gz_lightning.distillation.checkpoint import ResumeCheckpoint
+from gz_lightning.distillation.curves import Curves
 from gz_lightning.distillation.divergence import FiniteUpdates
 from gz_lightning.distillation.evaluating import EvaluateSynthetic
 from gz_lightning.distillation.labels import logits_of_experts, logits_of_shares
@@ -26,6 +27,7 @@ from gz_lightning.distillation.segments import Segments
 from gz_lightning.distillation.settings import IMAGE_UPDATES, changes, check_settings
 from gz_lightning.distillation.stages import Stages
 from gz_lightning.distillation.start import (
+    epochs_to_match,
     first_step_sizes,
     initial_images,
     loaded_images,
@@ -59,7 +61,8 @@ class TrajectoryMatching(LightningModule):
         trajectories: Folder of the experts; ``buffer_path`` of the published code.
         ipc: Images per class.
         syn_steps: Steps of the student in an outer iteration, N. Published for Galaxy Zoo 2: 50 (ipc 1), 20 (ipc 10).
-        expert_epochs: Epochs of the expert that those steps are to match, m. Published: 1.
+        expert_epochs: Epochs of the expert that those steps are to match, m. Default: those in which the expert takes five
+            times as many steps of its own, at least 1, at most a third of the trajectory. Published: 1.
         segments_per_step: Segments, each of an expert and a start epoch of its own, whose mean an iteration matches; under
             DDP so many of each process.
         stage: stage (move on by itself from early to later epochs), fixed (all start epochs from the beginning) or window
@@ -126,7 +129,7 @@ class TrajectoryMatching(LightningModule):
         trajectories: str = "experts",
         ipc: int = 1,
         syn_steps: int = 20,
-        expert_epochs: int = 1,
+        expert_epochs: int | None = None,
         segments_per_step: int = 1,
         stage: str = "stage",
         init_epoch: int = 1,
@@ -195,12 +198,15 @@ class TrajectoryMatching(LightningModule):
         if settings["compile"]:
             self.network.derivatives.compile()
         self.augmentation = settings["augmentation"] or self.store.recipe.training["augmentation"]
-        last_start = self.store.num_epochs - settings["expert_epochs"]
+        self.expert_epochs = settings["expert_epochs"] or epochs_to_match(
+            self.store, len(galaxies.train), settings["syn_steps"]
+        )
+        last_start = self.store.num_epochs - self.expert_epochs
         max_start_epoch = last_start if settings["max_start_epoch"] is None else settings["max_start_epoch"]
         if not 1 <= max_start_epoch <= last_start:
             raise InputError(
                 f"max_start_epoch ({max_start_epoch}) must be at least 1 and, with expert_epochs "
-                f"({settings['expert_epochs']}), within the {self.store.num_epochs} epochs of {self.store.folder}"
+                f"({self.expert_epochs}), within the {self.store.num_epochs} epochs of {self.store.folder}"
             )
         self.stages = Stages(
             settings["stage"],
@@ -212,7 +218,7 @@ class TrajectoryMatching(LightningModule):
             settings["min_start_epoch"],
             settings["open_until"],
         )
-        lengths = settings["expert_epochs"], settings["syn_steps"], settings["batch_syn"]
+        lengths = self.expert_epochs, settings["syn_steps"], settings["batch_syn"]
         self.segments = Segments(self.store, *lengths, self.augmentation)
         if settings["load_syn_image"] is None:
             draws, votes = generator(settings["seed"], "images"), settings["labels"] == "votes"
@@ -244,12 +250,13 @@ class TrajectoryMatching(LightningModule):
         return torch.optim.SGD(groups, momentum=self.hparams["momentum"])
 
     def configure_callbacks(self) -> list[Callback]:
-        """Evaluations, and the checkpoint to go on from."""
+        """Evaluations, pictures, and the checkpoint to go on from."""
         settings = self.hparams
         evaluation = EvaluateSynthetic(
             settings["eval_it"], settings["num_eval"], settings["epoch_eval_train"], settings["seed"]
         )
-        return [evaluation, ResumeCheckpoint(every=settings["eval_it"])]
+        # The checkpoint is the last, so that it holds what the others took note of.
+        return [evaluation, Curves(settings["eval_it"]), ResumeCheckpoint(every=settings["eval_it"])]
 
     def train_dataloader(self) -> Iterable[int]:
         """One item for each outer iteration to do; what an iteration draws depends on its number alone."""

@@ -7,9 +7,11 @@ import lightning.pytorch as pl
 import pytest
 import torch
 from lightning.pytorch.strategies import DDPStrategy
+from PIL import Image
 
 from gz_lightning.data.datamodule import GalaxyZoo2DataModule
 from gz_lightning.distillation.checkpoint import LAST
+from gz_lightning.distillation.evaluating import stretched
 from gz_lightning.distillation.labels import logits_of_experts, logits_of_shares
 from gz_lightning.distillation.matching import matching_loss, nearest_step
 from gz_lightning.distillation.module import TrajectoryMatching
@@ -166,3 +168,29 @@ def test_labels_are_learned(distil: Distil, tmp_path: Path) -> None:
 def test_what_does_not_fit_is_refused(distil: Distil, tmp_path: Path, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         distil(tmp_path, **settings)
+
+
+def test_pictures_of_the_course(distil: Distil, tmp_path: Path) -> None:
+    """One row for every iteration, also where the run was cut in two."""
+    courses = []
+    for folder, parts in (("whole", [6]), ("cut", [4, 6])):
+        for iterations in parts:
+            checkpoint = tmp_path / folder / LAST
+            distil(tmp_path / folder, ckpt_path=checkpoint if checkpoint.exists() else None, iterations=iterations)
+        state = torch.load(tmp_path / folder / LAST, weights_only=True)["callbacks"]
+        courses.append(next(kept["course"] for name, kept in state.items() if name.startswith("Curves")))
+        with Image.open(tmp_path / folder / "pictures" / "course.png") as picture:
+            assert picture.size == (840, 768)
+            assert len(picture.convert("RGB").getcolors(1 << 20) or ()) > 100  # curves, not an empty page
+    assert courses[0] == courses[1]
+    assert [row[0] for row in courses[0]] == [1, 2, 3, 4, 5, 6]
+
+
+def test_stretched_pictures_reach_from_black_to_white() -> None:
+    images = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    images[0, 0, 0, 0] = 50.0  # one hot pixel would leave all others dark
+    shown = stretched(images)
+    assert shown.amin((1, 2, 3)).tolist() == [0, 0]
+    assert shown.amax((1, 2, 3)).tolist() == [1, 1]
+    mean, spread = images[0].mean(), 2.5 * images[0].std()
+    torch.testing.assert_close(shown[0, 0, 0, 1], (images[0, 0, 0, 1] - images[0].min()) / (mean + spread - images[0].min()))

@@ -1,0 +1,86 @@
+"""What each option of the family brings: validation accuracy on the same galaxies, experts, seeds and budget.
+
+    python benchmarks/options.py --data gz5.h5 --trajectories experts --json benchmarks/results/options.json
+
+Every variant is the plain one (fixed range, one segment an iteration, hard labels) but for what its name says. The budget is
+``--iterations`` unrolls: a variant of two segments an iteration has half as many iterations. Test galaxies are not looked at.
+Runs that the record holds already are not done again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from whole_runs import val_accuracy
+
+from gz_lightning.files import written_whole
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "stage": {"stage": "stage"},
+    "stage, 2 sigma": {"stage": "stage", "sigma_threshold": 2.0},
+    "window": {"stage": "window", "init_epoch": 1, "open_until": 0.5},  # of the iterations
+    "two segments": {"segments_per_step": 2},
+    "moving average .99": {"ema": 0.99},
+    "labels of experts": {"labels": "experts"},
+    "labels of experts, learned": {"labels": "experts", "lr_label": 2.0},
+    "skipped above 1": {"skip_above": 1.0},
+    "nearest": {"nearest": True},
+    "independent step sizes": {"step_sizes": "independent"},
+    "published update": {"image_update": "published", "lr_img": 1.0},
+}
+
+
+def run(given: dict[str, Any]) -> dict[str, Any]:
+    """One run; its record."""
+    own = dict(VARIANTS[given["variant"]])
+    iterations = given["iterations"] // own.get("segments_per_step", 1)
+    if "open_until" in own:
+        own["open_until"] = int(own["open_until"] * iterations)
+    settings = {"stage": "fixed", "max_start_epoch": given["max_start_epoch"], "iterations": iterations, **own}
+    settings |= {name: given[name] for name in ("ipc", "syn_steps", "seed", "num_eval", "epoch_eval_train")}
+    accuracy, seconds = val_accuracy(given["data"], given["trajectories"], settings)
+    return {
+        "variant": given["variant"],
+        **settings,
+        "unrolls": given["iterations"],
+        "val_accuracy": accuracy,
+        "seconds": seconds,
+    }
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Do what is not recorded yet; print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, help="packed galaxies")
+    parser.add_argument("--trajectories", required=True, help="their experts")
+    parser.add_argument("--json", type=Path, required=True, help="the record")
+    for name, default in (("ipc", 1), ("iterations", 300), ("syn_steps", 20), ("max_start_epoch", 8), ("num_eval", 3)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--epoch_eval_train", type=int, default=300)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
+    parser.add_argument("--processes", type=int, default=2)
+    given = vars(parser.parse_args(arguments))
+    path, seeds, variants, processes = (given.pop(name) for name in ("json", "seeds", "variants", "processes"))
+    records = json.loads(path.read_text()) if path.exists() else []
+    done = {(record["variant"], record["seed"], record["unrolls"], record["ipc"]) for record in records}
+    wanted = [(variant, seed, given["iterations"], given["ipc"]) for seed in seeds for variant in variants]
+    todo = [{**given, "variant": key[0], "seed": key[1]} for key in wanted if key not in done]
+    with multiprocessing.get_context("spawn").Pool(processes, maxtasksperchild=1) as pool:
+        for record in pool.imap_unordered(run, todo):
+            records.append(record)
+            with written_whole(path) as temporary:
+                temporary.write_text(json.dumps(records, indent=1) + "\n")
+    table = pd.DataFrame(records).groupby(["ipc", "unrolls", "variant"], sort=False)
+    shown = (100 * table["val_accuracy"].agg(["mean", "std", "min", "max"])).round(1)
+    print(shown.assign(seeds=table.size(), seconds=table["seconds"].median().round(1)).to_string())
+
+
+if __name__ == "__main__":
+    main()
