@@ -2,8 +2,8 @@
 
     python benchmarks/options.py --data gz5.h5 --trajectories experts --json benchmarks/results/options.json
 
-Every variant is the plain one (fixed range, one segment an iteration, hard labels) but for what its name says. The budget is
-``--iterations`` unrolls: a variant of two segments an iteration has half as many iterations. Test galaxies are not looked at.
+Every variant is the plain one (fixed range, one segment an iteration, hard labels) but for what its name says. Budget:
+``--iterations`` unrolls; a variant of two segments an iteration has half as many iterations. Test galaxies are not seen.
 Runs that the record holds already are not done again.
 """
 

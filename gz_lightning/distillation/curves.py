@@ -59,7 +59,9 @@ class Curves(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Take note of the iteration."""
-        metrics, iteration = trainer.callback_metrics, float(pl_module.iteration)  # type: ignore[arg-type]
+        metrics, iteration = dict(trainer.callback_metrics), float(pl_module.iteration)  # type: ignore[arg-type]
+        if pl_module.stages.probe_epoch is None:  # type: ignore[union-attr]
+            metrics.pop("probe_loss", None)  # it would be that of an earlier iteration
         self.course.append([iteration, *(float(metrics.get(name, math.nan)) for name in NAMES)])
         if pl_module.iteration % self.every == 0:  # type: ignore[operator]
             self._draw(trainer)

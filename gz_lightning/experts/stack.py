@@ -58,6 +58,7 @@ class Stack(nn.Module):
             raise InputError(f"networks are trained together by {' or '.join(WAYS)}, not '{way}'")
         self.description, self.number = dict(description), number
         self.stacked: nn.ParameterList | None = None
+        self._threads: list[ThreadPoolExecutor] = []
         self.derivatives: ConvNetDerivatives | None = None
         """What the loss of each network can be differentiated with, on a CPU."""
         if number > 1 and way == "vmap":
@@ -93,9 +94,10 @@ class Stack(nn.Module):
             with torch.set_grad_enabled(grads):
                 return work([place])
 
+        if not self._threads:  # kept: a new thread begins with cold caches
+            self._threads.append(ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)))
         try:
-            with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-                return list(pool.map(alone, places))
+            return list(self._threads[0].map(alone, places))
         finally:
             torch.set_num_threads(cores)
 
