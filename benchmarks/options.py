@@ -22,8 +22,8 @@ from gz_lightning.files import written_whole
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "plain": {},
-    "stage": {"stage": "stage"},
-    "stage, 2 sigma": {"stage": "stage", "sigma_threshold": 2.0},
+    "stage, published rule": {"stage": "stage", "sigma_threshold": 5.0, "max_duration": 1000},
+    "stage, 2 sigma": {"stage": "stage", "sigma_threshold": 2.0, "max_duration": 1000},
     "window": {"stage": "window", "init_epoch": 1, "open_until": 0.5},  # of the iterations
     "two segments": {"segments_per_step": 2},
     "moving average .99": {"ema": 0.99},

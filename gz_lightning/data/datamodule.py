@@ -241,11 +241,12 @@ class GalaxyZoo2DataModule(LightningDataModule):
 
     def val_dataloader(self) -> Iterable[Any]:
         """Batches of the validation galaxies in file order, or the module's own."""
-        return self._of_module("val_dataloader") or self._batches(self.val, SequentialSampler(self.val))
+        own = self._of_module("val_dataloader")
+        return self._batches(self.val, SequentialSampler(self.val)) if own is None else own
 
     def test_dataloader(self) -> Iterable[Any]:
-        """Batches of the test galaxies in file order, or the module's own."""
-        return self._of_module("test_dataloader") or self._batches(self.test, SequentialSampler(self.test))
+        """Batches of the test galaxies in file order."""
+        return self._batches(self.test, SequentialSampler(self.test))
 
     def _of_module(self, name: str) -> Iterable[Any] | None:
         """What the LightningModule brings itself."""

@@ -219,8 +219,9 @@ class TrajectoryMatching(LightningModule):
             settings["min_start_epoch"],
             settings["open_until"],
         )
-        lengths = self.expert_epochs, settings["syn_steps"], settings["batch_syn"]
-        self.segments = Segments(self.store, *lengths, self.augmentation)
+        self.segments = Segments(
+            self.store, self.expert_epochs, settings["syn_steps"], settings["batch_syn"], self.augmentation
+        )
         if settings["load_syn_image"] is None:
             draws, votes = generator(settings["seed"], "images"), settings["labels"] == "votes"
             images, self.labels = initial_images(settings["pix_init"], galaxies, settings["ipc"], draws, votes)
@@ -370,7 +371,8 @@ class TrajectoryMatching(LightningModule):
             return True
         say(f"{place}: {wrong} not finite: no update")
         last = Path(self.trainer.default_root_dir) / "last.h5"
-        self.synthetic_set().save(last)
+        if self.trainer.is_global_zero:
+            self.synthetic_set().save(last)
         self.updates.check(place, str(last))
         return False
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import collections
 import copy
+import itertools
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -35,7 +36,6 @@ PIXELS_AT_ONCE = 2**24
 NETWORKS_AT_ONCE = 64
 SLICES = 20
 """Turns in which threads train a network, so that five networks keep two cores busy to the end."""
-ENDED = object()
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def train_networks(
                     tick()
             return [model.eval() for model in models]
 
-        written = way == "threads" and not trainings[0].images.is_cuda
+        written = way == "threads" and not any(one.images.is_cuda for one in trainings)
         epochs = [
             epochs_of_training(model, one.images, one.labels, one.step_sizes, own, syn_steps, written)
             for model, one, own in zip(models, trainings, protocols, strict=True)
@@ -146,28 +146,31 @@ def accuracies(
 
 
 def _run(works: Sequence[Iterator[None]], threads: int, at_a_time: int, tick: Callable[[], Any]) -> None:
-    """Run works to their ends, in threads that take turns with them: the last ones end together whatever their number."""
+    """Run works to their ends, one in each thread; with those that come out uneven at the end the threads take turns.
+
+    (With all of them it would hold the optimizers and augmented sets of all at once.)
+    """
     threads = min(threads, len(works))
     if threads < 2:
         for work in works:
             collections.deque(work, maxlen=0)
             tick()
         return
-    waiting, lock, stopped = collections.deque(works), threading.Lock(), threading.Event()
+    whole = (len(works) // threads - 1) * threads if len(works) % threads else len(works)
+    waiting, lock, stopped = collections.deque(enumerate(works)), threading.Lock(), threading.Event()
 
     def take_turns() -> None:
         while not stopped.is_set():
             try:
-                work = waiting.popleft()
+                place, work = waiting.popleft()
             except IndexError:  # what is left is in the hands of the other threads
                 return
-            for _ in range(at_a_time):
-                if next(work, ENDED) is ENDED:
-                    with lock:
-                        tick()
-                    break
-            else:
-                waiting.append(work)
+            turn = itertools.islice(work, None if place < whole else at_a_time)
+            if sum(1 for _ in turn) == at_a_time and place >= whole:
+                waiting.append((place, work))
+                continue
+            with lock:
+                tick()
 
     before = torch.get_num_threads()
     try:

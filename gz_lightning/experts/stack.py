@@ -58,7 +58,7 @@ class Stack(nn.Module):
             raise InputError(f"networks are trained together by {' or '.join(WAYS)}, not '{way}'")
         self.description, self.number = dict(description), number
         self.stacked: nn.ParameterList | None = None
-        self._threads: list[ThreadPoolExecutor] = []
+        self._threads: ThreadPoolExecutor | None = None
         self.derivatives: ConvNetDerivatives | None = None
         """What the loss of each network can be differentiated with, on a CPU."""
         if number > 1 and way == "vmap":
@@ -70,7 +70,9 @@ class Stack(nn.Module):
             return
         self.networks = nn.ModuleList(build_network(description) for _ in range(number))
         if type(self.networks[0]) is ConvNet:  # of any other network there is nothing written out
-            self.derivatives = ConvNetDerivatives(FunctionalNetwork(self.networks[0]), self.networks[0])
+            derivatives = FunctionalNetwork(self.networks[0]).derivatives
+            assert isinstance(derivatives, ConvNetDerivatives)
+            self.derivatives = derivatives
 
     def apart(self, work: Callable[[list[int]], T], places: Sequence[int]) -> list[T]:
         """Do something for the networks at some places: for all at once or, in threads, for each on its own.
@@ -94,10 +96,10 @@ class Stack(nn.Module):
             with torch.set_grad_enabled(grads):
                 return work([place])
 
-        if not self._threads:  # kept: a new thread begins with cold caches
-            self._threads.append(ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)))
+        if self._threads is None:  # kept: a new thread begins with cold caches
+            self._threads = ThreadPoolExecutor(min(cores, self.number), initializer=torch.set_num_threads, initargs=(1,))
         try:
-            return list(self._threads[0].map(alone, places))
+            return list(self._threads.map(alone, places))
         finally:
             torch.set_num_threads(cores)
 

@@ -139,35 +139,35 @@ def test_files_of_a_run(distil: Distil, tmp_path: Path, toy: GalaxyZoo2DataModul
 
 
 class StopAt(pl.Callback):
-    """Ends the process's run in the middle of an iteration, as a power cut or a Ctrl-C would."""
+    """Ends the process's run in the middle of an iteration, as a power cut (None), a Ctrl-C or a SIGTERM would."""
 
-    def __init__(self, iteration: int, ctrl_c: bool = False) -> None:
-        self.iteration, self.ctrl_c = iteration, ctrl_c
+    def __init__(self, iteration: int, sent: signal.Signals | None = None) -> None:
+        self.iteration, self.sent = iteration, sent
 
     def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: object) -> None:
         if pl_module.iteration == self.iteration:
-            if not self.ctrl_c:
+            if self.sent is None:
                 raise RuntimeError("power cut")
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), self.sent)
 
 
-def interrupted(distil: Distil, folder: Path, iteration: int, ctrl_c: bool, **settings: Any) -> None:
-    with pytest.raises(SystemExit if ctrl_c else RuntimeError):
-        distil(folder, callbacks=[StopAt(iteration, ctrl_c)], **settings)
+def interrupted(distil: Distil, folder: Path, iteration: int, sent: signal.Signals | None, **settings: Any) -> None:
+    with pytest.raises(SystemExit if sent else RuntimeError):
+        distil(folder, callbacks=[StopAt(iteration, sent)], **settings)
 
 
-@pytest.mark.parametrize("ctrl_c", [False, True])
+@pytest.mark.parametrize("sent", [None, signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("iteration", [3, 7, 11])
-def test_going_on_gives_the_same_bits(distil: Distil, tmp_path: Path, iteration: int, ctrl_c: bool) -> None:
+def test_going_on_gives_the_same_bits(distil: Distil, tmp_path: Path, iteration: int, sent: signal.Signals | None) -> None:
     """Stopped in an iteration: the checkpoint is of a whole one, and the end is that of an uninterrupted run."""
     settings: dict[str, Any] = {"iterations": 14, "eval_it": 3, "sigma_threshold": 0.01, "lr_img": 0.05}
     whole = distil(tmp_path / "whole", **settings)
     before = signal.getsignal(signal.SIGINT)
-    interrupted(distil, tmp_path / "cut", iteration, ctrl_c, **settings)
-    if ctrl_c:  # Lightning leaves Ctrl-C ignored on its way out of the process
+    interrupted(distil, tmp_path / "cut", iteration, sent, **settings)
+    if sent:  # Lightning leaves Ctrl-C ignored on its way out of the process
         signal.signal(signal.SIGINT, before)
     saved = torch.load(tmp_path / "cut" / LAST, weights_only=True)["distillation"]["iteration"]
-    assert saved == (iteration + 1 if ctrl_c else iteration // 3 * 3)
+    assert saved == (iteration + 1 if sent else iteration // 3 * 3)
     again = distil(tmp_path / "cut", ckpt_path=tmp_path / "cut" / LAST, **settings)
     assert again.iteration == whole.iteration == 14
     assert torch.equal(again.images, whole.images)
