@@ -22,28 +22,49 @@ from gz_lightning.errors import InputError
 
 
 @contextlib.contextmanager
+def said_if_unwritable(path: str | os.PathLike[str], *more: type[Exception]) -> Iterator[None]:
+    """Turn the errors of the system on writing ``path`` (a full disk, no permission) into an :class:`InputError`.
+
+    Args:
+        path: What is written in the block.
+        *more: Other errors that mean the same: HDF5 says RuntimeError where a file cannot be closed.
+    """
+    kinds: tuple[type[Exception], ...] = (OSError, *more)
+    try:
+        yield
+    except kinds as error:
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise InputError(f"{path} cannot be written: {reason}; make room or allow it, and run the same again") from error
+
+
+@contextlib.contextmanager
 def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary path beside ``path``; rename it to ``path`` once the block has ended without an error.
+
+    Raises:
+        InputError: If the system does not let it be written.
 
     Example:
         >>> with written_whole("table.csv") as temporary:  # doctest: +SKIP
         ...     temporary.write_text("a,b")
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())  # the rename must not overtake the bytes
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # mkstemp makes it readable by its owner only
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with said_if_unwritable(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())  # the rename must not overtake the bytes
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)  # mkstemp makes it readable by its owner only
+            temporary.replace(path)
+        finally:
+            with contextlib.suppress(PermissionError):
+                temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -54,8 +75,13 @@ def create_hdf5(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
     the older default can make the library loop forever). Datasets bring theirs with ``fletcher32=True``; text goes in at
     fixed length (:func:`set_text`), because text of variable length lies in a heap without a checksum.
     """
-    with written_whole(path) as temporary, h5py.File(temporary, "w", libver=("v110", "v110")) as file:
+    with written_whole(path) as temporary, said_if_unwritable(path, RuntimeError), new_hdf5(temporary) as file:
         yield file
+
+
+def new_hdf5(path: Path) -> h5py.File:
+    """A new file of the format of HDF5 1.10, see :func:`create_hdf5`, written where it is."""
+    return h5py.File(path, "w", libver=("v110", "v110"))
 
 
 def set_text(file: h5py.File, name: str, text: str) -> None:

@@ -8,12 +8,9 @@ Shapes: N galaxies, K leaves, H x W pixels (H = W = ``resolution``).
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,105 +20,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from gz_lightning.data.packed_writer import FORMAT, FORMAT_VERSION, PackedWriter, check_training, row_digest
 from gz_lightning.data.selection import SPLITS
 from gz_lightning.errors import InputError
-from gz_lightning.files import create_hdf5, get_text, open_checked, set_text, write_header
+from gz_lightning.files import get_text, open_checked, written_whole
 
-FORMAT = "galaxies"
-FORMAT_VERSION = 1
 MADE_BY = "gz-lightning prepare"
-BATCH = 64
-"""Images in memory at a time while a file is written."""
-
-
-def check_training(splits: npt.NDArray[np.int64]) -> None:
-    """Check that there are galaxies to train on.
-
-    Raises:
-        InputError: If no galaxy is in the training split.
-    """
-    if not (splits == SPLITS.index("train")).any():
-        raise InputError(f"none of the {len(splits)} galaxies falls into the training split; take more galaxies")
-
-
-class PackedWriter:
-    """Writes a packed file, images first; see :func:`packing`.
-
-    Args:
-        file: A new HDF5 file.
-        resolution: Side of the images in pixels.
-        beside: A thread that takes note of a batch (fingerprint, statistics) while it is written.
-    """
-
-    def __init__(self, file: h5py.File, resolution: int, beside: Executor) -> None:
-        self.file, self.beside = file, beside
-        self.shape = (3, resolution, resolution)
-        self.digest = hashlib.sha256()
-        self.total, self.squares = np.zeros(3, np.int64), np.zeros(3, np.int64)  # of the training pixels; exact
-        self.number = self.number_training = 0
-        # One galaxy a chunk: any row is one seek away. The checksum finds damage when it is read.
-        self.images = file.create_dataset(
-            "images", (0, *self.shape), np.uint8, maxshape=(None, *self.shape), chunks=(1, *self.shape), fletcher32=True
-        )
-
-    def add(self, batch: npt.NDArray[np.uint8], training: npt.NDArray[np.bool_]) -> None:
-        """Add the next images.
-
-        Args:
-            batch: Shape (n, 3, H, W).
-            training: Which of them are in the training split, shape (n,).
-        """
-        noted = self.beside.submit(self._note, batch, training)
-        self.images.resize(self.number + len(batch), axis=0)
-        self.images[self.number :] = batch
-        self.number += len(batch)
-        noted.result()
-
-    def _note(self, batch: npt.NDArray[np.uint8], training: npt.NDArray[np.bool_]) -> None:
-        self.digest.update(np.ascontiguousarray(batch).data)
-        self.number_training += int(training.sum())
-        for place in np.flatnonzero(training):  # float32 holds the sums of a row of up to 258 pixels
-            exact = batch[place].astype(np.float32 if batch.shape[3] <= 2**24 // 255**2 else np.float64)
-            rows = np.einsum("crp->cr", exact), np.einsum("crp,crp->cr", exact, exact)
-            self.total += rows[0].sum(axis=1, dtype=np.float64).astype(np.int64)
-            self.squares += rows[1].sum(axis=1, dtype=np.float64).astype(np.int64)
-
-    def finish(
-        self,
-        *,
-        labels: npt.NDArray[np.int64],
-        confidences: npt.NDArray[np.float64],
-        object_ids: Sequence[str],
-        splits: npt.NDArray[np.int64],
-        class_names: Sequence[str],
-        tree: str,
-        configuration: Mapping[str, Any],
-    ) -> None:
-        """Add all but the images; the arguments are those of :func:`write_packed`."""
-        if self.number != len(labels):
-            raise ValueError(f"{self.number} images were given for {len(labels)} labels")
-        check_training(splits)
-        shape = (self.number, *self.shape)
-        self.digest.update(json.dumps([tree, list(class_names), list(object_ids), shape]).encode())
-        arrays = {"labels": labels.astype("<i8"), "confidences": confidences.astype("<f4"), "splits": splits.astype("<i8")}
-        for name, array in arrays.items():
-            self.digest.update(array.tobytes())
-            self.file.create_dataset(name, data=array, fletcher32=True)
-        self.file.create_dataset("object_ids", data=np.array([str(i).encode() for i in object_ids]), fletcher32=True)
-        pixels = self.number_training * self.shape[1] * self.shape[2]
-        mean = self.total / pixels
-        self.file.attrs["mean"] = mean / 255
-        self.file.attrs["std"] = np.sqrt(np.maximum(self.squares / pixels - mean**2, 0)) / 255
-        set_text(self.file, "class_names", json.dumps(list(class_names)))
-        set_text(self.file, "tree", tree)
-        write_header(self.file, FORMAT, FORMAT_VERSION, configuration, self.digest.hexdigest())
-
-
-@contextlib.contextmanager
-def packing(path: str | Path, resolution: int) -> Iterator[PackedWriter]:
-    """A writer of a packed file that appears, whole, when the block ends without an error."""
-    with create_hdf5(path) as file, ThreadPoolExecutor(1) as beside:
-        yield PackedWriter(file, resolution, beside)
 
 
 def write_packed(
@@ -155,11 +59,13 @@ def write_packed(
         InputError: If no galaxy is in the training split.
     """
     check_training(splits)
-    training = splits == SPLITS.index("train")
-    with packing(path, resolution) as writer:
+    training, place = splits == SPLITS.index("train"), 0
+    with written_whole(path) as temporary, PackedWriter(temporary, len(labels), resolution) as writer:
         for batch in batches:
-            writer.add(batch, training[writer.number : writer.number + len(batch)])
+            writer.put(place, batch, training[place : place + len(batch)])
+            place += len(batch)
         writer.finish(
+            temporary,
             labels=labels,
             confidences=confidences,
             object_ids=object_ids,
@@ -211,7 +117,9 @@ class Packed:
     def images(self) -> torch.Tensor:
         """All pixels, uint8, shape (N, 3, H, W), RGB; read when first asked for, and kept."""
         with open_checked(self.path, FORMAT, FORMAT_VERSION, MADE_BY) as file:
-            return torch.from_numpy(file["images"][...])
+            pixels = file["images"][...]
+            _check_rows(file, range(len(pixels)), pixels)
+        return torch.from_numpy(pixels)
 
     @property
     def soft_labels(self) -> torch.Tensor:
@@ -234,7 +142,18 @@ class Packed:
             images, places = file["images"], rows.cpu().numpy()
             for place in np.argsort(places, kind="stable"):  # the disk is read in one direction
                 images.read_direct(pixels, int(places[place]), int(place))
+            _check_rows(file, places.tolist(), pixels)
         return torch.from_numpy(pixels)
+
+
+def _check_rows(file: h5py.File, places: Sequence[int], pixels: npt.NDArray[np.uint8]) -> None:
+    """Raise OSError where pixels are not those that were written (files of version 1 have checksums of HDF5's)."""
+    if "digests" not in file:
+        return
+    digests = file["digests"][...]
+    for place, row in zip(places, pixels, strict=True):
+        if row_digest(row) != digests[place].tobytes():
+            raise OSError(f"the pixels of galaxy {place} are not those of its checksum")
 
 
 def soft_labels(confidences: torch.Tensor) -> torch.Tensor:

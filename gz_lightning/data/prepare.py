@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-import glob
+import contextlib
 import hashlib
+import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
 from gz_lightning.data.catalog import Catalog, catalog_from_folders, catalog_from_votes
-from gz_lightning.data.cutouts import common_size, decode_cutout, decode_cutouts
-from gz_lightning.data.packing import BATCH, check_training, packing, write_packed
+from gz_lightning.data.cutouts import common_size, decode_cutouts, in_groups, plan_of
+from gz_lightning.data.packed_writer import BATCH, PackedWriter, check_training
+from gz_lightning.data.packing import write_packed
 from gz_lightning.data.report import plot_selection, write_report
 from gz_lightning.data.selection import SPLITS, Selection, select
 from gz_lightning.data.simulation import simulate_galaxies
 from gz_lightning.data.tree import TREES, get_tree
-from gz_lightning.data.unfinished import UnfinishedPacking, plan_of
 from gz_lightning.errors import InputError
 from gz_lightning.files import written_whole
 from gz_lightning.progress import say, track
@@ -235,9 +235,6 @@ def pack(
     files = [catalog.files[row] for row in selection.rows]
     size = common_size(files) if cutout_size is None else (cutout_size, cutout_size) if cutout_size else None
     rejects = [(object_id, "", "has no image in the folder") for object_id in catalog.missing]
-    unfinished = UnfinishedPacking(
-        output.with_name(f"{output.name}.unfinished"), plan_of(files, resolution, crop, size), resolution
-    )
 
     def reject(place: int, reason: str) -> None:
         rejects.append((catalog.object_ids[selection.rows[place]], str(files[place]), reason))
@@ -251,39 +248,33 @@ def pack(
                 f"({limit}); all are listed in {listed}; the last is {files[place]}, which {reason}"
             )
 
-    training, places = selection.splits == SPLITS.index("train"), list[int]()
-    batch: list[npt.NDArray[np.uint8]] = []
-    with unfinished, packing(output, resolution) as writer:
+    training = selection.splits == SPLITS.index("train")
+    unfinished = output.with_name(f"{output.name}.unfinished")
+    used = np.ones(len(files), dtype=bool)
+    with PackedWriter(unfinished, len(files), resolution, plan_of(files, resolution, crop, size)) as writer:
+        if writer.resumed:
+            say(f"{unfinished} is of an earlier run of this: what it holds is not decoded again")
 
-        def take(place: int, cutout: npt.NDArray[np.uint8] | str) -> None:
-            if isinstance(cutout, str):
-                reject(place, cutout)
-            else:
-                batch.append(cutout)
-                places.append(place)
-            if len(batch) == BATCH or (batch and place == len(files) - 1):
-                writer.add(np.stack(batch), training[places])
-                batch.clear()
-                places.clear()
+        def decode(places: range) -> list[str]:
+            """Pack a group; of each place why it cannot be used, or nothing."""
+            missing = [place for place in places if not (writer.resumed and writer.keeps(place, bool(training[place])))]
+            cutouts = decode_cutouts([files[place] for place in missing], resolution, crop, size)
+            found = dict(zip(missing, cutouts, strict=True))
+            good = {place: cutout for place, cutout in found.items() if not isinstance(cutout, str)}
+            for run in _runs(list(good)):
+                writer.put(run[0], np.stack([good[place] for place in run]), training[run[0] : run[-1] + 1])
+            return ["" if place in good or place not in found else str(found[place]) for place in places]
 
-        done = len(unfinished)
-        if done:  # of a run that was killed; what it had written of the output is of no more use
-            for stale in set(output.parent.glob(f".{glob.escape(output.name)}.*.part")) - {Path(writer.file.filename)}:
-                stale.unlink(missing_ok=True)
-            say(f"{unfinished.path} has {done} of the {len(files)} images: going on from there")
-        for place, known in enumerate(unfinished.cutouts()):
-            take(place, str(decode_cutout(files[place], resolution, crop, size)) if known is None else known)
-
-        def decoded() -> Iterator[npt.NDArray[np.uint8] | str]:
-            for cutouts, records in decode_cutouts(files[done:], resolution, crop, size, workers, unfinished.records):
-                unfinished.append(cutouts, records)
-                yield from cutouts
-
-        for place, cutout in enumerate(track(decoded(), "packing galaxies", len(files) - done), done):
-            take(place, cutout)
-        selection = selection.keep(np.array(unfinished.used, dtype=bool))
+        # Closed before the file is, so that no thread is left to write into it.
+        with contextlib.closing(in_groups(decode, len(files), workers, writer.sync)) as reasons:
+            for place, reason in enumerate(track(reasons, "packing galaxies", len(files))):
+                if reason:
+                    reject(place, reason)
+                    used[place] = False
+        selection = selection.keep(used)
         configuration |= {"missing": len(catalog.missing), "rejected": len(rejects) - len(catalog.missing)}
         writer.finish(
+            output,
             labels=selection.labels,
             confidences=catalog.confidences[selection.rows],
             object_ids=[catalog.object_ids[row] for row in selection.rows],
@@ -291,9 +282,15 @@ def pack(
             class_names=selection.class_names,
             tree=catalog.tree,
             configuration=configuration,
+            used=used,
         )
-    unfinished.path.unlink()
     return Prepared(output, selection, *_write_rejects(output, rejects))
+
+
+def _runs(places: Sequence[int]) -> list[list[int]]:
+    """Rising places, cut where one is not the next."""
+    cuts = [i for i, place in enumerate(places) if i == 0 or place != places[i - 1] + 1]
+    return [list(places[start:end]) for start, end in itertools.pairwise([*cuts, len(places)])]
 
 
 def _write_rejects(output: Path, rejects: list[tuple[str, str, str]]) -> tuple[pd.DataFrame, Path | None]:

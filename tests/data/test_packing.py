@@ -1,5 +1,6 @@
 """Cut-outs and the packed file."""
 
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from gz_lightning.data import cutouts
-from gz_lightning.data.cutouts import area_resize, read_cutout
+from gz_lightning.data.cutouts import read_cutout
 from gz_lightning.data.packing import read_packed, write_packed
 from gz_lightning.data.prepare import prepare
+from gz_lightning.data.resize import area_resize
 from gz_lightning.data.selection import SPLITS
 from gz_lightning.errors import InputError
 from tests.conftest import toy_galaxies, write_toy
@@ -31,15 +33,16 @@ def area_resize_by_hand(row: np.ndarray, resolution: int) -> np.ndarray:
 @given(st.integers(1, 60), st.integers(1, 60))
 def test_area_resize_against_cutting_pixels_up(size: int, resolution: int) -> None:
     resolution = min(size, resolution)
-    pixels = np.random.default_rng(size).integers(0, 256, (size, size, 3), dtype=np.uint8)
-    wanted = area_resize_by_hand(area_resize_by_hand(pixels, resolution).swapaxes(0, 1), resolution).transpose(2, 1, 0)
-    assert np.abs(area_resize(pixels, resolution) - wanted).max() <= 0.5 + 1e-9
+    images = np.random.default_rng(size).integers(0, 256, (1 + size % 6, size, size, 3), dtype=np.uint8)
+    for pixels, found in zip(images, area_resize(list(images), resolution), strict=True):
+        wanted = area_resize_by_hand(area_resize_by_hand(pixels, resolution).swapaxes(0, 1), resolution).transpose(2, 1, 0)
+        assert np.abs(found - wanted).max() <= 0.5 + 1e-9
 
 
 @pytest.mark.parametrize(("size", "resolution"), [(300, 257), (424, 101), (1999, 64), (257, 128)])
 def test_area_resize_of_white_is_white(size: int, resolution: int) -> None:
     """Where the whole numbers are largest, none overflows."""
-    assert (area_resize(np.full((size, size, 3), 255, np.uint8), resolution) == 255).all()
+    assert (area_resize([np.full((size, size, 3), 255, np.uint8)], resolution) == 255).all()
 
 
 def test_central_crop_and_orientation(tmp_path: Path) -> None:
@@ -256,15 +259,15 @@ def test_an_interrupted_packing_goes_on(tmp_path: Path, monkeypatch: pytest.Monk
     given = {"images": images, "table": table, "mapping": mapping, "resolution": 8, "max_rejects": 1.0, "workers": 1}
     whole = read_packed(prepare(tmp_path / "whole.h5", **given).path)  # type: ignore[arg-type]
     decoded: list[str] = []
-    true_decode = cutouts.decode_cutout
+    true_read = cutouts.read_square
 
     def counting(file: Path, *settings: Any) -> Any:
         decoded.append(file.name)
         if len(decoded) == 20:
             raise KeyboardInterrupt
-        return true_decode(file, *settings)
+        return true_read(file, *settings)
 
-    monkeypatch.setattr(cutouts, "decode_cutout", counting)
+    monkeypatch.setattr(cutouts, "read_square", counting)
     monkeypatch.setattr(cutouts, "GROUP", 1)
     monkeypatch.setattr(cutouts, "AHEAD", 1)
     with pytest.raises(KeyboardInterrupt):
@@ -272,12 +275,12 @@ def test_an_interrupted_packing_goes_on(tmp_path: Path, monkeypatch: pytest.Monk
     unfinished = tmp_path / "a.h5.unfinished"
     with unfinished.open("ab") as file:
         file.write(b"\x01 half a record")
-    (tmp_path / ".a.h5.killed.part").write_bytes(b"what a killed run leaves")
+    (tmp_path / "a.h5.unfinished.part").write_bytes(b"what a killed run leaves")
     before = len(decoded)
     again = prepare(tmp_path / "a.h5", **given)  # type: ignore[arg-type]
     assert read_packed(again.path).fingerprint == whole.fingerprint
     assert len(again.rejects) == 6
-    assert 60 - before <= len(decoded) - before <= 60 - before + 2
+    assert 60 - before <= len(decoded) - before <= 60 - before + 6  # of what is of no use nothing was kept
     assert [path.name for path in tmp_path.glob("*a.h5*")] == ["a.h5"]
 
 
@@ -297,6 +300,36 @@ def test_a_damaged_unfinished_packing_gives_the_same_file(place: int, tmp_path: 
     content[place] ^= 1
     unfinished.write_bytes(content)
     assert read_packed(prepare(tmp_path / "a.h5", **given).path).fingerprint == whole.fingerprint  # type: ignore[arg-type]
+
+
+def test_files_of_version_1_are_read(tmp_path: Path) -> None:
+    """Each galaxy was a chunk with a checksum of HDF5's, and there were no digests."""
+    path = write_toy(tmp_path / "toy.h5")
+    now = read_packed(path)
+    with h5py.File(path, "r+") as file:
+        images = file["images"][...]
+        del file["images"], file["digests"]
+        file.create_dataset("images", data=images, chunks=(1, *images.shape[1:]), fletcher32=True)
+        file.attrs["format_version"] = 1
+    then = read_packed(path)
+    assert torch.equal(then.images, now.images)
+    assert torch.equal(read_packed(path, in_memory=False).pixels(torch.tensor([3, 1])), now.images[[3, 1]])
+
+
+@pytest.mark.parametrize("limit", [10_000, 50_000])  # the pixels take 46,080 bytes
+def test_a_full_disk_is_said_and_what_is_done_is_kept(limit: int, tmp_path: Path) -> None:
+    """The limit on the size of files stands in for the disk."""
+    table, mapping, images = hart16(tmp_path, 60)
+    given = {"images": images, "table": table, "mapping": mapping, "resolution": 16}
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        with pytest.raises(InputError, match=r"a.h5.unfinished cannot be written: .*make room or allow it, and run"):
+            prepare(tmp_path / "a.h5", **given)  # type: ignore[arg-type]
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not (tmp_path / "a.h5").exists()
+    assert len(read_packed(prepare(tmp_path / "a.h5", **given).path)) == 60  # type: ignore[arg-type]
 
 
 def test_rows_are_read_as_from_memory(tmp_path: Path) -> None:
