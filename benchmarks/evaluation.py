@@ -3,24 +3,34 @@
     python benchmarks/evaluation.py --json FILE
 
 Five networks of the published kind are trained on a small set by every way there is (gz_lightning/evaluation/together.py).
-The ways take turns within one run, and a ratio is the median of the ratios of neighbouring runs, so that whatever else the
-machine does weighs on all alike.
+Each way has a process of its own, for what a process does with freed memory decides as much as the way; the processes take
+turns within one run, and a ratio is the median of the ratios of neighbouring turns, so that whatever else the machine does
+weighs on all alike.
+
+    loop              one network after the other by autograd, the process as Python starts it: what ratios are to
+    loop, one thread  the same where torch is kept from threads: on a busy machine they wait for each other
+    loop, memory kept the same as loop, but freed memory stays with the process (gz_lightning/memory.py)
+    threads           what is used on a CPU: memory kept, gradient written out, small networks in stacks
+    vmap              what is used on a GPU
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import platform
 import statistics
 import time
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import torch
 
 from gz_lightning.evaluation.protocol import Protocol
 from gz_lightning.evaluation.together import Training, train_networks
+from gz_lightning.memory import OFF
 
 CASES = {
     "ipc 1, 32 px, width 32": (1, 32, 32),
@@ -29,38 +39,53 @@ CASES = {
     "ipc 1, 16 px, width 8": (1, 16, 8),
 }
 CLASSES, NETWORKS = 5, 5
-ONE_THREAD = "loop, one thread"
-"""The loop where torch is kept from threads: on a busy machine they wait for each other."""
+WAYS = {
+    "loop": ("loop", False),
+    "loop, one thread": ("loop", False),
+    "loop, memory kept": ("loop", True),
+    "threads": ("threads", True),
+    "vmap": ("vmap", False),
+}
+"""Name -> way, and whether freed memory is kept."""
 TARGETS = {"cpu": 0.6, "cuda": 0.25}
 """Seconds in units of the loop's that training together may take."""
 
 
-def measure(case: tuple[int, int, int], device: torch.device, epochs: int, rounds: int) -> dict[str, dict[str, float]]:
-    ipc, resolution, width = case
-    draws = torch.Generator().manual_seed(0)
-    images = torch.randn(CLASSES * ipc, 3, resolution, resolution, generator=draws).to(device)
-    labels = torch.arange(CLASSES).repeat_interleave(ipc)
-    network = {"name": "ConvNet", "num_classes": CLASSES, "resolution": resolution, "width": width}
-    trainings = [Training(images, labels, [0.01], seed) for seed in range(NETWORKS)]
-    protocol = Protocol(epochs=epochs, augmentation="galaxy")
-
-    def seconds(way: str, protocol: Protocol) -> float:
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1 if way == ONE_THREAD else threads)
+def serve(link: Connection, name: str, device: str) -> None:
+    """Train whenever asked to, and answer with the seconds."""
+    way, kept = WAYS[name]
+    os.environ[OFF] = "1" if kept else "0"
+    if name == "loop, one thread":
+        torch.set_num_threads(1)
+    while True:
+        asked = link.recv()
+        if asked is None:
+            return
+        (ipc, resolution, width), epochs = asked
+        draws = torch.Generator().manual_seed(0)
+        images = torch.randn(CLASSES * ipc, 3, resolution, resolution, generator=draws).to(device)
+        labels = torch.arange(CLASSES).repeat_interleave(ipc)
+        network = {"name": "ConvNet", "num_classes": CLASSES, "resolution": resolution, "width": width}
+        trainings = [Training(images, labels, [0.01], seed) for seed in range(NETWORKS)]
         start = time.perf_counter()
-        models = train_networks(trainings, network, protocol, way="loop" if way == ONE_THREAD else way)
+        models = train_networks(trainings, network, Protocol(epochs=epochs, augmentation="galaxy"), way=way)
         float(next(models[-1].parameters()).detach().sum())  # waits for the device
-        took = time.perf_counter() - start
-        torch.set_num_threads(threads)
-        return took
+        link.send(time.perf_counter() - start)
 
-    ways = ("loop", ONE_THREAD, "threads", "vmap")
-    for way in ways:
-        seconds(way, Protocol(epochs=2, augmentation="galaxy"))
-    runs = [{way: seconds(way, protocol) for way in ways} for _ in range(rounds)]
+
+def measure(
+    case: tuple[int, int, int], links: dict[str, Connection], epochs: int, rounds: int
+) -> dict[str, dict[str, float]]:
+    def seconds(name: str, epochs: int) -> float:
+        links[name].send((case, epochs))
+        return float(links[name].recv())
+
+    for name in links:
+        seconds(name, 2)
+    runs = [{name: seconds(name, epochs) for name in links} for _ in range(rounds)]
     return {
-        "seconds": {way: round(statistics.median(run[way] for run in runs), 3) for way in ways},
-        "ratio": {way: round(statistics.median(run[way] / run["loop"] for run in runs), 3) for way in ways[1:]},
+        "seconds": {name: round(statistics.median(run[name] for run in runs), 3) for name in links},
+        "ratio": {name: round(statistics.median(run[name] / run["loop"] for run in runs), 3) for name in links},
     }
 
 
@@ -73,7 +98,16 @@ def main() -> None:
     settings = parser.parse_args()
     device = torch.device(settings.device)
     load = os.getloadavg()[0]
-    cases = {name: measure(case, device, settings.epochs, settings.rounds) for name, case in CASES.items()}
+    spawn, links, workers = multiprocessing.get_context("spawn"), {}, []
+    for name in WAYS:
+        links[name], other = spawn.Pipe()
+        workers.append(spawn.Process(target=serve, args=(other, name, settings.device), daemon=True))
+        workers[-1].start()
+    cases = {name: measure(case, links, settings.epochs, settings.rounds) for name, case in CASES.items()}
+    for link in links.values():
+        link.send(None)
+    for worker in workers:
+        worker.join()
     chosen = "vmap" if device.type == "cuda" else "threads"
     first = next(iter(cases.values()))
     result = {

@@ -9,7 +9,7 @@ Shapes: N images, C channels, H x W pixels.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -99,11 +99,37 @@ def galaxy(images: torch.Tensor, generator: torch.Generator, ratio: float = 1.2)
     One resampling does all three. What turns in from outside is filled with the nearest pixel of the border: it is
     sky, whereas zero is the mean brightness of standardised pixels, and reflection would mirror the core into a corner.
     """
-    factor = _uniform(images, 1 / ratio, ratio, generator)
-    mirror = torch.where(_uniform(images, 0, 1, generator) < 0.5, -1.0, 1.0).to(images)
-    handed = torch.diag_embed(torch.stack([mirror, torch.ones_like(mirror)], -1))
-    turned = _rotation(_uniform(images, 0, 2 * math.pi, generator))
-    return _affine(images, turned @ handed * factor[:, None, None], "border")
+    return _galaxy(images, _galaxy_draws(images, generator), ratio)
+
+
+def _galaxy_draws(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """What :func:`galaxy` draws: of scale, reflection and angle a number in [0, 1) per image, shape (3, N)."""
+    return torch.stack([torch.rand(len(images), generator=generator) for _ in range(3)])
+
+
+def _galaxy(images: torch.Tensor, draws: torch.Tensor, ratio: float = 1.2) -> torch.Tensor:
+    factor, handed, angle = draws[0] * (ratio - 1 / ratio) + 1 / ratio, draws[1], (draws[2] * (2 * math.pi)).to(images)
+    mirror = torch.where(handed < 0.5, -1.0, 1.0).to(images)
+    cos, sin = angle.cos(), angle.sin()
+    matrix = torch.stack([cos * mirror, -sin, sin * mirror, cos], -1).view(-1, 2, 2) * factor.to(images)[:, None, None]
+    return _affine(images, matrix, "border")
+
+
+def augment_each(images: torch.Tensor, strategy: str, generators: Sequence[torch.Generator]) -> torch.Tensor:
+    """Augment n batches, each with its own generator, as :func:`augment` does one after the other.
+
+    Args:
+        images: Shape (n, N, C, H, W).
+        strategy: See :func:`augment`.
+        generators: n generators.
+
+    Returns:
+        Shape (n, N, C, H, W).
+    """
+    if check_strategy(strategy) == "galaxy":  # one resampling for all
+        draws = torch.cat([_galaxy_draws(own, draw) for own, draw in zip(images, generators, strict=True)], 1)
+        return _galaxy(images.flatten(0, 1), draws).view(images.shape)
+    return torch.stack([augment(own, strategy, draw) for own, draw in zip(images, generators, strict=True)])
 
 
 FAMILIES: dict[str, Callable[[torch.Tensor, torch.Generator], torch.Tensor]] = {

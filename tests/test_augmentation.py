@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from gz_lightning import augmentation
-from gz_lightning.augmentation import DSA, FAMILIES, augment
+from gz_lightning.augmentation import DSA, FAMILIES, augment, augment_each
 from gz_lightning.errors import InputError
 from gz_lightning.randomness import generator
 
@@ -134,3 +134,11 @@ def test_an_unknown_strategy_is_refused(images: torch.Tensor) -> None:
     with pytest.raises(InputError, match="no augmentation 'color_blur'.*'galaxy'.*color, crop, cutout"):
         augment(images, "color_blur", generator(0))
     assert augmentation.check_strategy("flip") == "flip"
+
+
+@pytest.mark.parametrize("strategy", ["galaxy", DSA, "none"])
+def test_several_batches_at_once_are_one_after_the_other(strategy: str) -> None:
+    images = torch.randn(3, 4, 3, 16, 16, dtype=torch.float64)
+    together = augment_each(images, strategy, [torch.Generator().manual_seed(i) for i in range(3)])
+    alone = [augment(own, strategy, torch.Generator().manual_seed(i)) for i, own in enumerate(images)]
+    assert torch.equal(together, torch.stack(alone))

@@ -213,7 +213,9 @@ class GalaxyZoo2DataModule(LightningDataModule):
     def standardise(self, images: torch.Tensor) -> torch.Tensor:
         """uint8 pixels, shape (..., 3, H, W), as float32 of mean 0 and standard deviation 1 over the training split."""
         mean, std = (statistic.to(images.device)[:, None, None] for statistic in (self.packed.mean, self.packed.std))
-        return images.to(torch.float32, copy=True).div_(255).sub_(mean).div_(std)  # in place: new memory costs more than the arithmetic
+        return (
+            images.to(torch.float32, copy=True).div_(255).sub_(mean).div_(std)
+        )  # in place: new memory costs more than the arithmetic
 
     def denormalise(self, images: torch.Tensor) -> torch.Tensor:
         """Standardised pixels as they are looked at: in [0, 1], what lies outside cut off."""

@@ -1,9 +1,10 @@
 """Many fresh networks trained at once.
 
 On a GPU a small network leaves most of the device idle, so all are trained as one stack (``torch.func.vmap``). On a CPU
-a stack of any but the tiniest networks is slower than a loop, for convolutions of different networks become one grouped
-convolution, which has no fast path there (``benchmarks/evaluation.py``); there each network has a thread of its own, and
-a ConvNet its gradient written out.
+such a stack of any but the tiniest networks is slower than a loop, for convolutions of different networks become one grouped
+convolution, which has no fast path there (``benchmarks/evaluation.py``); there each core has a thread with a network, and
+a ConvNet its gradient written out: of small ones that of several at once
+(:mod:`gz_lightning.networks.convnet_stack`).
 
 Shapes: n networks, M images to train on, S step sizes.
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 import collections
 import copy
 import itertools
+import math
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,16 +26,26 @@ import torch.nn.functional as F
 from torch import nn
 from torch.func import functional_call, grad, stack_module_state, vmap
 
-from gz_lightning.augmentation import augment
+from gz_lightning.augmentation import augment_each
 from gz_lightning.data.datamodule import Galaxies, GalaxyZoo2DataModule
 from gz_lightning.errors import InputError
 from gz_lightning.evaluation.protocol import Protocol, epochs_of_training, fresh_network, predictions, symmetric_copies
+from gz_lightning.memory import keep_freed_memory
+from gz_lightning.networks import ConvNet
+from gz_lightning.networks.convnet_derivatives import ConvNetDerivatives
+from gz_lightning.networks.convnet_stack import stacked_gradient
+from gz_lightning.networks.functional import FunctionalNetwork
 from gz_lightning.randomness import derived_seed, generator
 
 WAYS = ("auto", "loop", "threads", "vmap")
 PIXELS_AT_ONCE = 2**24
 """Pixels in one step of a stack at most (1,024 images of 128 px), and so its memory."""
 NETWORKS_AT_ONCE = 64
+STACKED_AT_ONCE, MAP_OF_STACK = 8, 2**21
+"""ConvNets of a stack on a CPU at most, and bytes of one activation of their first blocks: a stack pays for networks whose
+operators cost as much as their arithmetic (ten images of 32 px at width 32), and its maps stay in the caches."""
+MAP_OF_THREAD = 2**17
+"""Bytes of that activation from which on a network is worth a thread: threads of smaller ones wait for the interpreter."""
 SLICES = 20
 """Turns in which threads train a network, so that five networks keep two cores busy to the end."""
 
@@ -70,8 +82,9 @@ def train_networks(
         network: Description of the network.
         protocol: How to train.
         syn_steps: Least number of epochs at each of several step sizes.
-        way: ``loop`` (one after the other), ``threads`` (as many at a time as torch has threads), ``vmap`` (all as one
-            stack; sets of unlike sizes in stacks of their own) or ``auto``: vmap on a GPU, threads on a CPU.
+        way: ``loop`` (one after the other), ``threads`` (as many at a time as torch has threads, small ones in stacks),
+            ``vmap`` (all as one stack; sets of unlike sizes in stacks of their own) or ``auto``: vmap on a GPU, threads on a
+            CPU.
         tick: Called once for each network that is trained.
 
     Returns:
@@ -82,25 +95,25 @@ def train_networks(
     """
     if way not in WAYS:
         raise InputError(f"networks are trained by {', '.join(WAYS)}, not '{way}'")
-    protocols = [replace(protocol, seed=training.seed) for training in trainings]
+    keep_freed_memory()
     if way == "auto":
         way = "vmap" if trainings and trainings[0].images.is_cuda else "threads"
     with torch.inference_mode(False), torch.enable_grad():
         # Made here, for the global random state that initialisations are drawn from has no place in threads.
         models = [fresh_network(network, training.seed) for training in trainings]
-        if way == "vmap":
-            for stack in _stacks(trainings, protocol):
-                _train_stack([models[i] for i in stack], [trainings[i] for i in stack], protocol, syn_steps)
-                for _ in stack:
-                    tick()
-            return [model.eval() for model in models]
-
-        written = way == "threads" and not any(one.images.is_cuda for one in trainings)
-        epochs = [
-            epochs_of_training(model, one.images, one.labels, one.step_sizes, own, syn_steps, written)
-            for model, one, own in zip(models, trainings, protocols, strict=True)
-        ]
-        _run(epochs, torch.get_num_threads() if way == "threads" else 1, max(1, protocol.epochs // SLICES), tick)
+        threads = torch.get_num_threads() if way == "threads" else 1
+        works = []
+        for places in _stacks(trainings, protocol, models, way, threads):
+            own = [models[i] for i in places], [trainings[i] for i in places]
+            if way == "vmap" or len(places) > 1:
+                epochs = _epochs_of_stack(*own, protocol, syn_steps, way == "threads")
+            else:
+                (model,), (one,) = own
+                written = way == "threads" and not one.images.is_cuda
+                given = (one.images, one.labels, one.step_sizes, replace(protocol, seed=one.seed), syn_steps, written)
+                epochs = epochs_of_training(model, *given)
+            works.append((epochs, len(places)))
+        _run(works, threads, max(1, protocol.epochs // SLICES), tick)
         return [model.eval() for model in models]
 
 
@@ -145,16 +158,18 @@ def accuracies(
     return scores
 
 
-def _run(works: Sequence[Iterator[None]], threads: int, at_a_time: int, tick: Callable[[], Any]) -> None:
+def _run(works: Sequence[tuple[Iterator[None], int]], threads: int, at_a_time: int, tick: Callable[[], Any]) -> None:
     """Run works to their ends, one in each thread; with those that come out uneven at the end the threads take turns.
 
-    (With all of them it would hold the optimizers and augmented sets of all at once.)
+    (With all of them it would hold the optimizers and augmented sets of all at once.) ``tick`` is called for each network
+    of a work that has ended.
     """
     threads = min(threads, len(works))
     if threads < 2:
-        for work in works:
+        for work, networks in works:
             collections.deque(work, maxlen=0)
-            tick()
+            for _ in range(networks):
+                tick()
         return
     whole = (len(works) // threads - 1) * threads if len(works) % threads else len(works)
     waiting, lock, stopped = collections.deque(enumerate(works)), threading.Lock(), threading.Event()
@@ -162,15 +177,16 @@ def _run(works: Sequence[Iterator[None]], threads: int, at_a_time: int, tick: Ca
     def take_turns() -> None:
         while not stopped.is_set():
             try:
-                place, work = waiting.popleft()
+                place, (work, networks) = waiting.popleft()
             except IndexError:  # what is left is in the hands of the other threads
                 return
             turn = itertools.islice(work, None if place < whole else at_a_time)
             if sum(1 for _ in turn) == at_a_time and place >= whole:
-                waiting.append((place, work))
+                waiting.append((place, (work, networks)))
                 continue
             with lock:
-                tick()
+                for _ in range(networks):
+                    tick()
 
     before = torch.get_num_threads()
     try:
@@ -185,8 +201,12 @@ def _run(works: Sequence[Iterator[None]], threads: int, at_a_time: int, tick: Ca
         torch.set_num_threads(before)
 
 
-def _stacks(trainings: Sequence[Training], protocol: Protocol) -> list[list[int]]:
+def _stacks(
+    trainings: Sequence[Training], protocol: Protocol, models: Sequence[nn.Module], way: str, threads: int
+) -> list[list[int]]:
     """Places of trainings that go into one stack: of sets of one shape, and not too many."""
+    if way == "loop" or not trainings or (way == "threads" and not _is_written(models[0], trainings[0])):
+        return [[place] for place in range(len(trainings))]
     alike: dict[tuple[Any, ...], list[int]] = {}
     for i, one in enumerate(trainings):
         alike.setdefault((one.images.shape, one.labels.shape, one.labels.dtype, len(one.step_sizes)), []).append(i)
@@ -194,46 +214,81 @@ def _stacks(trainings: Sequence[Training], protocol: Protocol) -> list[list[int]
     for places in alike.values():
         images = trainings[places[0]].images
         pixels = min(len(images) * protocol.symmetries, protocol.batch_size) * images.shape[-1] * images.shape[-2]
-        size = max(1, min(NETWORKS_AT_ONCE, PIXELS_AT_ONCE // pixels))
-        stacks += [places[start : start + size] for start in range(0, len(places), size)]
+        if way == "vmap":
+            size = max(1, min(NETWORKS_AT_ONCE, PIXELS_AT_ONCE // pixels))
+        else:
+            own = pixels * next(models[places[0]].parameters()).shape[0] * images.element_size()
+            size = max(1, min(STACKED_AT_ONCE, MAP_OF_STACK // own))
+            if own > MAP_OF_THREAD:
+                size = min(size, math.ceil(len(places) / threads))  # no thread without work
+        number = math.ceil(len(places) / size)
+        stacks += [places[i * len(places) // number : (i + 1) * len(places) // number] for i in range(number)]
     return stacks
 
 
-def _train_stack(models: Sequence[nn.Module], trainings: Sequence[Training], protocol: Protocol, syn_steps: int) -> None:
-    """Train networks as one stack, and give each its parameters."""
+def _is_written(model: nn.Module, one: Training) -> bool:
+    return type(model) is ConvNet and not one.images.is_cuda
+
+
+def _epochs_of_stack(
+    models: Sequence[nn.Module], trainings: Sequence[Training], protocol: Protocol, syn_steps: int, written: bool
+) -> Iterator[None]:
+    """Train networks as one stack, pausing after every epoch; they have their parameters when all are through.
+
+    ``written``: they are ConvNets, and their gradient is the one that is written out; else it comes from vmap.
+    """
     sets = [(one.images, one.labels) for one in trainings]
     if protocol.symmetries == 8:
         sets = [symmetric_copies(*one) for one in sets]
     images = sets[0][0]
     for model in models:
         model.to(images.device, images.dtype)
-    structure = copy.deepcopy(models[0]).to("meta")
-    stacked, buffers = stack_module_state(list(models))
-    if buffers:
-        raise InputError(f"{type(models[0]).__name__} has running statistics; networks of a stack may have none")
-    parameters = {name: value.detach() for name, value in stacked.items()}
+    gradients, parameters = _gradients(models, written)
     velocity = {name: torch.zeros_like(value) for name, value in parameters.items()}
-
-    def loss(own: dict[str, torch.Tensor], batch: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        return F.cross_entropy(functional_call(structure, own, (batch,)), labels)
-
-    gradients = vmap(grad(loss), randomness="different")  # where a network has dropout
     draws = [generator(one.seed, "training") for one in trainings]
     schedules = [protocol.step_size_schedule(one.step_sizes, syn_steps) for one in trainings]
-    for alphas in zip(*schedules, strict=True):
-        alpha = torch.tensor(alphas, device=images.device, dtype=images.dtype)
+    for alpha in torch.tensor(schedules, dtype=images.dtype, device=images.device).T:
         orders = [torch.randperm(len(images), generator=own).to(images.device).split(protocol.batch_size) for own in draws]
         for rows in zip(*orders, strict=True):
-            batch = torch.stack(
-                [augment(x[r], protocol.augmentation, own) for (x, _), r, own in zip(sets, rows, draws, strict=True)]
-            )
+            batch = torch.stack([x[r] for (x, _), r in zip(sets, rows, strict=True)])
+            batch = augment_each(batch, protocol.augmentation, draws)
             labels = torch.stack([y.to(images.device)[r] for (_, y), r in zip(sets, rows, strict=True)])
             found = gradients(parameters, batch, labels)
             for name, value in parameters.items():
                 # SGD with momentum and weight decay, as torch.optim.SGD, with a step size for each network.
                 own = velocity[name].mul_(protocol.momentum).add_(found[name]).add_(value, alpha=protocol.weight_decay)
                 value.sub_(alpha.view(-1, *[1] * (value.ndim - 1)) * own)
+        yield
     with torch.no_grad():
         for i, model in enumerate(models):
+            if THETA in parameters:
+                nn.utils.vector_to_parameters(parameters[THETA][i].clone(), model.parameters())
+                continue
             for name, value in model.named_parameters():
                 value.copy_(parameters[name][i])
+
+
+Stacked = dict[str, torch.Tensor]
+"""Parameters of n networks by name, each of shape (n, ...); or all of them as :data:`THETA`, shape (n, P)."""
+THETA = "theta"
+
+
+def _gradients(
+    models: Sequence[nn.Module], written: bool
+) -> tuple[Callable[[Stacked, torch.Tensor, torch.Tensor], Stacked], Stacked]:
+    """The gradient of each network of a stack, and the parameters that it is a function of."""
+    if written:
+        derivatives = FunctionalNetwork(models[0]).derivatives
+        assert isinstance(derivatives, ConvNetDerivatives)
+        thetas = torch.stack([FunctionalNetwork.parameters_of(model) for model in models])
+        return lambda own, batch, labels: {THETA: stacked_gradient(derivatives, own[THETA], batch, labels)}, {THETA: thetas}
+    structure = copy.deepcopy(models[0]).to("meta")
+    stacked, buffers = stack_module_state(list(models))
+    if buffers:
+        raise InputError(f"{type(models[0]).__name__} has running statistics; networks of a stack may have none")
+
+    def loss(own: Stacked, batch: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return F.cross_entropy(functional_call(structure, own, (batch,)), labels)
+
+    gradients = vmap(grad(loss), randomness="different")  # where a network has dropout
+    return gradients, {name: value.detach() for name, value in stacked.items()}

@@ -1,17 +1,4 @@
-"""First and second derivatives of the loss of a ConvNet, written out.
-
-Autograd differentiates twice, which makes and passes over many tensors as large as the activations. Here the products
-with a direction v are the derivative along v (the tangent; a name with a trailing underscore is that of the name
-without) of the backward pass written by hand, and the passes are few, because norm, ReLU and pooling of a block are
-taken together:
-
-    a = conv(h, w) + b          of the block's input h
-    n = r (a - mean)            r = 1 / sqrt(var + eps) of each group of channels; without a norm n = a
-    p = gamma S(n) + beta S(1)  S: ReLU and pooling together. It is linear once the primal pass has fixed where ReLU passes
-                                (and, for max pooling, which pixel is the largest), so it is its own derivative.
-
-Backward, with u = dL/dp and du = gamma S^T(u) = dL/dn:  da = r (du - mean(du) - n mean(du n)). The sums over pixels that
-it needs are taken after pooling, where there are a quarter as many: sum(S^T(u)) = sum(u S(1)), sum(S^T(u) n) = sum(u S(n)).
+"""First and second derivatives of the loss of a ConvNet, written out, block by block.
 
 Shapes: M images, C channels, H x W pixels, K classes, P parameters.
 """
@@ -26,9 +13,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.nn.grad import conv2d_input, conv2d_weight
 
 from gz_lightning.networks.convnet import ConvNet
+from gz_lightning.networks.convnet_block import Block, Norm, layout
 from gz_lightning.networks.derivatives import Derivatives, Network, Products
 
 Tensor = torch.Tensor
@@ -36,166 +23,6 @@ _Parts = tuple[list[list[Tensor]], list[Tensor]]
 """Parameters of each block, and of the linear layer."""
 PORTION = 6 * 2**20
 """Bytes of one activation of the first block that are worked on at a time on the CPU, see benchmarks/README.md."""
-
-
-def _wide(x: Tensor) -> Tensor:
-    """(M, C) or (C,) as a factor of (M, C, H, W)."""
-    return x[..., None, None]
-
-
-def _pixel_sum(x: Tensor, y: Tensor) -> Tensor:
-    """Sum of x y over pixels, shape (M, C)."""
-    return (x * y).sum((2, 3))
-
-
-class _Selection:
-    """S: ReLU and pooling together, as the linear map that a primal pass has fixed it to be.
-
-    Args:
-        y: What goes into ReLU, shape (M, C, H, W); written over.
-        pooling: ``avg``, ``max`` or ``none``.
-    """
-
-    def __init__(self, y: Tensor, pooling: str) -> None:
-        self.pooling, self.size = pooling, y.shape[2:]
-        if pooling == "max":
-            largest, self.index = F.max_pool2d(y, 2, return_indices=True)
-            self.of_one = self.passes = (largest > 0).to(y)
-        else:
-            self.passes = y.gt_(0)
-            self.of_one = F.avg_pool2d(self.passes, 2) if pooling == "avg" else self.passes
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """S(x): pooled."""
-        if self.pooling == "max":
-            return x.flatten(2).gather(2, self.index.flatten(2)).view_as(self.index) * self.passes
-        passed = x * self.passes
-        return F.avg_pool2d(passed, 2) if self.pooling == "avg" else passed
-
-    def transpose(self, u: Tensor) -> Tensor:
-        """S^T(u): a new tensor of the size before pooling."""
-        if self.pooling == "max":
-            return F.max_unpool2d(u * self.passes, self.index, [2, 2], output_size=list(self.size))
-        if self.pooling == "none":
-            return u * self.passes
-        spread = F.interpolate(u / 4, scale_factor=2.0, mode="nearest")
-        if spread.shape[2:] != self.size:  # an odd last row or column is not pooled
-            spread = F.pad(spread, (0, self.size[1] - spread.shape[3], 0, self.size[0] - spread.shape[2]))
-        return spread.mul_(self.passes)
-
-
-@dataclass(frozen=True)
-class _Norm:
-    """Group norm as the ConvNet has it; ``groups`` 0 is none, as many as channels instance norm."""
-
-    groups: int
-    eps: float
-
-    def __call__(self, a: Tensor) -> tuple[Tensor, Tensor]:
-        """n, shape (M, C, H, W), in place of a, and r, shape (M, C)."""
-        if not self.groups:
-            return a, a.new_ones(a.shape[:2])
-        pixels = a.shape[2] * a.shape[3]
-        a.sub_(_wide(self.mean(a.sum((2, 3)), pixels)))
-        r = (self.mean(_pixel_sum(a, a), pixels) + self.eps).rsqrt()
-        return a.mul_(_wide(r)), r
-
-    def mean(self, sums: Tensor, pixels: int) -> Tensor:
-        """Sums over pixels, shape (M, C) -> means over the pixels and channels of a group, at each of its channels."""
-        if not self.groups:
-            return torch.zeros_like(sums)
-        grouped = sums.reshape(len(sums), self.groups, -1)
-        return grouped.mean(2, keepdim=True).expand_as(grouped).flatten(1) / pixels
-
-
-class _Block:
-    """One block at given parameters and input. In this order: forward (made so), backward, tangent, backward_tangent.
-
-    Args:
-        norm: Its norm.
-        pooling: Its pooling.
-        parameters: w, b and, with a norm, gamma and beta.
-        h: Input, shape (M, C, H, W).
-        known: n and r, where they are known.
-    """
-
-    def __init__(
-        self, norm: _Norm, pooling: str, parameters: list[Tensor], h: Tensor, known: tuple[Tensor, Tensor] | None = None
-    ) -> None:
-        self.norm, self.h = norm, h
-        self.w, b = parameters[:2]
-        self.drops_bias = norm.groups == len(b)  # a norm of each channel by itself takes a constant away again
-        self.n, self.r = known or norm(F.conv2d(h, self.w, None if self.drops_bias else b, padding=1))
-        self.pixels = self.n.shape[2] * self.n.shape[3]
-        self.gamma = parameters[2] if norm.groups else None
-        y = self.n.clone() if self.gamma is None else torch.addcmul(_wide(parameters[3]), _wide(self.gamma), self.n)
-        self.select = _Selection(y, pooling)
-        self.q = self.select(self.n)
-        self.p = self.q
-        if self.gamma is not None:
-            self.p = torch.addcmul(_wide(parameters[3]) * self.select.of_one, _wide(self.gamma), self.q)
-
-    def backward(self, u: Tensor) -> None:
-        """``da``, dL/da, and ``affine``, dL/d(gamma, beta), from u = dL/dp."""
-        self.u = u
-        self.affine: list[Tensor] = []
-        if self.gamma is None:
-            self.da = self.select.transpose(u)
-            return
-        self.sums = [_pixel_sum(u, self.select.of_one), _pixel_sum(u, self.q)]
-        self.means = [self.norm.mean(self.gamma * s, self.pixels) for s in self.sums]
-        self.da = self.select.transpose(u * _wide(self.r * self.gamma))
-        self.da.addcmul_(self.n, _wide(-self.r * self.means[1])).sub_(_wide(self.r * self.means[0]))
-        self.affine = [self.sums[1].sum(0), self.sums[0].sum(0)]
-
-    def tangent(self, parameters_: list[Tensor], h_: Tensor | None) -> Tensor:
-        """p_ from the derivatives of the parameters and of the input (None: zero)."""
-        self.w_, b_ = parameters_[:2]
-        self.h_ = h_
-        a_ = F.conv2d(self.h, self.w_, None if self.drops_bias else b_, padding=1)
-        if h_ is not None:
-            a_ += F.conv2d(h_, self.w, padding=1)
-        if self.gamma is None:
-            self.n_ = a_
-            self.q_ = self.select(a_)
-            return self.q_
-        mean_ = self.norm.mean(a_.sum((2, 3)), self.pixels)
-        covariance = self.norm.mean(_pixel_sum(self.n, a_), self.pixels)  # of n and a_
-        self.r_ = -self.r.square() * covariance
-        self.n_ = a_.mul_(_wide(self.r)).addcmul_(self.n, _wide(-self.r * covariance)).sub_(_wide(self.r * mean_))
-        self.q_ = self.select(self.n_)
-        self.gamma_, beta_ = parameters_[2:]
-        p_ = _wide(self.gamma) * self.q_ + _wide(self.gamma_) * self.q
-        return p_.addcmul_(self.select.of_one, _wide(beta_))
-
-    def backward_tangent(self, u_: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """The derivatives of ``da`` and ``affine``."""
-        if self.gamma is None:
-            return self.select.transpose(u_), []
-        r, r_, gamma, gamma_ = self.r, self.r_, self.gamma, self.gamma_
-        (s0, s1), (m0, m1) = self.sums, self.means
-        s0_ = _pixel_sum(u_, self.select.of_one)
-        s1_ = _pixel_sum(u_, self.q) + _pixel_sum(self.u, self.q_)
-        m0_, m1_ = (self.norm.mean(gamma * s_ + gamma_ * s, self.pixels) for s, s_ in ((s0, s0_), (s1, s1_)))
-        through = (self.u * _wide(r_ * gamma + r * gamma_)).addcmul_(u_, _wide(r * gamma))
-        da_ = self.select.transpose(through).addcmul_(self.n, _wide(-r_ * m1 - r * m1_))
-        da_.addcmul_(self.n_, _wide(-r * m1)).sub_(_wide(r_ * m0 + r * m0_))
-        return da_, [s1_.sum(0), s0_.sum(0)]
-
-    def of_parameters(
-        self, da: Tensor, affine: list[Tensor], also: tuple[Tensor | None, Tensor] | None = None
-    ) -> list[Tensor]:
-        """Derivatives of w, b, gamma and beta; ``also`` is a second pair of input and dL/da to add to that of w."""
-        to_w = conv2d_weight(self.h, self.w.shape, da, padding=1)
-        if also is not None and also[0] is not None:
-            to_w += conv2d_weight(also[0], self.w.shape, also[1], padding=1)
-        to_b = da.new_zeros(da.shape[1]) if self.drops_bias else da.sum((0, 2, 3))
-        return [to_w, to_b, *affine]
-
-    def of_input(self, da: Tensor, w: Tensor) -> Tensor:
-        """Back through the convolution with filters w."""
-        u: Tensor = conv2d_input(self.h.shape, w, da, padding=1)
-        return u
 
 
 @dataclass(frozen=True)
@@ -226,7 +53,7 @@ class _Portion:
 
     def __init__(
         self,
-        norm: _Norm,
+        norm: Norm,
         pooling: str,
         parameters: _Parts,
         images: Tensor,
@@ -236,11 +63,11 @@ class _Portion:
     ) -> None:
         of_blocks, (self.head, head_bias) = parameters
         self.total = total
-        self.blocks: list[_Block] = []
-        h = images.contiguous(memory_format=_layout(images))
+        self.blocks: list[Block] = []
+        h = images.contiguous(memory_format=layout(images))
         known = [None, *outline.known] if outline is not None else [None] * len(of_blocks)
         for own, results in zip(of_blocks, known, strict=True):
-            self.blocks.append(_Block(norm, pooling, own, h, results))
+            self.blocks.append(Block(norm, pooling, own, h, results))
             h = self.blocks[-1].p
         self.shape, self.flat = h.shape, h.flatten(1)
         self.logits = torch.addmm(head_bias, self.flat, self.head.T)
@@ -289,11 +116,7 @@ class _Portion:
         return Products((self.error * logits_).sum(), to_theta, u_ if needs_images else None, -moved / self.total)
 
     def _unflatten(self, x: Tensor) -> Tensor:
-        return x.view(len(x), *self.shape[1:]).contiguous(memory_format=_layout(x))
-
-
-def _layout(x: Tensor) -> Any:
-    return torch.channels_last if x.device.type == "cpu" else torch.contiguous_format
+        return x.view(len(x), *self.shape[1:]).contiguous(memory_format=layout(x))
 
 
 class ConvNetDerivatives(Derivatives):
@@ -312,7 +135,7 @@ class ConvNetDerivatives(Derivatives):
         self.shapes = [parameter.shape for parameter in convnet.parameters()]
         self.sizes = [shape.numel() for shape in self.shapes]
         norm = next((module for module in convnet.modules() if isinstance(module, nn.GroupNorm)), None)
-        self.norm = _Norm(0, 0.0) if norm is None else _Norm(norm.num_groups, norm.eps)
+        self.norm = Norm(0, 0.0) if norm is None else Norm(norm.num_groups, norm.eps)
         self.pooling = convnet.pooling
         self.compiled = False
 
@@ -332,7 +155,7 @@ class ConvNetDerivatives(Derivatives):
         number = m * channels * height * width if whole else 0
         for i, shape in enumerate(self.shapes[: -2 : 4 if self.norm.groups else 2]):
             if whole:
-                number += 3 * m * shape[0] * height * width  # n, da, and where ReLU passes
+                number += 3 * m * shape[0] * height * width + m * shape[0]  # n, da, where ReLU passes, and r
             elif i:
                 number += 2 * m * shape[0] * height * width + m * shape[0]  # n, u of the block before, and r
             if self.pooling != "none":
@@ -406,5 +229,5 @@ class ConvNetDerivatives(Derivatives):
         each = 4 if self.norm.groups else 2
         blocks = [parts[i : i + each] for i in range(0, len(parts) - 2, each)]
         for block in blocks:
-            block[0] = block[0].contiguous(memory_format=_layout(images))
+            block[0] = block[0].contiguous(memory_format=layout(images))
         return blocks, parts[-2:]
