@@ -18,15 +18,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import os
 import platform
 import statistics
-import time
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 import torch
+from turns import Turns
 
 from gz_lightning.evaluation.protocol import Protocol
 from gz_lightning.evaluation.together import Training, train_networks
@@ -51,41 +49,27 @@ TARGETS = {"cpu": 0.6, "cuda": 0.25}
 """Seconds in units of the loop's that training together may take."""
 
 
-def serve(link: Connection, name: str, device: str) -> None:
-    """Train whenever asked to, and answer with the seconds."""
-    way, kept = WAYS[name]
-    os.environ[OFF] = "1" if kept else "0"
+def train(name: str, given: tuple[str, tuple[int, int, int], int]) -> None:
+    """Train the networks of a case by a way."""
+    device, (ipc, resolution, width), epochs = given
     if name == "loop, one thread":
         torch.set_num_threads(1)
-    while True:
-        asked = link.recv()
-        if asked is None:
-            return
-        (ipc, resolution, width), epochs = asked
-        draws = torch.Generator().manual_seed(0)
-        images = torch.randn(CLASSES * ipc, 3, resolution, resolution, generator=draws).to(device)
-        labels = torch.arange(CLASSES).repeat_interleave(ipc)
-        network = {"name": "ConvNet", "num_classes": CLASSES, "resolution": resolution, "width": width}
-        trainings = [Training(images, labels, [0.01], seed) for seed in range(NETWORKS)]
-        start = time.perf_counter()
-        models = train_networks(trainings, network, Protocol(epochs=epochs, augmentation="galaxy"), way=way)
-        float(next(models[-1].parameters()).detach().sum())  # waits for the device
-        link.send(time.perf_counter() - start)
+    draws = torch.Generator().manual_seed(0)
+    images = torch.randn(CLASSES * ipc, 3, resolution, resolution, generator=draws).to(device)
+    labels = torch.arange(CLASSES).repeat_interleave(ipc)
+    network = {"name": "ConvNet", "num_classes": CLASSES, "resolution": resolution, "width": width}
+    trainings = [Training(images, labels, [0.01], seed) for seed in range(NETWORKS)]
+    models = train_networks(trainings, network, Protocol(epochs=epochs, augmentation="galaxy"), way=WAYS[name][0])
+    float(next(models[-1].parameters()).detach().sum())  # waits for the device
 
 
-def measure(
-    case: tuple[int, int, int], links: dict[str, Connection], epochs: int, rounds: int
-) -> dict[str, dict[str, float]]:
-    def seconds(name: str, epochs: int) -> float:
-        links[name].send((case, epochs))
-        return float(links[name].recv())
-
-    for name in links:
-        seconds(name, 2)
-    runs = [{name: seconds(name, epochs) for name in links} for _ in range(rounds)]
+def measure(case: tuple[int, int, int], turns: Turns, device: str, epochs: int, rounds: int) -> dict[str, dict[str, float]]:
+    for name in WAYS:
+        turns.run(name, (device, case, 2))
+    runs = [{name: turns.run(name, (device, case, epochs))[0] for name in WAYS} for _ in range(rounds)]
     return {
-        "seconds": {name: round(statistics.median(run[name] for run in runs), 3) for name in links},
-        "ratio": {name: round(statistics.median(run[name] / run["loop"] for run in runs), 3) for name in links},
+        "seconds": {name: round(statistics.median(run[name] for run in runs), 3) for name in WAYS},
+        "ratio": {name: round(statistics.median(run[name] / run["loop"] for run in runs), 3) for name in WAYS},
     }
 
 
@@ -98,16 +82,9 @@ def main() -> None:
     settings = parser.parse_args()
     device = torch.device(settings.device)
     load = os.getloadavg()[0]
-    spawn, links, workers = multiprocessing.get_context("spawn"), {}, []
-    for name in WAYS:
-        links[name], other = spawn.Pipe()
-        workers.append(spawn.Process(target=serve, args=(other, name, settings.device), daemon=True))
-        workers[-1].start()
-    cases = {name: measure(case, links, settings.epochs, settings.rounds) for name, case in CASES.items()}
-    for link in links.values():
-        link.send(None)
-    for worker in workers:
-        worker.join()
+    turns = Turns(train, {name: {OFF: "1" if kept else "0"} for name, (_, kept) in WAYS.items()})
+    cases = {name: measure(case, turns, settings.device, settings.epochs, settings.rounds) for name, case in CASES.items()}
+    turns.end()
     chosen = "vmap" if device.type == "cuda" else "threads"
     first = next(iter(cases.values()))
     result = {

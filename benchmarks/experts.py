@@ -6,10 +6,11 @@ those of different seeds do: mean and standard deviation over the experts stand 
 
     plain          one expert after the other; a DataLoader collates images one by one; each image is augmented on its own
     plain_batched  the same, but each batch is augmented at once
+    plain_kept     plain, but freed memory stays with the process (gz_lightning/memory.py)
     ours           ExpertModule and Trainer, one expert at a time, with all it writes
     together       the same, as many experts at once as ``--experts_at_once`` says: in threads on a CPU, by vmap on a GPU
 
-The modes alternate, ``--repeats`` times; seconds are medians. ``ratio`` is to ``plain``.
+Each mode has a process of its own, and they take turns, ``--repeats`` times; seconds are medians. ``ratio`` is to ``plain``.
 
     python benchmarks/experts.py --data galaxies.h5 --json benchmarks/results/experts.json
 """
@@ -23,7 +24,6 @@ import statistics
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +33,16 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader, TensorDataset
 from torch.utils.flop_counter import FlopCounterMode
+from turns import Turns
 
 from gz_lightning.augmentation import augment
 from gz_lightning.data.datamodule import GalaxyZoo2DataModule
 from gz_lightning.experts.module import ExpertModule
 from gz_lightning.experts.trajectories import TrajectoryStore
+from gz_lightning.memory import keep_freed_memory
 from gz_lightning.networks import build_network
 
-MODES = ("plain", "plain_batched", "ours", "together")
+MODES = ("plain", "plain_batched", "plain_kept", "ours", "together")
 
 
 def network_of(given: dict[str, Any], data: GalaxyZoo2DataModule) -> dict[str, Any]:
@@ -142,29 +144,43 @@ def matrix_product_rate(device: str, size: int = 2048) -> float:
     return 2 * size**3 / statistics.median(seconds)
 
 
+def train(mode: str, given: dict[str, Any]) -> tuple[list[float], float | None]:
+    """Train experts in a mode: their validation accuracies, and the most GPU memory, in MiB."""
+    quiet()
+    data = GalaxyZoo2DataModule(given["data"], batch_size=given["batch_size"])
+    data.setup()
+    on_gpu = given["device"] == "cuda"
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats()
+    if mode in ("ours", "together"):
+        accuracies = ours(given, data, 1 if mode == "ours" else given["experts_at_once"])
+    else:
+        if mode == "plain_kept":
+            keep_freed_memory()
+        accuracies = plain(given, data, batched=mode == "plain_batched")
+    return accuracies, torch.cuda.max_memory_allocated() / 2**20 if on_gpu else None
+
+
+def quiet() -> None:
+    warnings.filterwarnings("ignore")
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+
+
 def measure(given: dict[str, Any], data: GalaxyZoo2DataModule, modes: list[str], repeats: int) -> list[dict[str, Any]]:
     """One record for each mode."""
-    ways: dict[str, Callable[[dict[str, Any]], list[float]]] = {
-        "plain": lambda own: plain(own, data, batched=False),
-        "plain_batched": lambda own: plain(own, data, batched=True),
-        "ours": lambda own: ours(own, data, 1),
-        "together": lambda own: ours(own, data, given["experts_at_once"]),
-    }
+    turns = Turns(train, {mode: {} for mode in modes})
     for mode in modes:
-        ways[mode]({**given, "experts": 1, "epochs": 1})  # loads the libraries
+        turns.run(mode, {**given, "experts": 1, "epochs": 1})  # loads the libraries
     seconds: dict[str, list[float]] = {mode: [] for mode in modes}
     accuracies: dict[str, list[float]] = {}
-    memory: dict[str, float] = {}
+    memory: dict[str, float | None] = {}
+    peak: dict[str, float] = {}
     for _ in range(repeats):
         for mode in modes:
-            if given["device"] == "cuda":
-                torch.cuda.reset_peak_memory_stats()
-            begin = time.perf_counter()
-            accuracies[mode] = ways[mode](given)
-            if given["device"] == "cuda":
-                torch.cuda.synchronize()
-                memory[mode] = torch.cuda.max_memory_allocated() / 2**20
-            seconds[mode].append(time.perf_counter() - begin)
+            taken, (accuracies[mode], memory[mode]), resident = turns.run(mode, given)
+            seconds[mode].append(taken)
+            peak[mode] = resident / 2**20
+    turns.end()
     rate = matrix_product_rate(given["device"])
     flops = given["experts"] * flops_of_an_expert(given, data)
     records = []
@@ -178,10 +194,11 @@ def measure(given: dict[str, Any], data: GalaxyZoo2DataModule, modes: list[str],
                 "experts_per_hour": 3600 * given["experts"] / taken,
                 "val_accuracy": statistics.mean(found),
                 "val_accuracy_std": statistics.pstdev(found),
-                "gpu_mib": memory.get(mode),
+                "gpu_mib": memory[mode],
+                "peak_mib": peak[mode],
                 "share_of_matrix_product_rate": flops / taken / rate,
                 "all_seconds": seconds[mode],
-                **given,
+                **{name: value for name, value in given.items() if name != "data"},
                 "threads": torch.get_num_threads(),
                 "resolution": data.resolution,
                 "galaxies": len(data.train),
@@ -204,15 +221,14 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--modes", nargs="+", default=list(MODES), choices=MODES)
     parser.add_argument("--json", type=Path, help="write the records here")
     given = vars(parser.parse_args(arguments))
-    warnings.filterwarnings("ignore")
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    path, repeats, source = given.pop("json"), given.pop("repeats"), given.pop("data")
+    quiet()
+    path, repeats = given.pop("json"), given.pop("repeats")
     modes = list(dict.fromkeys(["plain", *given.pop("modes")]))
-    data = GalaxyZoo2DataModule(source, batch_size=given["batch_size"])
+    data = GalaxyZoo2DataModule(given["data"], batch_size=given["batch_size"])
     data.setup()
     records = measure(given, data, modes, repeats)
     columns = ["mode", "seconds", "ratio", "experts_per_hour", "val_accuracy", "val_accuracy_std"]
-    columns += ["gpu_mib", "share_of_matrix_product_rate"]
+    columns += ["gpu_mib", "peak_mib", "share_of_matrix_product_rate"]
     print(pd.DataFrame(records)[columns].to_string(index=False, float_format="{:.4g}".format))
     if path is not None:
         path.write_text(json.dumps(records, indent=1) + "\n")

@@ -6,10 +6,13 @@ flags and YAML keys. The others are plain functions, the same that a notebook ca
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
 from typing import Any
 
 from gz_lightning import __version__
@@ -108,7 +111,8 @@ def main(args: Sequence[str] | None = None) -> None:
         args: The command and its settings; default: those of the process.
 
     Raises:
-        SystemExit: With status 2 if what was given cannot be used (one line on standard error says why).
+        SystemExit: With status 2 if what was given cannot be used (one line on standard error says why), with status 130 if
+            it was interrupted (Ctrl-C or SIGTERM).
     """
     command, *rest = list(sys.argv[1:] if args is None else args) or ["--help"]
     if command in ("-h", "--help", "help"):
@@ -121,11 +125,33 @@ def main(args: Sequence[str] | None = None) -> None:
         say(f"gz-lightning: there is no command '{command}'; the commands are {', '.join(COMMANDS)}", style="red")
         raise SystemExit(2)
     try:
-        result = COMMANDS[command](rest)
+        with _sigterm_interrupts():
+            result = COMMANDS[command](rest)
     except InputError as error:
         if os.environ.get("GZ_DEBUG"):
             raise
         say(f"gz-lightning {command}: {error}", style="red")
         raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        say(f"gz-lightning {command}: interrupted; what is whole is kept")
+        raise SystemExit(130) from None
     if result is not None:
         print(result)
+
+
+@contextlib.contextmanager
+def _sigterm_interrupts() -> Iterator[None]:
+    """SIGTERM, which batch systems send, ends a command as Ctrl-C does: with everything put in order."""
+
+    def interrupt(signum: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:  # not the main thread: signals do not come here
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

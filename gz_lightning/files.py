@@ -7,6 +7,7 @@ the fingerprint of what is in it; whoever reads one checks it first.
 from __future__ import annotations
 
 import contextlib
+import glob
 import json
 import os
 import tempfile
@@ -51,7 +52,8 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
     path = Path(path)
     with said_if_unwritable(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        _remove_stale(path)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.{os.getpid()}.", suffix=".part")
         os.close(handle)
         temporary = Path(name)
         try:
@@ -65,6 +67,64 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
         finally:
             with contextlib.suppress(PermissionError):
                 temporary.unlink(missing_ok=True)
+
+
+def _remove_stale(path: Path) -> None:
+    """Remove the temporary files of ``path`` that processes left which are no more."""
+    for stale in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        number = stale.name.removeprefix(f".{path.name}.").partition(".")[0]
+        if not (number.isdecimal() and _runs(int(number))):
+            with contextlib.suppress(OSError):
+                stale.unlink()
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it is somebody else's
+        return True
+    return True
+
+
+@contextlib.contextmanager
+def claimed(lock: str | os.PathLike[str], what: str) -> Iterator[None]:
+    """Refuse a second process that wants to write the same, for as long as the block runs.
+
+    The system gives the claim back whenever the process ends, however it ends. Where it has no such locks (Windows, some
+    network file systems) nothing is refused.
+
+    Args:
+        lock: A file that stands for the claim; it is gone at the end.
+        what: What is claimed, and how to get on without it, for the message.
+
+    Raises:
+        InputError: If another process has it.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    lock = Path(lock)
+    with said_if_unwritable(lock):
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        file = lock.open("a+")
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            mine = lock.exists() and os.path.samestat(os.fstat(file.fileno()), lock.stat())
+        except BlockingIOError:
+            mine = False
+        except OSError:  # a file system without locks
+            mine = True
+        if not mine:
+            raise InputError(f"another run is writing {what}")
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import os
 import warnings
@@ -15,9 +16,10 @@ from jsonargparse import Namespace
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
+from gz_lightning.checkpoints import LAST
 from gz_lightning.data.datamodule import GalaxyZoo2DataModule
-from gz_lightning.distillation.checkpoint import LAST
 from gz_lightning.errors import InputError
+from gz_lightning.files import claimed
 
 TRAINER_DEFAULTS = {
     "num_sanity_val_steps": 0,  # experts begin in on_train_epoch_start; there is nothing to check before
@@ -35,6 +37,11 @@ QUIET = (
 )
 
 
+def _is_first() -> bool:
+    """Whether this is the process that was started, and not one that a strategy started for another device."""
+    return os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("SLURM_PROCID", "0") == "0"
+
+
 class GalaxyCLI(LightningCLI):
     """One command: a LightningModule, a GalaxyZoo2DataModule, a Trainer, and the run folder.
 
@@ -43,6 +50,7 @@ class GalaxyCLI(LightningCLI):
     """
 
     command = ""
+    claims: contextlib.ExitStack
 
     @classmethod
     def run(cls, command: str, module: type[LightningModule], args: Sequence[str]) -> None:
@@ -57,18 +65,24 @@ class GalaxyCLI(LightningCLI):
             warnings.filterwarnings("ignore", message)
         logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
         cls.command = command
-        cli = cls(
-            module,
-            GalaxyZoo2DataModule,
-            trainer_defaults=dict(TRAINER_DEFAULTS),
-            seed_everything_default=False,  # the modules draw from generators of their own seed
-            parser_kwargs={"prog": f"gz-lightning {command}", "description": module.__doc__},
-            args=list(args),
-            run=False,
-            auto_configure_optimizers=False,
-            load_from_checkpoint_support=False,  # it would write the parser's own objects into the checkpoint
-        )
-        cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=cli.checkpoint(), weights_only=True)
+        with contextlib.ExitStack() as cls.claims:
+            cli = cls(
+                module,
+                GalaxyZoo2DataModule,
+                trainer_defaults=dict(TRAINER_DEFAULTS),
+                seed_everything_default=False,  # the modules draw from generators of their own seed
+                parser_kwargs={"prog": f"gz-lightning {command}", "description": module.__doc__},
+                args=list(args),
+                run=False,
+                auto_configure_optimizers=False,
+                load_from_checkpoint_support=False,  # it would write the parser's own objects into the checkpoint
+            )
+            try:
+                cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=cli.checkpoint(), weights_only=True)
+            except SystemExit:
+                if cli.trainer.interrupted:  # Lightning ends the process where it was interrupted
+                    raise KeyboardInterrupt from None
+                raise
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """LightningCLI wants ``--seed_everything``; it stays hidden, for seeds are settings of the modules."""
@@ -95,8 +109,11 @@ class GalaxyCLI(LightningCLI):
         self.config = parser.parse_args(args)
 
     def before_instantiate_classes(self) -> None:
-        """CSV and, unless it is off or not installed, Weights & Biases, where no logger is named."""
+        """Claim the run folder. CSV and, unless it is off or not installed, Weights & Biases, where no logger is named."""
         config = self.config
+        if _is_first():
+            lock = Path(config.run_dir) / ".lock"
+            self.claims.enter_context(claimed(lock, f"into {config.run_dir}; wait for it, or name another --run_dir"))
         if config.wandb not in ("offline", "online", "off"):
             raise InputError(f"--wandb is offline, online or off, not '{config.wandb}'")
         if config.trainer.logger in (None, True):

@@ -25,7 +25,7 @@ from gz_lightning.data.selection import SPLITS, Selection, select
 from gz_lightning.data.simulation import simulate_galaxies
 from gz_lightning.data.tree import TREES, get_tree
 from gz_lightning.errors import InputError
-from gz_lightning.files import written_whole
+from gz_lightning.files import claimed, written_whole
 from gz_lightning.progress import say, track
 
 NO_TRACE = ("output", "overwrite", "workers", "strict", "max_rejects", "report")
@@ -145,27 +145,29 @@ def prepare(
         if not 0 <= share <= 1:
             raise InputError(f"--{name} is a share, 0 to 1, not {share}")
     configuration = {name: _plain(value) for name, value in locals().items() if name not in NO_TRACE}
-    if images is None:
-        if table is not None or mapping is not None:
-            raise InputError("--table and --mapping need --images, the folder of the cut-outs")
-        prepared = _prepare_simulated(output, configuration, tree, per_class, resolution, val_fraction, test_fraction, seed)
-    else:
-        catalog = _catalog(images, table, mapping, tree, votes, max_missing, configuration)
-        say(f"{len(catalog)} galaxies with images")
-        selection = select(
-            catalog.object_ids,
-            catalog.confidences,
-            catalog.class_names,
-            per_class,
-            min_confidence,
-            val_fraction,
-            test_fraction,
-            classifications=catalog.classifications,
-            min_votes=min_votes,
-            given_splits=catalog.splits,
-        )
-        limit = 0 if strict else int(max_rejects * len(selection.rows))
-        prepared = pack(output, catalog, selection, configuration, cutout_size, workers, limit, strict)
+    with claimed(output.with_name(f".{output.name}.lock"), f"{output}; wait for it, or name another --output"):
+        if images is None:
+            if table is not None or mapping is not None:
+                raise InputError("--table and --mapping need --images, the folder of the cut-outs")
+            shape = per_class, resolution, val_fraction, test_fraction
+            prepared = _prepare_simulated(output, configuration, tree, *shape, seed)
+        else:
+            catalog = _catalog(images, table, mapping, tree, votes, max_missing, configuration)
+            say(f"{len(catalog)} galaxies with images")
+            selection = select(
+                catalog.object_ids,
+                catalog.confidences,
+                catalog.class_names,
+                per_class,
+                min_confidence,
+                val_fraction,
+                test_fraction,
+                classifications=catalog.classifications,
+                min_votes=min_votes,
+                given_splits=catalog.splits,
+            )
+            limit = 0 if strict else int(max_rejects * len(selection.rows))
+            prepared = pack(output, catalog, selection, configuration, cutout_size, workers, limit, strict)
     if report is not None:
         write_report(prepared.selection, Path(report))
     return prepared

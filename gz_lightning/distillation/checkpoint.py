@@ -12,10 +12,8 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
+from gz_lightning.checkpoints import LAST, save_last
 from gz_lightning.progress import say
-
-LAST = Path("checkpoints") / "last.ckpt"
-"""Place of the checkpoint in the run folder (``default_root_dir``)."""
 
 
 class ResumeCheckpoint(Checkpoint):
@@ -42,8 +40,8 @@ class ResumeCheckpoint(Checkpoint):
         return Path(trainer.default_root_dir) / LAST
 
     def save(self, trainer: Trainer) -> None:
-        """Write the checkpoint now; Lightning writes it to a temporary name first."""
-        trainer.save_checkpoint(self.path(trainer), weights_only=False)
+        """Write the checkpoint now."""
+        save_last(trainer)
         self.saved = True
         self.checked_at = time.monotonic()
 

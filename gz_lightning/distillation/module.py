@@ -37,6 +37,7 @@ from gz_lightning.distillation.start import (
 from gz_lightning.distillation.synthetic import SyntheticSet
 from gz_lightning.distillation.unroll import MEMORY_BUDGET, unroll
 from gz_lightning.errors import InputError
+from gz_lightning.memory import keep_freed_memory
 from gz_lightning.networks import build_network
 from gz_lightning.networks.functional import FunctionalNetwork
 from gz_lightning.progress import say
@@ -266,6 +267,7 @@ class TrajectoryMatching(LightningModule):
 
     def on_fit_start(self) -> None:
         """Refuse to write over a run; find the first step size. One pass over the iterations is all."""
+        keep_freed_memory()
         self.trainer.fit_loop.max_epochs = 1
         if self.resumed:
             return

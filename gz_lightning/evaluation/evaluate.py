@@ -26,6 +26,8 @@ from gz_lightning.evaluation.protocol import Protocol
 from gz_lightning.evaluation.scores import confusion, label_robust_score, recalls, scores, tree_of
 from gz_lightning.evaluation.sources import Source, read_source
 from gz_lightning.evaluation.teachers import Teacher
+from gz_lightning.evaluation.unfinished import UnfinishedEvaluation
+from gz_lightning.files import claimed
 from gz_lightning.networks import build_network, describe_network
 from gz_lightning.progress import track
 
@@ -63,6 +65,8 @@ def evaluate(
     sets, the best on the test galaxies themselves. In all other rows (validated) the step size, and of several sets the set,
     is the best on validation galaxies; test galaxies are scored once, at the end, and nothing is chosen on them. Full data
     is the same network trained on all training galaxies with a cosine schedule.
+
+    Interrupted, it goes on where it was when it is run again.
 
     Args:
         synthetic: The distilled set: a file such as best.h5; a run folder, of which every set is a candidate; a folder with
@@ -108,6 +112,23 @@ def evaluate(
         build_network(description, seed=0)  # before hours of training: is there such a network for such images?
     where = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     folder = (synthetic if synthetic.is_dir() else synthetic.parent) / "evaluation" if output is None else output
+    with claimed(folder / ".lock", f"into {folder}; wait for it, or name another --output"):
+        return _evaluate(source, galaxies, teacher, others, where, folder, settings)
+
+
+def _evaluate(
+    source: Source,
+    galaxies: GalaxyZoo2DataModule,
+    teacher: Teacher | None,
+    others: dict[str, dict[str, Any]],
+    where: torch.device,
+    folder: Path,
+    settings: dict[str, Any],
+) -> Evaluation:
+    """Train and score all; the arguments are what :func:`evaluate` was given, read and checked."""
+    epochs, full_epochs, num_eval, seed = (settings[name] for name in ("epochs", "full_epochs", "num_eval", "seed"))
+    baselines, draws, soft_labels = (settings[name] for name in ("baselines", "draws", "soft_labels"))
+    symmetries, augmentation, step_sizes = (settings[name] for name in ("symmetries", "augmentation", "step_sizes"))
     first = source.sets[0]
     training = Protocol(epochs=epochs, augmentation=augmentation or first.augmentation, seed=seed, symmetries=symmetries)
     full = replace(training, epochs=max(full_epochs, 1), batch_size=FULL_BATCH, schedule="cosine", symmetries=1)
@@ -132,16 +153,29 @@ def evaluate(
     total = sum(one.trainings for one in [*hard, *soft]) + len(others) * sum(one.trainings for one in across)
     progress = iter(track(range(total), "training fresh networks", total))
     tick = functools.partial(next, progress, None)
-    outcomes = [compete(one, first.network, galaxies, where, tick) for one in hard]
-    softened = {one.name: compete(one, first.network, galaxies, where, tick) for one in soft}
+    kept = UnfinishedEvaluation(folder / "unfinished", galaxies.fingerprint, str(where))
+
+    def outcome(one: Contender, network: dict[str, Any]) -> Outcome:
+        known = kept.find(one, network)
+        if known is None:
+            known = compete(one, network, galaxies, where, tick)
+            kept.keep(known, network)
+        else:
+            for _ in range(one.trainings):
+                tick()
+        return known
+
+    outcomes = [outcome(one, first.network) for one in hard]
+    softened = {one.name: outcome(one, first.network) for one in soft}
     matrix = {
-        name: {one.name: 100 * compete(one, description, galaxies, where, tick).accuracy for one in across}
-        for name, description in others.items()
+        name: {one.name: 100 * outcome(one, description).accuracy for one in across} for name, description in others.items()
     }
     next(progress, None)
     result = _record(outcomes, softened, matrix, galaxies, settings | _made_with(source, galaxies, training))
     shown = _pictures(first, real, galaxies)
-    return replace(result, files=(*result.write(folder), *_figures(result, shown, galaxies.class_names, folder)))
+    result = replace(result, files=(*result.write(folder), *_figures(result, shown, galaxies.class_names, folder)))
+    kept.remove()
+    return result
 
 
 def _check(settings: dict[str, Any]) -> None:

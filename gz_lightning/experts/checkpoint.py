@@ -8,7 +8,7 @@ from pathlib import Path
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
-from gz_lightning.distillation.checkpoint import LAST
+from gz_lightning.checkpoints import LAST, save_last
 from gz_lightning.progress import say
 
 MOST_SHARE = 20
@@ -44,7 +44,7 @@ class GroupCheckpoint(Checkpoint):
         whole = pl_module.epoch + 1 == pl_module.train_epochs  # type: ignore[operator]
         pause = max(60 * self.minutes, MOST_SHARE * self.cost) if self.minutes else 0
         if (whole and self.current) or begin - self.written_at >= pause:
-            trainer.save_checkpoint(Path(trainer.default_root_dir) / LAST, weights_only=False)
+            save_last(trainer)
             self.current = True
             self.written_at = time.monotonic()
             self.cost = self.written_at - begin

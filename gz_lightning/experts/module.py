@@ -32,6 +32,7 @@ from gz_lightning.experts.sharpness import sharpness_aware_gradient
 from gz_lightning.experts.stack import Stack, fitting_number
 from gz_lightning.experts.tally import Tally
 from gz_lightning.experts.trajectories import METRICS, Recipe, TrajectoryStore, describe_difference, whole_experts
+from gz_lightning.memory import keep_freed_memory
 from gz_lightning.networks.functional import FunctionalNetwork
 from gz_lightning.networks.written_loss import written_loss
 from gz_lightning.progress import say
@@ -191,6 +192,7 @@ class ExpertModule(LightningModule):
 
     def on_fit_start(self) -> None:
         """Put the training galaxies on the device, once and for all epochs."""
+        keep_freed_memory()
         self.batches = Batches(self.galaxies, self.hparams, self.device)
 
     def train_dataloader(self) -> Iterable[int]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from gz_lightning.distillation.checkpoint import LAST
+from gz_lightning.checkpoints import LAST
 from gz_lightning.distillation.synthetic import SyntheticSet
 
 KILLS = 5

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 
 from gz_lightning.augmentation import augment
+from gz_lightning.checkpoints import LAST
 from gz_lightning.data.datamodule import GalaxyZoo2DataModule
-from gz_lightning.distillation.checkpoint import LAST
 from gz_lightning.distillation.divergence import FiniteUpdates
 from gz_lightning.distillation.module import TrajectoryMatching
 from gz_lightning.distillation.synthetic import SyntheticSet

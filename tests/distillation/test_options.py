@@ -9,8 +9,8 @@ import torch
 from lightning.pytorch.strategies import DDPStrategy
 from PIL import Image
 
+from gz_lightning.checkpoints import LAST
 from gz_lightning.data.datamodule import GalaxyZoo2DataModule
-from gz_lightning.distillation.checkpoint import LAST
 from gz_lightning.distillation.evaluating import stretched
 from gz_lightning.distillation.labels import logits_of_experts, logits_of_shares
 from gz_lightning.distillation.matching import matching_loss, nearest_step

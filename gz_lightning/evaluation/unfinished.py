@@ -1,0 +1,74 @@
+"""UnfinishedEvaluation: what an evaluation has trained so far, so that an interrupted one goes on where it was.
+
+Shapes: D draws, n networks of each, N galaxies, K leaves.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gz_lightning.evaluation.contenders import Contender, Outcome
+from gz_lightning.files import written_whole
+
+
+class UnfinishedEvaluation:
+    """Outcomes on disk, one file each, found again by all that they depend on.
+
+    Args:
+        folder: Where to; it is gone once the evaluation is finished.
+        galaxies: Fingerprint of the galaxies.
+        device: Where networks are trained.
+
+    Example:
+        >>> kept = UnfinishedEvaluation(Path("evaluation/unfinished"), galaxies.fingerprint, "cpu")  # doctest: +SKIP
+        >>> outcome = kept.find(contender, network) or compete(contender, network, galaxies, device)  # doctest: +SKIP
+    """
+
+    def __init__(self, folder: Path, galaxies: str, device: str) -> None:
+        self.folder, self.made_with = folder, [galaxies, device, torch.__version__]
+
+    def _file(self, contender: Contender, network: Mapping[str, Any]) -> Path:
+        settings = [contender.name, contender.protocol, contender.networks, contender.syn_steps, contender.choosing]
+        digest = hashlib.sha256(json.dumps([self.made_with, settings, asdict(contender.training), dict(network)]).encode())
+        for candidate in contender.candidates:
+            digest.update(json.dumps([candidate.name, list(candidate.step_sizes), len(candidate.sets)]).encode())
+            for tensor in (tensor for pair in candidate.sets for tensor in pair):
+                digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
+                digest.update(tensor.detach().cpu().contiguous().numpy().data)
+        return self.folder / f"{digest.hexdigest()[:32]}.pt"
+
+    def find(self, contender: Contender, network: Mapping[str, Any]) -> Outcome | None:
+        """The outcome, if it is there and can be read."""
+        path = self._file(contender, network)
+        if not path.is_file():
+            return None
+        try:
+            kept = torch.load(path, weights_only=True)
+            chosen = contender.candidates[kept["chosen"]]
+            tried = [(str(name), str(step), float(mean)) for name, step, mean in kept["tried"]]
+            return Outcome(contender, chosen, tried, kept["val"], kept["test_logits"], kept["hits"])
+        except Exception:  # whatever a damaged file may raise: then it is trained again
+            return None
+
+    def keep(self, outcome: Outcome, network: Mapping[str, Any]) -> None:
+        """Write an outcome, whole or not at all."""
+        contender = outcome.contender
+        chosen = next(i for i, candidate in enumerate(contender.candidates) if candidate is outcome.chosen)
+        kept = {"chosen": chosen, "tried": [list(one) for one in outcome.tried]}
+        tensors = {"val": outcome.val, "test_logits": outcome.test_logits, "hits": outcome.hits}
+        with written_whole(self._file(contender, network)) as temporary:
+            torch.save({**kept, **{name: tensor.cpu() for name, tensor in tensors.items()}}, temporary)
+
+    def remove(self) -> None:
+        """Nothing of it is needed any more."""
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(self.folder)
