@@ -41,7 +41,11 @@ def _plain(name: str) -> Callable[[Sequence[str]], Any]:
     def run(args: Sequence[str]) -> Any:
         from jsonargparse import auto_cli
 
-        return auto_cli(_function(name), args=list(args), prog=f"gz-lightning {name}", as_positional=False)
+        from gz_lightning.manual import Formatter, description
+
+        function = _function(name)
+        shown = {"prog": f"gz-lightning {name}", "description": description(function), "formatter_class": Formatter}
+        return auto_cli(function, args=list(args), as_positional=False, **shown)  # type: ignore[arg-type]
 
     return run
 

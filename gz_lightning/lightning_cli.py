@@ -20,6 +20,7 @@ from gz_lightning.checkpoints import LAST
 from gz_lightning.data.datamodule import GalaxyZoo2DataModule
 from gz_lightning.errors import InputError
 from gz_lightning.files import claimed
+from gz_lightning.manual import Formatter, description
 
 TRAINER_DEFAULTS = {
     "num_sanity_val_steps": 0,  # experts begin in on_train_epoch_start; there is nothing to check before
@@ -35,6 +36,8 @@ QUIET = (
     ".*is smaller than the logging interval.*",
     ".*when logging on epoch level in distributed setting.*",  # experts are each process's own
 )
+PARTS = ("model", "data", "trainer")
+PARTS_HELP = "--model.help, --data.help and --trainer.help show one part of this alone."
 
 
 def _is_first() -> bool:
@@ -71,7 +74,12 @@ class GalaxyCLI(LightningCLI):
                 GalaxyZoo2DataModule,
                 trainer_defaults=dict(TRAINER_DEFAULTS),
                 seed_everything_default=False,  # the modules draw from generators of their own seed
-                parser_kwargs={"prog": f"gz-lightning {command}", "description": module.__doc__},
+                parser_kwargs={
+                    "prog": f"gz-lightning {command}",
+                    "description": description(module),
+                    "formatter_class": Formatter,
+                    "epilog": PARTS_HELP,
+                },
                 args=list(args),
                 run=False,
                 auto_configure_optimizers=False,
@@ -105,7 +113,12 @@ class GalaxyCLI(LightningCLI):
         parser.add_argument("--wandb_project", type=str, default="gz_lightning", help="Project in Weights & Biases.")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse ``args`` alone, whatever ``sys.argv`` is."""
+        """Parse ``args`` alone, whatever ``sys.argv`` is; ``--model.help`` shows the settings of the module alone."""
+        for part in PARTS:
+            if f"--{part}.help" in args:
+                sections = parser.format_help().split("\n\n")
+                print(next(section for section in sections if f"\n  --{part} CONFIG" in section))
+                raise SystemExit(0)
         self.config = parser.parse_args(args)
 
     def before_instantiate_classes(self) -> None:

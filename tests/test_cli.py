@@ -65,6 +65,20 @@ def test_help_is_the_manual(command: str, wanted: str, capsys: pytest.CaptureFix
     assert wanted in " ".join(capsys.readouterr().out.split())
 
 
+def test_help_tells_the_whole_story_and_no_more(capsys: pytest.CaptureFixture[str]) -> None:
+    told = {}
+    for args in (["prepare", "--help"], ["fit", "--help"], ["fit", "--model.help"], ["distill", "--data.help"]):
+        with pytest.raises(SystemExit) as end:
+            main(args)
+        assert end.value.code in (0, None)
+        told[" ".join(args)] = capsys.readouterr().out
+    assert "With neither: simulated galaxies. Interrupted, it goes on" in " ".join(told["prepare --help"].split())
+    assert "Args:" not in told["fit --help"]
+    assert "--model.num_experts" in told["fit --model.help"]
+    assert "--trainer." not in told["fit --model.help"]
+    assert told["distill --data.help"].count("\n  --") == 6
+
+
 def test_the_whole_way(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """The four commands of the demo, made small."""
     monkeypatch.chdir(tmp_path)

@@ -97,10 +97,10 @@ class GalaxyZoo2DataModule(LightningDataModule):
     class folders, packed with ``resolution`` 32 and ``crop`` 1, is as good.
 
     Args:
-        path: A packed file, as ``gz-lightning prepare`` writes it. Default: simulated galaxies, all ten leaves, made
+        path: A packed file, as gz-lightning prepare writes it. Default: simulated galaxies, all ten leaves, made
             once and kept in the user's cache folder.
         batch_size: Galaxies in a batch. 256 is the published one.
-        batch_augmentation: Of the training batches that this module makes: ``galaxy``, ``none``, or families of DSA joined
+        batch_augmentation: Of the training batches that this module makes: galaxy, none, or families of DSA joined
             by underscores. Experts and distillation have a setting of their own.
         in_memory: Keep all pixels in memory as uint8; if not, each batch is read from the file, row by row. Default: in
             memory if they take at most half of what the machine has.

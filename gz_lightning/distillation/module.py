@@ -85,7 +85,7 @@ class TrajectoryMatching(LightningModule):
         image_update: normalised (the gradient of each image is divided by its root mean square, so that lr_img is in
             units of the standardised pixels and means the same at any resolution) or published (plain SGD).
         lr_img: Step size of SGD on the images. Default: 0.03 (normalised) or 1000 (published; right at 128 px only).
-        momentum: Momentum of both. Published: 0.5.
+        momentum: Momentum of SGD on the images and on the step sizes. Published: 0.5.
         pix_init: First images: noise, real (random training galaxies) or mean (means of the leaf).
         load_syn_image: A distilled set to begin with instead.
         labels: hard (the leaf), votes (the volunteers' shares for each leaf: those of the galaxies that an image is made

@@ -106,7 +106,7 @@ def report(runs: list[Path], output: Path | None = None, data: Path | None = Non
         runs: Run folders of gz-lightning distill; several are shown side by side.
         output: Folder for report.html and the pictures. Default: report, in the run folder or, for several, here.
         data: The packed galaxies. Default: those that each run names.
-        experts: The folder of experts. Default: likewise.
+        experts: The folder of experts. Default: the one that each run names.
 
     Raises:
         InputError: If a folder is no run folder, or a file in one is damaged.

@@ -34,12 +34,12 @@ from gz_lightning.progress import say, track
 
 
 def export_buffers(trajectories: Path, output: Path, experts_per_file: int = 10) -> None:
-    """Write the experts of a store as files of the published format, ``replay_buffer_0.pt`` and so on.
+    """Write the experts of a folder as files of the published format, replay_buffer_0.pt and so on.
 
     Args:
         trajectories: Folder of the experts.
-        output: Folder to write into; ``--buffer_path`` of the published code (with its data set and network below).
-        experts_per_file: 10 in the published code. A file is put together in memory.
+        output: Folder to write into. The published code looks for such files in buffer_path/DATASET/NETWORK.
+        experts_per_file: Experts in a file. 10 in the published code. A file is put together in memory.
 
     Raises:
         InputError: If there are no experts, one is damaged, or the folder holds such files already.
@@ -74,20 +74,20 @@ def import_buffers(
     precision: str = "float32",
     compression: str = "none",
 ) -> None:
-    """Make a store of files of the published format.
+    """Read files of the published format, replay_buffer_*.pt, into a folder of experts.
 
     The ConvNet is recognised by the shapes of its parameters. Losses and accuracies are not in such files and stay unknown.
 
     Args:
-        buffers: A file ``replay_buffer_0.pt``, or a folder of such files. Nothing in them is executed.
+        buffers: A file replay_buffer_0.pt, or a folder of such files. Nothing in them is executed.
         data: The packed galaxies that the experts were trained on: distillation will ask for the same.
-        output: Folder of the new store, or one to add to.
+        output: Folder of experts to write into; new, or one to add to.
         first_expert: Number of the first expert.
-        norm: Norm of the network, which the shapes do not tell. ``instance`` in the published results.
+        norm: Norm of the network, which the shapes do not tell. instance in the published results.
         pooling: Pooling of the network, likewise.
         augmentation: What the experts were trained with; the default of distillation. The published one is DSA.
-        precision: Of the stored parameters: ``float32``, ``float16`` or ``bfloat16``.
-        compression: Of the stored parameters: ``none`` or ``gzip``.
+        precision: Of the stored parameters: float32, float16 or bfloat16.
+        compression: Of the stored parameters: none or gzip.
 
     Raises:
         InputError: If a file is none of that format, its experts are of another network than the galaxies fit, or an expert

@@ -40,7 +40,7 @@ from gz_lightning.randomness import derived_seed
 
 
 class ExpertModule(LightningModule):
-    """Trains ``num_experts`` experts in groups and writes each, once whole, into a TrajectoryStore.
+    """Trains experts in groups and writes each, once whole, into a TrajectoryStore.
 
     One Trainer run trains all: it has ``train_epochs`` epochs for every group of experts that the store does not hold yet,
     and sets ``max_epochs`` to that. Everything random about an expert depends on ``seed`` and its number alone, so experts
@@ -53,7 +53,7 @@ class ExpertModule(LightningModule):
     group are then not written.
 
     Args:
-        trajectories: Folder of the TrajectoryStore; ``buffer_path`` of the published code.
+        trajectories: Folder of the experts; buffer_path of the published code.
         num_experts: How many experts the store is to hold. 100 in the published results.
         first_expert: Number of the first of them; lets several processes (of a job array, or one for each GPU) fill one
             store.
@@ -63,24 +63,25 @@ class ExpertModule(LightningModule):
         lr: Step size of SGD. Published: 0.001 for Galaxy Zoo 2 at 128 px, 0.01 for CIFAR-10.
         momentum: Momentum of SGD; 0 in the published results.
         weight_decay: Weight decay of SGD; 0 in the published results.
-        lr_schedule: ``constant`` (published), ``cosine``, or ``step`` (a tenth in the second half), epoch by epoch.
+        lr_schedule: constant (published), cosine, or step (a tenth in the second half), epoch by epoch.
         flat_rho: Flat trajectories (FTD, Du et al. 2023): length of the step uphill of sharpness-aware minimisation. 0 is
             off; 0.01 in FTD. A training step takes twice as long.
         flat_alpha: Of flat trajectories: how much of the gradient across the uphill one is taken off. 0.3 in FTD.
-        augmentation: ``galaxy``, ``none``, or families of DSA joined by underscores.
-        labels: ``hard`` (the leaf) or ``votes`` (the volunteers' shares for each leaf).
-        rotations: Each galaxy is in an epoch so many times, turned by 360 / ``rotations`` degrees more each time; what a
+        augmentation: galaxy, none, or families of DSA joined by underscores.
+        labels: hard (the leaf) or votes (the volunteers' shares for each leaf).
+        rotations: Each galaxy is in an epoch so many times, turned by 360 / rotations degrees more each time; what a
             turn brings in from outside the frame is mirrored. 10 in the published augmented form, whose rotated copies
             are made here as they are needed.
-        network: Name of the network.
+        network: ConvNet, or the path of a class (package.module.Class) that takes num_classes, resolution, width, depth,
+            norm and pooling.
         width: Channels of each block. 128 in the published results.
         depth: Number of blocks; 3 in the published results.
-        norm: ``instance``, ``group``, ``layer`` or ``none``.
-        pooling: ``avg``, ``max`` or ``none``.
+        norm: instance, group, layer or none.
+        pooling: avg, max or none.
         seed: Seed of initialisation, order of the galaxies, and augmentation.
-        precision: Of the stored parameters: ``float32``, or at half the size ``float16`` or ``bfloat16``;
-            ``gz-lightning trajectories info`` tells what was lost.
-        compression: Of the stored parameters: ``none`` or ``gzip``.
+        precision: Of the stored parameters: float32, or at half the size float16 or bfloat16;
+            gz-lightning trajectories info tells what was lost.
+        compression: Of the stored parameters: none or gzip.
         checkpoint_minutes: Time between checkpoints inside a group, at the end of an epoch; 0 writes one after each. One
             holds all epochs of the group so far.
 
