@@ -172,6 +172,11 @@ def augment(images: torch.Tensor, strategy: str, generator: torch.Generator) -> 
 
     Raises:
         InputError: If there is no such strategy.
+
+    Example:
+        >>> draws = torch.Generator().manual_seed(0)
+        >>> augment(torch.zeros(5, 3, 32, 32), "galaxy", draws).shape
+        torch.Size([5, 3, 32, 32])
     """
     if check_strategy(strategy) == "none":
         return images

@@ -174,6 +174,10 @@ def read_packed(path: str | Path, in_memory: bool = True) -> Packed:
 
     Raises:
         InputError: If it is no packed file, is damaged, or its images hold a channel without any contrast.
+
+    Example:
+        >>> packed = read_packed("gz2.h5")  # doctest: +SKIP
+        >>> packed.images.shape, packed.class_names, packed.configuration["tree"]  # doctest: +SKIP
     """
     with open_checked(path, FORMAT, FORMAT_VERSION, MADE_BY) as file:
         packed = Packed(

@@ -133,6 +133,10 @@ def prepare(
 
     Raises:
         InputError: If anything given cannot be used; no output is written then.
+
+    Example:
+        >>> prepared = prepare("gz2.h5", images="gz2/images", table="gz2/gz2_hart16.csv.gz")  # doctest: +SKIP
+        >>> prepared.report, prepared.plot()  # doctest: +SKIP
     """
     output = Path(output)
     if output.exists() and not overwrite:

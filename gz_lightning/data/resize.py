@@ -77,6 +77,11 @@ def area_resize(images: Sequence[npt.NDArray[np.uint8]], resolution: int) -> npt
 
     Returns:
         Shape (n, C, resolution, resolution).
+
+    Example:
+        >>> area_resize([np.arange(16, dtype=np.uint8).reshape(4, 4, 1)], 2)
+        array([[[[ 2,  4],
+                 [10, 12]]]], dtype=uint8)
     """
     if len(images) > AT_ONCE:
         parts = [images[start : start + AT_ONCE] for start in range(0, len(images), AT_ONCE)]

@@ -22,6 +22,10 @@ def split_of(object_id: str, val_fraction: float, test_fraction: float) -> str:
     """The split of a galaxy: ``train``, ``val`` or ``test``.
 
     It depends on the object id alone, through a hash, never on the order of files or on what other galaxies there are.
+
+    Example:
+        >>> [split_of(object_id, 0.1, 0.2) for object_id in ("587722981736120347", "587722981736579107")]
+        ['val', 'train']
     """
     u = int.from_bytes(hashlib.sha256(object_id.encode()).digest()[:8], "big") / 2**64  # uniform in [0, 1)
     if u < test_fraction:

@@ -23,6 +23,11 @@ def matching_loss(student: torch.Tensor, start: torch.Tensor, target: torch.Tens
 
     Returns:
         A number: 0 where the student met the expert, 1 where it came no nearer than it was.
+
+    Example:
+        >>> start, target = torch.zeros(3), torch.ones(3)
+        >>> matching_loss(torch.full((3,), 0.5), start, target)  # half of the way: a quarter of the square
+        tensor(0.2500)
     """
     return (student - target).square().sum() / (start - target).square().sum()
 

@@ -18,6 +18,10 @@ def minibatches(num_images: int, batch_syn: int | None, steps: int, draws: torch
 
     Returns:
         T tensors of int64. A pass ends with what is left over, as in the published code.
+
+    Example:
+        >>> [len(rows) for rows in minibatches(5, 2, steps=4, draws=torch.Generator())]
+        [2, 2, 1, 2]
     """
     if batch_syn is None or batch_syn >= num_images:
         return [torch.arange(num_images)] * steps

@@ -26,7 +26,12 @@ SHRINK, SHRINK_EVERY, SHRINK_END = 0.8, 50, 0.05
 
 
 def correlation(values: Sequence[float]) -> float:
-    """Pearson correlation of values with their index, in [-1, 1]; 0 where the values do not vary."""
+    """Pearson correlation of values with their index, in [-1, 1]; 0 where the values do not vary.
+
+    Example:
+        >>> correlation([3.0, 2.0, 1.0])
+        -1.0
+    """
     n = len(values)
     mean_index, mean = (n - 1) / 2, math.fsum(values) / n
     covariance = math.fsum((i - mean_index) * (v - mean) for i, v in enumerate(values))
@@ -52,7 +57,7 @@ class Stages:
         InputError: If an argument is out of its range.
 
     Example:
-        >>> stages = Stages("stage", init_epoch=1, max_start_epoch=3)
+        >>> stages = Stages("stage", init_epoch=1, max_start_epoch=3, sigma_threshold=2)
         >>> [stages.record(1 - 0.01 * i) for i in range(10)][-1], stages.cap
         ('learned', 2)
     """

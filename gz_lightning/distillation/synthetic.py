@@ -50,6 +50,11 @@ class SyntheticSet:
         iteration: Outer iterations it took.
         configuration: The settings of the distillation.
         results: What is known of its worth, by name.
+
+    Example:
+        >>> synthetic = SyntheticSet.load("runs/ipc1/best.h5")  # doctest: +SKIP
+        >>> synthetic.denormalised(), synthetic.step_sizes, synthetic.results  # doctest: +SKIP
+        >>> synthetic.to_image_folder("distilled")  # doctest: +SKIP
     """
 
     images: torch.Tensor

@@ -204,6 +204,16 @@ def unroll(
     Raises:
         InputError: If there is no such mode.
         ValueError: If images, labels and step sizes are not of the same number.
+
+    Example:
+        >>> from gz_lightning.networks import ConvNet
+        >>> from gz_lightning.networks.functional import FunctionalNetwork
+        >>> convnet = ConvNet(num_classes=2, resolution=8, width=4, depth=1)
+        >>> network, start = FunctionalNetwork(convnet), FunctionalNetwork.parameters_of(convnet)
+        >>> images, labels = torch.randn(2, 3, 8, 8, requires_grad=True), torch.tensor([0, 1])
+        >>> student = unroll(network, start, [images] * 5, [labels] * 5, torch.tensor(0.01))
+        >>> torch.autograd.grad((student - start).square().sum(), images)[0].shape
+        torch.Size([2, 3, 8, 8])
     """
     if mode not in UNROLLS:
         raise InputError(f"there is no unroll '{mode}'; the unrolls are {', '.join(UNROLLS)}")

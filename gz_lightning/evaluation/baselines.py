@@ -31,6 +31,10 @@ def herding(features: torch.Tensor, number: int) -> torch.Tensor:
 
     Returns:
         Their places, int64, shape (number,).
+
+    Example:
+        >>> herding(torch.tensor([[0.0], [1.0], [2.0], [7.0]]), 2)  # the mean is 2.5
+        tensor([2, 1])
     """
     mean, chosen, total = features.mean(0), [], torch.zeros_like(features[0])
     free = torch.ones(len(features), dtype=torch.bool)

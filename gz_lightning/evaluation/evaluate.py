@@ -94,6 +94,10 @@ def evaluate(
 
     Raises:
         InputError: If the set does not fit the galaxies, or a setting is out of its range.
+
+    Example:
+        >>> result = evaluate(Path("runs/ipc1/best.h5"), Path("gz2.h5"))  # doctest: +SKIP
+        >>> result.table, result.scores, result.confusion  # doctest: +SKIP
     """
     settings = {n: str(v) if isinstance(v, Path) else v for n, v in locals().items()}
     _check(settings)

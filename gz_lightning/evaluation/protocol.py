@@ -70,6 +70,10 @@ class Protocol:
         With one step size: that for half of the epochs, then a tenth of it. With several, as a distilled set with one for
         each start epoch has: each in turn for ``max(syn_steps, half / S)`` epochs, then half of the epochs at a tenth of
         the last.
+
+        Example:
+            >>> Protocol(epochs=4).step_size_schedule([0.01])
+            [0.01, 0.01, 0.001, 0.001]
         """
         if self.schedule == "cosine":
             angle = torch.arange(self.epochs) / self.epochs * torch.pi
@@ -90,6 +94,10 @@ def symmetric_copies(images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.
 
     Returns:
         Images, shape (8 M, 3, H, H), the M originals first, and their labels.
+
+    Example:
+        >>> symmetric_copies(torch.zeros(5, 3, 32, 32), torch.arange(5))[0].shape
+        torch.Size([40, 3, 32, 32])
     """
     turned = [images.rot90(quarter, (2, 3)) for quarter in range(4)]
     return torch.cat([*turned, *(copy.transpose(2, 3) for copy in turned)]), torch.cat([labels] * 8)

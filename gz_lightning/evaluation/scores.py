@@ -139,6 +139,10 @@ def label_robust_score(full_hard: float, distilled_hard: float, distilled: float
     Returns:
         (e^a - e^-1) / (e - e^-1), where a = (IOR - HLR) / 2, HLR = full_hard - distilled_hard (what hard labels lose) and
         IOR = distilled - random (what is gained over random galaxies).
+
+    Example:
+        >>> round(label_robust_score(full_hard=0.75, distilled_hard=0.60, distilled=0.60, random=0.39), 3)
+        0.282
     """
     loss, gain = full_hard - distilled_hard, distilled - random
     a = 0.5 * gain - 0.5 * loss

@@ -16,6 +16,10 @@ def step_size(lr: float, schedule: str, epoch: int, epochs: int) -> float:
             ``step``, a tenth after ``epochs // 2 + 1`` epochs (Cazenavette et al. 2022, their ``--decay``).
         epoch: Number of the epoch.
         epochs: How many there are.
+
+    Example:
+        >>> [step_size(0.01, "step", epoch, 4) for epoch in range(4)]
+        [0.01, 0.01, 0.01, 0.001]
     """
     if schedule == "cosine":
         return lr * (1 + math.cos(math.pi * epoch / epochs)) / 2

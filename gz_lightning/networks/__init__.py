@@ -31,6 +31,11 @@ def build_network(description: Mapping[str, Any], seed: int | None = None) -> nn
 
     Raises:
         InputError: If there is no such network or it does not take these arguments.
+
+    Example:
+        >>> network = build_network({"name": "ConvNet", "num_classes": 5, "resolution": 32, "width": 8}, seed=0)
+        >>> network(torch.zeros(2, 3, 32, 32)).shape
+        torch.Size([2, 5])
     """
     arguments = dict(description)
     name = arguments.pop("name", None)
