@@ -4,13 +4,17 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint format clean
+.PHONY: demo test faults lint format clean
 
 demo: $(VENV)/.installed
 	$(BIN)/gz-lightning demo
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -n auto
+
+# Disturbs real processes some hundred times (half an hour); 'make test' has a short form.
+faults: $(VENV)/.installed
+	$(BIN)/python -m tests.faults
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

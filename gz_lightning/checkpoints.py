@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch import Trainer
 
-from gz_lightning.files import written_whole
+from gz_lightning.files import save_tensors
 
 LAST = Path("checkpoints") / "last.ckpt"
 """Place of the checkpoint to go on from in the run folder (``default_root_dir``)."""
@@ -24,8 +23,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write ``checkpoint`` to ``path``, whole or not at all."""
-        with written_whole(path) as temporary:
-            torch.save(checkpoint, temporary)
+        save_tensors(checkpoint, path)
 
 
 def save_last(trainer: Trainer) -> Path:

@@ -7,6 +7,7 @@ flags and YAML keys. The others are plain functions, the same that a notebook ca
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -96,6 +97,8 @@ def _distill(args: Sequence[str]) -> None:
     GalaxyCLI.run("distill", TrajectoryMatching, args)
 
 
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS)
+"""What the system says where nothing can be written."""
 COMMANDS: dict[str, Callable[[Sequence[str]], Any]] = {
     "download": _plain("download"),
     "prepare": _plain("prepare"),
@@ -139,6 +142,15 @@ def main(args: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         say(f"gz-lightning {command}: interrupted; what is whole is kept")
         raise SystemExit(130) from None
+    except OSError as error:  # of libraries that write for us, such as loggers
+        if error.errno not in UNWRITABLE or os.environ.get("GZ_DEBUG"):
+            raise
+        where = error.filename or "a file"
+        say(
+            f"gz-lightning {command}: {where} cannot be written: {error.strerror}; make room or allow it, and run again",
+            "red",
+        )
+        raise SystemExit(2) from None
     if result is not None:
         print(result)
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+import torch
 
 from gz_lightning import __version__
 from gz_lightning.errors import InputError
@@ -65,8 +66,19 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
             temporary.chmod(0o666 & ~umask)  # mkstemp makes it readable by its owner only
             temporary.replace(path)
         finally:
-            with contextlib.suppress(PermissionError):
-                temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+
+
+def save_tensors(content: Any, path: str | os.PathLike[str]) -> None:
+    """``torch.save``, whole or not at all.
+
+    Raises:
+        InputError: If the system does not let it be written.
+    """
+    # Where the disk is full, torch says RuntimeError.
+    with written_whole(path) as temporary, said_if_unwritable(path, RuntimeError):
+        torch.save(content, temporary)
 
 
 def _remove_stale(path: Path) -> None:
@@ -124,7 +136,8 @@ def claimed(lock: str | os.PathLike[str], what: str) -> Iterator[None]:
         try:
             yield
         finally:
-            lock.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                lock.unlink()
 
 
 @contextlib.contextmanager
@@ -194,23 +207,29 @@ def open_checked(path: str | os.PathLike[str], kind: str, version: int, made_by:
             be read to its end.
     """
     path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):  # of a name that is too long Path.is_file raises OSError
         raise InputError(f"there is no file {path}; '{made_by}' makes one")
     try:
         with h5py.File(path, "r") as file:
             _check_header(path, file, kind, version, made_by)
             yield file
-    except (KeyError, OSError, RuntimeError, TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(f"{path} is not a file of {kind} or is damaged ({error}); '{made_by}' makes a new one") from error
+    except InputError:
+        raise
+    except (KeyError, OSError, OverflowError, RuntimeError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path} is not a file of {kind} or is damaged ({reason}); '{made_by}' makes a new one") from error
 
 
 def _check_header(path: Path, file: h5py.File, kind: str, version: int, made_by: str) -> None:
     found = get_text(file, "format") if "format" in file.attrs else "not one of gz_lightning"
     if found != f"gz_lightning.{kind}":
-        raise InputError(f"{path} is not a file of {kind}: its format is {found}; '{made_by}' makes one")
-    if int(file.attrs["format_version"]) > version:
+        raise InputError(f"{path} is not a file of {kind}: its format is {found:.60}; '{made_by}' makes one")
+    found_version = file.attrs["format_version"]
+    if not isinstance(found_version, np.integer) or found_version < 1:
+        raise TypeError(f"its format version is {found_version!r:.40}")
+    if found_version > version:
         raise InputError(
-            f"{path} has format version {file.attrs['format_version']}, written by gz_lightning "
+            f"{path} has format version {found_version}, written by gz_lightning "
             f"{get_text(file, 'gz_lightning_version')}; this release ({__version__}) reads up to version {version}: "
             "install a newer one"
         )

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from gz_lightning.evaluation.contenders import Contender, Outcome
-from gz_lightning.files import written_whole
+from gz_lightning.files import save_tensors
 
 
 class UnfinishedEvaluation:
@@ -65,8 +65,8 @@ class UnfinishedEvaluation:
         chosen = next(i for i, candidate in enumerate(contender.candidates) if candidate is outcome.chosen)
         kept = {"chosen": chosen, "tried": [list(one) for one in outcome.tried]}
         tensors = {"val": outcome.val, "test_logits": outcome.test_logits, "hits": outcome.hits}
-        with written_whole(self._file(contender, network)) as temporary:
-            torch.save({**kept, **{name: tensor.cpu() for name, tensor in tensors.items()}}, temporary)
+        tensors = {name: tensor.cpu() for name, tensor in tensors.items()}
+        save_tensors({**kept, **tensors}, self._file(contender, network))
 
     def remove(self) -> None:
         """Nothing of it is needed any more."""

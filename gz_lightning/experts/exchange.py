@@ -28,7 +28,7 @@ from gz_lightning.experts.trajectories import (
     file_of,
     write_expert,
 )
-from gz_lightning.files import written_whole
+from gz_lightning.files import save_tensors
 from gz_lightning.networks import build_network
 from gz_lightning.progress import say, track
 
@@ -53,8 +53,7 @@ def export_buffers(trajectories: Path, output: Path, experts_per_file: int = 10)
     groups = [store.experts[i : i + experts_per_file] for i in range(0, len(store), experts_per_file)]
     for number, experts in enumerate(track(groups, "exporting", len(groups))):
         buffer = [[_tensors(theta, shapes) for theta in store.trajectory(expert)] for expert in experts]
-        with written_whole(output / f"replay_buffer_{number}.pt") as temporary:
-            torch.save(buffer, temporary)
+        save_tensors(buffer, output / f"replay_buffer_{number}.pt")
     say(f"{len(store)} experts in {len(groups)} files of {output}")
 
 
