@@ -10,6 +10,7 @@ import contextlib
 import glob
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -138,6 +139,26 @@ def claimed(lock: str | os.PathLike[str], what: str) -> Iterator[None]:
         finally:
             with contextlib.suppress(OSError):
                 lock.unlink()
+
+
+def require_disk(needed: float, folder: Path, what: str, advice: str) -> None:
+    """Check that there is room on the disk before long work begins.
+
+    Args:
+        needed: Bytes that are going to be written.
+        folder: Where to; it need not be there yet.
+        what: What takes them, for the message.
+        advice: What to do where there is not enough.
+
+    Raises:
+        InputError: If there is not.
+    """
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.is_dir())
+    free = shutil.disk_usage(there).free
+    if needed > free:
+        raise InputError(
+            f"{what} take {needed / 1e9:.2f} GB in {folder}, where {free / 1e9:.2f} GB are free: make room, or {advice}"
+        )
 
 
 @contextlib.contextmanager

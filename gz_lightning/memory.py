@@ -1,4 +1,4 @@
-"""Memory that is freed and wanted again a moment later."""
+"""Memory: what is freed and wanted again a moment later, and whether there is enough of it for what is to come."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import ctypes
 import functools
 import os
 import platform
+
+import torch
+
+from gz_lightning.errors import InputError
 
 TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD = -1, -2, -3
 """The names of glibc's mallopt(3)."""
@@ -36,3 +40,34 @@ def keep_freed_memory() -> bool:
         return False
     settings = ((MMAP_THRESHOLD, LARGEST), (TRIM_THRESHOLD, KEPT), (TOP_PAD, 2 * LARGEST))
     return all(mallopt(name, value) == 1 for name, value in settings)
+
+
+def free_memory(device: torch.device | str = "cpu") -> int | None:
+    """Bytes that are free on a device; None where nobody says."""
+    if torch.device(device).type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    try:
+        import psutil
+    except ImportError:
+        return None
+    return int(psutil.virtual_memory().available)
+
+
+def require_memory(needed: float, device: torch.device | str, what: str, advice: str) -> None:
+    """Check that there is enough memory before long work begins.
+
+    Args:
+        needed: Bytes that it takes at least.
+        device: Where.
+        what: What takes them, for the message.
+        advice: Which setting makes it less.
+
+    Raises:
+        InputError: If there is not.
+    """
+    free = free_memory(device)
+    if free is not None and needed > free:
+        raise InputError(
+            f"{what} take at least {needed / 2**30:.1f} GiB of memory, of which {free / 2**30:.1f} GiB are free "
+            f"({torch.device(device)}); {advice}"
+        )

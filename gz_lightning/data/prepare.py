@@ -25,7 +25,7 @@ from gz_lightning.data.selection import SPLITS, Selection, select
 from gz_lightning.data.simulation import simulate_galaxies
 from gz_lightning.data.tree import TREES, get_tree
 from gz_lightning.errors import InputError
-from gz_lightning.files import claimed, written_whole
+from gz_lightning.files import claimed, require_disk, written_whole
 from gz_lightning.progress import say, track
 
 NO_TRACE = ("output", "overwrite", "workers", "strict", "max_rejects", "report")
@@ -254,8 +254,11 @@ def pack(
                 f"({limit}); all are listed in {listed}; the last is {files[place]}, which {reason}"
             )
 
-    training = selection.splits == SPLITS.index("train")
+    pixels = 3 * resolution**2 * len(files)
     unfinished = output.with_name(f"{output.name}.unfinished")
+    if not unfinished.exists():
+        require_disk(pixels, output.parent, f"{len(files)} galaxies", "take fewer (--per_class) or a smaller --resolution")
+    training = selection.splits == SPLITS.index("train")
     used = np.ones(len(files), dtype=bool)
     with PackedWriter(unfinished, len(files), resolution, plan_of(files, resolution, crop, size)) as writer:
         if writer.resumed:

@@ -35,9 +35,9 @@ from gz_lightning.distillation.start import (
     search_step_size,
 )
 from gz_lightning.distillation.synthetic import SyntheticSet
-from gz_lightning.distillation.unroll import MEMORY_BUDGET, unroll
+from gz_lightning.distillation.unroll import KEPT_OF_GRAPH, MEMORY_BUDGET, least_memory, unroll
 from gz_lightning.errors import InputError
-from gz_lightning.memory import keep_freed_memory
+from gz_lightning.memory import keep_freed_memory, require_memory
 from gz_lightning.networks import build_network
 from gz_lightning.networks.functional import FunctionalNetwork
 from gz_lightning.progress import say
@@ -268,6 +268,7 @@ class TrajectoryMatching(LightningModule):
     def on_fit_start(self) -> None:
         """Refuse to write over a run; find the first step size. One pass over the iterations is all."""
         keep_freed_memory()
+        self._require_memory()
         self.trainer.fit_loop.max_epochs = 1
         if self.resumed:
             return
@@ -278,6 +279,20 @@ class TrajectoryMatching(LightningModule):
             )
         if self.hparams["lr_teacher"] is None:
             self._search_step_size()
+
+    def _require_memory(self) -> None:
+        """Refuse what cannot fit, before hours of work."""
+        settings = self.hparams
+        theta = self.store.parameters(self.store.experts[0], 0)
+        shown, mode = self.images[: settings["batch_syn"]], settings["unroll"]
+        needed = least_memory(self.network, theta, shown, settings["syn_steps"], mode, settings["memory_budget"])
+        advice = "take fewer --model.syn_steps or a smaller --model.batch_syn"
+        if mode in KEPT_OF_GRAPH:
+            advice = f"{advice}, or --model.unroll adjoint, which keeps least"
+        elif settings["memory_budget"] > MEMORY_BUDGET:
+            advice = f"{advice}, or a smaller --model.memory_budget"
+        what = f"{settings['syn_steps']} steps of {len(shown)} images (unroll {mode})"
+        require_memory(needed, self.device, what, advice)
 
     @torch.no_grad()
     def _search_step_size(self) -> None:

@@ -174,6 +174,31 @@ EXACT = ("adjoint", "checkpoint", "full")
 """Those that give the exact gradient."""
 
 
+KEPT_OF_GRAPH = {"full": 1.0, "checkpoint": 0.5}
+"""Share of the activations of a step that stays in memory for each step; measured 1.2 and .7 (benchmarks/README.md)."""
+
+
+def least_memory(
+    network: Network, theta: torch.Tensor, images: torch.Tensor, steps: int, mode: str, memory_budget: float = MEMORY_BUDGET
+) -> int:
+    """Bytes that an unroll takes at least, with its way back, beside what a process takes anyway.
+
+    Args:
+        network: As of :func:`unroll`.
+        theta: Parameters, shape (P,).
+        images: A minibatch, shape (M, C, H, W).
+        steps: T.
+        mode: As of :func:`unroll`.
+        memory_budget: GiB, as of :func:`unroll`.
+    """
+    derivatives = getattr(network, "derivatives", None) or Derivatives(network)
+    growing = steps * (theta.nbytes + 2 * images.nbytes)
+    one = derivatives.kept_bytes(images, True) or 0
+    if mode in KEPT_OF_GRAPH:
+        return growing + int(KEPT_OF_GRAPH[mode] * steps * one)
+    return max(growing, int(min(memory_budget * 2**30, growing + steps * one)))
+
+
 def unroll(
     network: Network,
     theta: torch.Tensor,

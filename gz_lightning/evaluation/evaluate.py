@@ -28,6 +28,7 @@ from gz_lightning.evaluation.sources import Source, read_source
 from gz_lightning.evaluation.teachers import Teacher
 from gz_lightning.evaluation.unfinished import UnfinishedEvaluation
 from gz_lightning.files import claimed
+from gz_lightning.memory import require_memory
 from gz_lightning.networks import build_network, describe_network
 from gz_lightning.progress import track
 
@@ -114,6 +115,10 @@ def evaluate(
     others = {name: describe_network(name, galaxies.num_classes, galaxies.resolution) for name in networks or ()}
     for description in [source.sets[0].network, *others.values()]:
         build_network(description, seed=0)  # before hours of training: is there such a network for such images?
+    if "full data" in baselines and full_epochs:
+        pixels = 4 * 3 * len(galaxies.train) * galaxies.resolution**2
+        advice = "leave the full data out (--full_epochs 0)"
+        require_memory(2 * pixels, "cpu", f"{len(galaxies.train)} standardised training galaxies", advice)
     where = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     folder = (synthetic if synthetic.is_dir() else synthetic.parent) / "evaluation" if output is None else output
     with claimed(folder / ".lock", f"into {folder}; wait for it, or name another --output"):

@@ -29,10 +29,18 @@ from gz_lightning.experts.inspection import log_confusion, summary
 from gz_lightning.experts.schedule import step_size
 from gz_lightning.experts.settings import check_settings, training_settings
 from gz_lightning.experts.sharpness import sharpness_aware_gradient
-from gz_lightning.experts.stack import Stack, fitting_number
+from gz_lightning.experts.stack import MAPS_PER_BLOCK, Stack, fitting_number
 from gz_lightning.experts.tally import Tally
-from gz_lightning.experts.trajectories import METRICS, Recipe, TrajectoryStore, describe_difference, whole_experts
-from gz_lightning.memory import keep_freed_memory
+from gz_lightning.experts.trajectories import (
+    METRICS,
+    PRECISIONS,
+    Recipe,
+    TrajectoryStore,
+    describe_difference,
+    whole_experts,
+)
+from gz_lightning.files import require_disk
+from gz_lightning.memory import keep_freed_memory, require_memory
 from gz_lightning.networks.functional import FunctionalNetwork
 from gz_lightning.networks.written_loss import written_loss
 from gz_lightning.progress import say
@@ -194,7 +202,29 @@ class ExpertModule(LightningModule):
     def on_fit_start(self) -> None:
         """Put the training galaxies on the device, once and for all epochs."""
         keep_freed_memory()
+        self._require_memory()
         self.batches = Batches(self.galaxies, self.hparams, self.device)
+
+    def _require_memory(self) -> None:
+        """Refuse what cannot fit, before hours of work."""
+        number, settings, galaxies = self.network.number, self.hparams, self.galaxies
+        rows = (self.train_epochs + 1) * sum(p.nbytes for p in self.network.parameters())
+        what = f"the {self.train_epochs} epochs of {number} experts at once"
+        require_memory(rows, "cpu", what, "take fewer --model.experts_at_once")
+        if settings["compression"] == "none":
+            bits = torch.finfo(PRECISIONS[settings["precision"]]).bits
+            advice = "take fewer --model.num_experts or --model.precision float16, or name a folder elsewhere"
+            require_disk(len(self.missing) * rows / number * bits / 32, self.folder, f"{len(self.missing)} experts", advice)
+        maps = (
+            4 * MAPS_PER_BLOCK * settings["width"] * min(galaxies.batch_size, len(galaxies.train)) * galaxies.resolution**2
+        )
+        # In threads no more experts work at a time than there are cores.
+        at_once = number if self.network.stacked is not None else min(number, torch.get_num_threads())
+        advice = "take a smaller --data.batch_size or fewer --model.experts_at_once"
+        if self.device.type == "cuda":
+            require_memory(at_once * maps / 2, self.device, f"batches of {galaxies.batch_size} galaxies", advice)
+        elif self.network.derivatives is None:  # else a batch is worked on in portions
+            require_memory(at_once * maps / 4, self.device, f"batches of {galaxies.batch_size} galaxies", advice)
 
     def train_dataloader(self) -> Iterable[int]:
         """Numbers of the batches of one epoch; the module takes the galaxies from the device itself."""
