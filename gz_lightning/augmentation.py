@@ -28,7 +28,33 @@ def _uniform(images: torch.Tensor, low: float, high: float, generator: torch.Gen
 def _affine(images: torch.Tensor, matrix: torch.Tensor, padding: str) -> torch.Tensor:
     """Resample about the centre; ``matrix``, shape (N, 2, 2), takes output to input coordinates."""
     grid = F.affine_grid(F.pad(matrix, (0, 1)), list(images.shape), align_corners=False)
+    if images.is_cuda and torch.are_deterministic_algorithms_enabled():
+        return sample_by_gathering(images, grid, padding)
     return F.grid_sample(images, grid, padding_mode=padding, align_corners=False)
+
+
+def sample_by_gathering(images: torch.Tensor, grid: torch.Tensor, padding: str) -> torch.Tensor:
+    """``F.grid_sample`` (bilinear), whose way back on a GPU adds in an order that changes; this one's does not.
+
+    Args:
+        images: Shape (N, C, H, W).
+        grid: Places to read, shape (N, H, W, 2), in [-1, 1] where they are inside.
+        padding: ``zeros`` or ``border``.
+    """
+    height, width = images.shape[2:]
+    x, y = ((grid[..., 0] + 1) * width - 1) / 2, ((grid[..., 1] + 1) * height - 1) / 2
+    if padding == "border":
+        x, y = x.clamp(0, width - 1), y.clamp(0, height - 1)
+    left, top = x.floor(), y.floor()
+    flat, total = images.flatten(2), torch.zeros_like(images)
+    for right, below in ((0, 0), (1, 0), (0, 1), (1, 1)):
+        column, row = left + right, top + below
+        weight = (x - left if right else left + 1 - x) * (y - top if below else top + 1 - y)
+        inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+        place = row.clamp(0, height - 1) * width + column.clamp(0, width - 1)
+        read = flat.gather(2, place.long().flatten(1)[:, None].expand(-1, images.shape[1], -1)).view_as(images)
+        total = total + read * (weight * inside)[:, None]
+    return total
 
 
 def _rotation(angle: torch.Tensor) -> torch.Tensor:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from gz_lightning import augmentation
-from gz_lightning.augmentation import DSA, FAMILIES, augment, augment_each
+from gz_lightning.augmentation import DSA, FAMILIES, augment, augment_each, sample_by_gathering
 from gz_lightning.errors import InputError
 from gz_lightning.randomness import generator
 
@@ -142,3 +142,17 @@ def test_several_batches_at_once_are_one_after_the_other(strategy: str) -> None:
     together = augment_each(images, strategy, [torch.Generator().manual_seed(i) for i in range(3)])
     alone = [augment(own, strategy, torch.Generator().manual_seed(i)) for i, own in enumerate(images)]
     assert torch.equal(together, torch.stack(alone))
+
+
+@pytest.mark.parametrize("padding", ["zeros", "border"])
+def test_sampling_with_a_fixed_order_is_grid_sample(images: torch.Tensor, padding: str) -> None:
+    """Values, and gradients of images and grid; places outside among them."""
+    grid = 2.6 * torch.rand(N, SIDE, SIDE, 2, dtype=torch.float64, generator=generator("grid")) - 1.3
+    upstream = torch.randn(images.shape, dtype=torch.float64, generator=generator("upstream"))
+    found = []
+    for sample in (lambda x, g: F.grid_sample(x, g, padding_mode=padding, align_corners=False), sample_by_gathering):
+        x, g = images.clone().requires_grad_(), grid.clone().requires_grad_()
+        values = sample(x, g) if sample is not sample_by_gathering else sample_by_gathering(x, g, padding)
+        found.append([values.detach(), *torch.autograd.grad(values, [x, g], upstream)])
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)

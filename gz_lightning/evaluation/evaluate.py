@@ -5,8 +5,10 @@ Shapes: M images (``ipc`` of each of K leaves), N training galaxies, H x W pixel
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -57,6 +59,7 @@ def evaluate(
     networks: list[str] | None = None,
     augmentation: str | None = None,
     device: str = "auto",
+    deterministic: bool = False,
     seed: int = 0,
 ) -> Evaluation:
     """Score a distilled set on test galaxies, beside all that it has to beat.
@@ -91,6 +94,8 @@ def evaluate(
             width such as ConvNetD4W64, AlexNet, VGG11, ResNet18, or the path of a class.
         augmentation: galaxy, none, or families of DSA joined by underscores. Default: that of the distillation.
         device: auto, cpu or cuda.
+        deterministic: On a GPU, give the same bits every time, which takes longer (of fit and distill it is
+            --trainer.deterministic). On a CPU it is always so.
         seed: Seed of the networks and draws.
 
     Raises:
@@ -121,8 +126,21 @@ def evaluate(
         require_memory(2 * pixels, "cpu", f"{len(galaxies.train)} standardised training galaxies", advice)
     where = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     folder = (synthetic if synthetic.is_dir() else synthetic.parent) / "evaluation" if output is None else output
-    with claimed(folder / ".lock", f"into {folder}; wait for it, or name another --output"):
+    claim = claimed(folder / ".lock", f"into {folder}; wait for it, or name another --output")
+    with claim, _deterministic(deterministic and where.type == "cuda"):
         return _evaluate(source, galaxies, teacher, others, where, folder, settings)
+
+
+@contextlib.contextmanager
+def _deterministic(wanted: bool) -> Iterator[None]:
+    before = torch.are_deterministic_algorithms_enabled()
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS refuses
+        torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
 
 
 def _evaluate(
