@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test faults lint format clean
+.PHONY: demo test test-oldest faults lint format clean
 
 demo: $(VENV)/.installed
 	$(BIN)/gz-lightning demo
@@ -15,6 +15,12 @@ test: $(VENV)/.installed
 # Disturbs real processes some hundred times (half an hour); 'make test' has a short form.
 faults: $(VENV)/.installed
 	$(BIN)/python -m tests.faults
+
+# The tests with the oldest release of everything that pyproject.toml allows, in an environment of its own (another 6 GB).
+test-oldest:
+	test -x .venv-oldest/bin/python || $(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/python -m pip install --constraint constraints-oldest.txt --editable '.[dev]'
+	.venv-oldest/bin/python -m pytest -n auto
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
@@ -32,4 +38,4 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-oldest .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -41,11 +41,10 @@ WAYS = ("auto", "loop", "threads", "vmap")
 PIXELS_AT_ONCE = 2**24
 """Pixels in one step of a stack at most (1,024 images of 128 px), and so its memory."""
 NETWORKS_AT_ONCE = 64
-STACKED_AT_ONCE, MAP_OF_STACK = 8, 2**21
+STACKED_AT_ONCE, MAP_OF_STACK = 4, 2**21
 """ConvNets of a stack on a CPU at most, and bytes of one activation of their first blocks: a stack pays for networks whose
-operators cost as much as their arithmetic (ten images of 32 px at width 32), and its maps stay in the caches."""
-MAP_OF_THREAD = 2**17
-"""Bytes of that activation from which on a network is worth a thread: threads of smaller ones wait for the interpreter."""
+operators cost as much as their arithmetic (ten images of 32 px at width 32), and its maps stay in the caches. The number of
+threads plays no part, so that the same networks come out whatever it is."""
 SLICES = 20
 """Turns in which threads train a network, so that five networks keep two cores busy to the end."""
 
@@ -103,7 +102,7 @@ def train_networks(
         models = [fresh_network(network, training.seed) for training in trainings]
         threads = torch.get_num_threads() if way == "threads" else 1
         works = []
-        for places in _stacks(trainings, protocol, models, way, threads):
+        for places in _stacks(trainings, protocol, models, way):
             own = [models[i] for i in places], [trainings[i] for i in places]
             if way == "vmap" or len(places) > 1:
                 epochs = _epochs_of_stack(*own, protocol, syn_steps, way == "threads")
@@ -201,9 +200,7 @@ def _run(works: Sequence[tuple[Iterator[None], int]], threads: int, at_a_time: i
         torch.set_num_threads(before)
 
 
-def _stacks(
-    trainings: Sequence[Training], protocol: Protocol, models: Sequence[nn.Module], way: str, threads: int
-) -> list[list[int]]:
+def _stacks(trainings: Sequence[Training], protocol: Protocol, models: Sequence[nn.Module], way: str) -> list[list[int]]:
     """Places of trainings that go into one stack: of sets of one shape, and not too many."""
     if way == "loop" or not trainings or (way == "threads" and not _is_written(models[0], trainings[0])):
         return [[place] for place in range(len(trainings))]
@@ -219,8 +216,6 @@ def _stacks(
         else:
             own = pixels * next(models[places[0]].parameters()).shape[0] * images.element_size()
             size = max(1, min(STACKED_AT_ONCE, MAP_OF_STACK // own))
-            if own > MAP_OF_THREAD:
-                size = min(size, math.ceil(len(places) / threads))  # no thread without work
         number = math.ceil(len(places) / size)
         stacks += [places[i * len(places) // number : (i + 1) * len(places) // number] for i in range(number)]
     return stacks

@@ -74,6 +74,19 @@ def test_together_is_one_by_one(
         assert not model.training
 
 
+def test_the_number_of_threads_changes_nothing(toy: GalaxyZoo2DataModule, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, protocol = synthetic_set(toy), Protocol(epochs=3, augmentation="galaxy")
+    trainings = [Training(data.images, data.labels, [0.05], seed) for seed in range(6)]
+    found = []
+    for threads in (1, 2, 3):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        models = train_networks(trainings, NETWORK, protocol, way="threads")
+        found.append(torch.stack([FunctionalNetwork.parameters_of(model) for model in models]))
+    torch.set_num_threads(1)
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])
+
+
 def test_ways_are_checked() -> None:
     with pytest.raises(InputError, match="trained by auto, loop, threads, vmap, not 'magic'"):
         train_networks([], NETWORK, Protocol(), way="magic")
