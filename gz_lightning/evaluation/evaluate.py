@@ -102,9 +102,11 @@ def evaluate(
         InputError: If the set does not fit the galaxies, or a setting is out of its range.
 
     Example:
-        >>> result = evaluate(Path("runs/ipc1/best.h5"), Path("gz2.h5"))  # doctest: +SKIP
+        >>> result = evaluate("runs/ipc1/best.h5", "gz2.h5")  # doctest: +SKIP
         >>> result.table, result.scores, result.confusion  # doctest: +SKIP
     """
+    synthetic, data = Path(synthetic), Path(data)  # a notebook gives strings
+    output, experts = (None if given is None else Path(given) for given in (output, experts))
     settings = {n: str(v) if isinstance(v, Path) else v for n, v in locals().items()}
     _check(settings)
     galaxies = GalaxyZoo2DataModule(str(data))

@@ -156,6 +156,7 @@ class ExpertModule(LightningModule):
         if stage != "fit":
             self.network = Stack(self.description, 1)
             return
+        self.trainer.num_sanity_val_steps = 0  # there is no expert to score before the first epoch
         whole = whole_experts(self.folder, self.recipe)
         self.missing = [expert for expert in self._wanted() if expert not in whole]
         if len(self.missing) < settings["num_experts"]:

@@ -44,7 +44,7 @@ def test_evaluate(toy: GalaxyZoo2DataModule, toy_path: Path, tmp_path: Path) -> 
     path = tmp_path / "set.h5"
     synthetic_set(toy).save(path)
     small: dict[str, Any] = {"num_eval": 2, "epochs": 30, "draws": 2, "step_sizes": [1e-7, 0.05], "full_epochs": 12}
-    result = evaluate(path, toy_path, tmp_path / "out", **small)
+    result = evaluate(str(path), str(toy_path), str(tmp_path / "out"), **small)  # type: ignore[arg-type]  # as in a notebook
     table = result.table.set_index("set")
     assert list(table.index) == ["distilled", "distilled, tuned", *BASELINES]
     assert table["protocol"].tolist() == ["mtt"] + ["validated"] * 8

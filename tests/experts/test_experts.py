@@ -181,6 +181,13 @@ def test_an_expert_that_explodes_is_named(tmp_path: Path, toy_path: Path, traine
     assert not list(tmp_path.glob("*.h5"))
 
 
+def test_a_plain_trainer_does(tmp_path: Path, toy_path: Path, trainer_options: dict[str, Any]) -> None:
+    """Its check before the first epoch, which has no expert to score yet, is left out."""
+    options = {name: value for name, value in trainer_options.items() if name != "num_sanity_val_steps"}
+    fit(tmp_path, toy_path, options, num_experts=1, train_epochs=1)
+    assert len(TrajectoryStore(tmp_path)) == 1
+
+
 def test_without_validation_galaxies_it_says_so(tmp_path: Path, trainer_options: dict[str, Any]) -> None:
     path = write_toy(tmp_path / "few.h5", per_class=2)  # of ten galaxies the first six are for training
     with pytest.raises(InputError, match=r"few.h5 has no val galaxies; prepare it with .*--val_fraction"):
