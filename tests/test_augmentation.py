@@ -1,5 +1,6 @@
 """Batched augmentation against the published DSA, written out image by image."""
 
+import functools
 import math
 
 import numpy as np
@@ -149,10 +150,11 @@ def test_sampling_with_a_fixed_order_is_grid_sample(images: torch.Tensor, paddin
     """Values, and gradients of images and grid; places outside among them."""
     grid = 2.6 * torch.rand(N, SIDE, SIDE, 2, dtype=torch.float64, generator=generator("grid")) - 1.3
     upstream = torch.randn(images.shape, dtype=torch.float64, generator=generator("upstream"))
+    gathered = functools.partial(sample_by_gathering, padding=padding)
     found = []
-    for sample in (lambda x, g: F.grid_sample(x, g, padding_mode=padding, align_corners=False), sample_by_gathering):
+    for sample in (lambda x, g: F.grid_sample(x, g, padding_mode=padding, align_corners=False), gathered):
         x, g = images.clone().requires_grad_(), grid.clone().requires_grad_()
-        values = sample(x, g) if sample is not sample_by_gathering else sample_by_gathering(x, g, padding)
+        values = sample(x, g)
         found.append([values.detach(), *torch.autograd.grad(values, [x, g], upstream)])
     for ours, theirs in zip(*found, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)

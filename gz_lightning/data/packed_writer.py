@@ -50,6 +50,35 @@ def row_digest(row: npt.NDArray[np.uint8]) -> bytes:
     return hashlib.sha256(np.ascontiguousarray(row).data).digest()
 
 
+def content_fingerprint(
+    digests: bytes,
+    shape: tuple[int, ...],
+    labels: npt.NDArray[np.int64],
+    confidences: npt.NDArray[np.float64],
+    object_ids: Sequence[str],
+    splits: npt.NDArray[np.int64],
+    class_names: Sequence[str],
+    tree: str,
+) -> str:
+    """SHA-256 of all that a packed file holds of its galaxies, their pixels by their digests.
+
+    Args:
+        digests: Digests of the N rows of pixels, one after the other.
+        shape: (N, 3, H, W).
+        labels: Leaf of each galaxy, shape (N,).
+        confidences: Leaf confidences, shape (N, K).
+        object_ids: N object ids.
+        splits: Place of each galaxy's split in ``SPLITS``, shape (N,).
+        class_names: Names of the K leaves.
+        tree: Name of the tree, or empty.
+    """
+    digest = hashlib.sha256(digests)
+    digest.update(json.dumps([tree, list(class_names), list(object_ids), shape]).encode())
+    for array in (labels.astype("<i8"), confidences.astype("<f4"), splits.astype("<i8")):
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
 class PackedWriter:
     """Writes the packed file at ``path``.
 
@@ -104,6 +133,7 @@ class PackedWriter:
             early.set_layout(h5py.h5d.CONTIGUOUS)
             early.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
             early.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+            early.set_obj_track_times(False)  # the same galaxies make the same bytes
             for name, shape in ((b"images", (self.number, *self.shape)), (b"digests", (self.number, DIGEST))):
                 h5py.h5d.create(file.id, name, h5py.h5t.STD_U8LE, h5py.h5s.create_simple(shape), early)
             set_text(file, "plan", self.plan)
@@ -214,8 +244,9 @@ class PackedWriter:
         check_training(splits)
         if not used.all():
             self._without(used)
-        digest = hashlib.sha256(self._read(0, self.number, self.digests_at, DIGEST))
-        digest.update(json.dumps([tree, list(class_names), list(object_ids), (self.number, *self.shape)]).encode())
+        object_ids = [str(object_id) for object_id in object_ids]
+        rows = self._read(0, self.number, self.digests_at, DIGEST), (self.number, *self.shape)
+        fingerprint = content_fingerprint(*rows, labels, confidences, object_ids, splits, class_names, tree)
         arrays = {"labels": labels.astype("<i8"), "confidences": confidences.astype("<f4"), "splits": splits.astype("<i8")}
         pixels = self.number_training * self.shape[1] * self.shape[2]
         mean = self.total / pixels
@@ -224,14 +255,13 @@ class PackedWriter:
             h5py.File(self.path, "r+", libver=("v110", "v110")) as file,
         ):
             for name, array in arrays.items():
-                digest.update(array.tobytes())
                 file.create_dataset(name, data=array, fletcher32=True)
-            file.create_dataset("object_ids", data=np.array([str(i).encode() for i in object_ids]), fletcher32=True)
+            file.create_dataset("object_ids", data=np.array([i.encode() for i in object_ids]), fletcher32=True)
             file.attrs["mean"] = mean / 255
             file.attrs["std"] = np.sqrt(np.maximum(self.squares / pixels - mean**2, 0)) / 255
             set_text(file, "class_names", json.dumps(list(class_names)))
             set_text(file, "tree", tree)
-            write_header(file, FORMAT, FORMAT_VERSION, configuration, digest.hexdigest())
+            write_header(file, FORMAT, FORMAT_VERSION, configuration, fingerprint)
         with said_if_unwritable(output):
             os.fsync(self.file.fileno())  # the rename must not overtake the bytes
             self.path.replace(output)

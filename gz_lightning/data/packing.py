@@ -9,7 +9,6 @@ Shapes: N galaxies, K leaves, H x W pixels (H = W = ``resolution``).
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +19,23 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from gz_lightning.data.packed_writer import FORMAT, FORMAT_VERSION, PackedWriter, check_training, row_digest
+from gz_lightning.checked import array, check_all, check_class_names, dataset, get_json, get_number, get_vector
+from gz_lightning.data.packed_writer import (
+    DIGEST,
+    FORMAT,
+    FORMAT_VERSION,
+    PackedWriter,
+    check_training,
+    content_fingerprint,
+    row_digest,
+)
 from gz_lightning.data.selection import SPLITS
 from gz_lightning.errors import InputError
 from gz_lightning.files import get_text, open_checked, written_whole
 
 MADE_BY = "gz-lightning prepare"
+MOST_CONFIDENT = 2.0
+"""No confidence is larger: debiased votes for the answers to one question need not add up to 1, but hardly pass it."""
 
 
 def write_packed(
@@ -117,7 +127,7 @@ class Packed:
     def images(self) -> torch.Tensor:
         """All pixels, uint8, shape (N, 3, H, W), RGB; read when first asked for, and kept."""
         with open_checked(self.path, FORMAT, FORMAT_VERSION, MADE_BY) as file:
-            pixels = file["images"][...]
+            pixels = array(file, "images", "u", (len(self), *self.image_shape))
             _check_rows(file, range(len(pixels)), pixels)
         return torch.from_numpy(pixels)
 
@@ -139,7 +149,7 @@ class Packed:
             return self.images[rows]
         pixels = np.empty((len(rows), *self.image_shape), np.uint8)
         with open_checked(self.path, FORMAT, FORMAT_VERSION, MADE_BY) as file:
-            images, places = file["images"], rows.cpu().numpy()
+            images, places = dataset(file, "images", "u", (len(self), *self.image_shape)), rows.cpu().numpy()
             for place in np.argsort(places, kind="stable"):  # the disk is read in one direction
                 images.read_direct(pixels, int(places[place]), int(place))
             _check_rows(file, places.tolist(), pixels)
@@ -148,12 +158,17 @@ class Packed:
 
 def _check_rows(file: h5py.File, places: Sequence[int], pixels: npt.NDArray[np.uint8]) -> None:
     """Raise OSError where pixels are not those that were written (files of version 1 have checksums of HDF5's)."""
-    if "digests" not in file:
+    if get_number(file, "format_version") < 2:
         return
-    digests = file["digests"][...]
+    digests = _digests(file)
     for place, row in zip(places, pixels, strict=True):
         if row_digest(row) != digests[place].tobytes():
             raise OSError(f"the pixels of galaxy {place} are not those of its checksum")
+
+
+def _digests(file: h5py.File) -> npt.NDArray[np.uint8]:
+    """Digests of the rows of pixels, shape (N, 32)."""
+    return array(file, "digests", "u", (len(file["images"]), DIGEST))
 
 
 def soft_labels(confidences: torch.Tensor) -> torch.Tensor:
@@ -180,23 +195,50 @@ def read_packed(path: str | Path, in_memory: bool = True) -> Packed:
         >>> packed.images.shape, packed.class_names, packed.configuration["tree"]  # doctest: +SKIP
     """
     with open_checked(path, FORMAT, FORMAT_VERSION, MADE_BY) as file:
-        packed = Packed(
-            path=Path(path),
-            labels=torch.from_numpy(file["labels"][...]),
-            confidences=torch.from_numpy(file["confidences"][...]),
-            object_ids=tuple(object_id.decode() for object_id in file["object_ids"][...].tolist()),
-            splits=torch.from_numpy(file["splits"][...]),
-            mean=torch.tensor(file.attrs["mean"], dtype=torch.float32),
-            std=torch.tensor(file.attrs["std"], dtype=torch.float32),
-            class_names=tuple(json.loads(get_text(file, "class_names"))),
-            tree=get_text(file, "tree"),
-            configuration=json.loads(get_text(file, "configuration")),
-            fingerprint=get_text(file, "fingerprint"),
-            image_shape=tuple(file["images"].shape[1:]),
-            in_memory=in_memory,
-        )
+        packed = _read_all_but_pixels(Path(path), file, in_memory)
     if in_memory:
         _ = packed.images  # damage shows now, not in the middle of the work
     if not (packed.std > 0).all():
         raise InputError(f"{path}: a channel of the training images is the same everywhere, so it cannot be standardised")
     return packed
+
+
+def _read_all_but_pixels(path: Path, file: h5py.File, in_memory: bool) -> Packed:
+    """The content of an open file, once its values are known to go together."""
+    labels = array(file, "labels", "i", (None,))
+    number, class_names = len(labels), check_class_names(get_json(file, "class_names", list))
+    shape = dataset(file, "images", "u", (number, 3, None, None)).shape
+    if shape[2] != shape[3] or not shape[2] or not number:
+        raise ValueError(f"images has the shape {shape}; its galaxies should be squares")
+    confidences = array(file, "confidences", "f", (number, len(class_names)), "galaxy")
+    splits = array(file, "splits", "i", (number,))
+    check_all((labels >= 0) & (labels < len(class_names)), labels, "labels", f"a leaf of {len(class_names)}", "galaxy")
+    check_all((splits >= 0) & (splits < len(SPLITS)), splits, "splits", f"a split of {len(SPLITS)}", "galaxy")
+    good = (confidences >= 0) & (confidences <= MOST_CONFIDENT)
+    check_all(good, confidences, "confidences", "a confidence in [0, 1]", "galaxy")
+    best = confidences.max(axis=1)
+    check_all(best > 0, best, "the largest of confidences", "above 0", "galaxy")
+    object_ids = tuple(object_id.decode() for object_id in array(file, "object_ids", "S", (number,)).tolist())
+    mean, std = (get_vector(file, name, 3) for name in ("mean", "std"))
+    if not ((mean >= 0) & (mean <= 1) & (std >= 0) & (std <= 1)).all():
+        raise ValueError(f"mean {mean.tolist()} and std {std.tolist()} are not those of pixels in [0, 1]")
+    tree, fingerprint = get_text(file, "tree"), get_text(file, "fingerprint")
+    if get_number(file, "format_version") >= 2:  # version 1 made its fingerprint of the pixels themselves
+        content = labels, confidences, object_ids, splits, class_names, tree
+        if content_fingerprint(_digests(file).tobytes(), shape, *content) != fingerprint:
+            raise ValueError("its content is not that of its fingerprint")
+    return Packed(
+        path=path,
+        labels=torch.from_numpy(labels.astype(np.int64)),
+        confidences=torch.from_numpy(confidences.astype(np.float32)),
+        object_ids=object_ids,
+        splits=torch.from_numpy(splits.astype(np.int64)),
+        mean=torch.tensor(mean, dtype=torch.float32),
+        std=torch.tensor(std, dtype=torch.float32),
+        class_names=class_names,
+        tree=tree,
+        configuration=get_json(file, "configuration", dict),
+        fingerprint=fingerprint,
+        image_shape=tuple(shape[1:]),
+        in_memory=in_memory,
+    )

@@ -63,6 +63,11 @@ ANSWERS: dict[str, str] = {
 are all 37 answers; the first three characters of a stem are the question's."""
 
 
+def leaf_folder(name: str) -> str:
+    """The folder of a leaf: its name in small letters of any script, with underscores for all but letters and digits."""
+    return re.sub(r"[\W_]+", "_", name.lower()).strip("_")
+
+
 @dataclass(frozen=True)
 class Leaf:
     """One class of a tree.
@@ -77,8 +82,8 @@ class Leaf:
 
     @property
     def folder(self) -> str:
-        """The name as a folder: lower case, everything but letters and digits an underscore."""
-        return re.sub(r"[^a-z0-9]+", "_", self.name.lower()).strip("_")
+        """The name as a folder, see :func:`leaf_folder`."""
+        return leaf_folder(self.name)
 
 
 @dataclass(frozen=True)

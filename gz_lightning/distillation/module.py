@@ -16,6 +16,8 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import nn
 
+from gz_lightning.checked import said_of
+from gz_lightning.checkpoints import read_by_checksum
 from gz_lightning.data.datamodule import GalaxyZoo2DataModule
 from gz_lightning.distillation.checkpoint import ResumeCheckpoint
 from gz_lightning.distillation.curves import Curves
@@ -27,6 +29,7 @@ from gz_lightning.distillation.segments import Segments
 from gz_lightning.distillation.settings import IMAGE_UPDATES, changes, check_settings
 from gz_lightning.distillation.stages import Stages
 from gz_lightning.distillation.start import (
+    augmentation_of,
     epochs_to_match,
     first_step_sizes,
     initial_images,
@@ -38,7 +41,7 @@ from gz_lightning.distillation.synthetic import SyntheticSet
 from gz_lightning.distillation.unroll import KEPT_OF_GRAPH, MEMORY_BUDGET, least_memory, unroll
 from gz_lightning.errors import InputError
 from gz_lightning.memory import keep_freed_memory, require_memory
-from gz_lightning.networks import build_network
+from gz_lightning.networks import allow_network, check_network
 from gz_lightning.networks.functional import FunctionalNetwork
 from gz_lightning.progress import say
 from gz_lightning.randomness import generator
@@ -190,16 +193,22 @@ class TrajectoryMatching(LightningModule):
 
     def setup(self, stage: str) -> None:
         """Read the experts, check that all fits together, and make the first images and step sizes."""
+        read_by_checksum(self.trainer)
         if hasattr(self, "images"):
             return  # fit is called once more in a notebook: go on
         settings, galaxies = self.hparams, self.galaxies
         galaxies.require("train", "val")
+        if settings["network"] is not None:
+            allow_network(settings["network"])
         network = {"name": settings["network"]} | {n: settings[n] for n in ("width", "depth", "norm", "pooling")}
         self.store = matching_experts(settings["trajectories"], galaxies, network)
-        self.network = FunctionalNetwork(build_network(self.store.recipe.network))
+        with said_of(self.store.folder):
+            network_of_experts = self.store.network()
+            check_network(network_of_experts, galaxies.num_classes, galaxies.packed.image_shape)
+            self.network = FunctionalNetwork(network_of_experts)
         if settings["compile"]:
             self.network.derivatives.compile()
-        self.augmentation = settings["augmentation"] or self.store.recipe.training["augmentation"]
+        self.augmentation = settings["augmentation"] or augmentation_of(self.store)
         self.expert_epochs = settings["expert_epochs"] or epochs_to_match(
             self.store, len(galaxies.train), settings["syn_steps"]
         )
@@ -454,12 +463,15 @@ class TrajectoryMatching(LightningModule):
         Raises:
             InputError: If a setting that shapes the images, the experts or the galaxies are not those of the checkpoint.
         """
+        path = self.trainer.ckpt_path or "the checkpoint"
+        if "distillation" not in checkpoint:
+            raise InputError(f"{path} is no checkpoint of 'gz-lightning distill'; leave out --ckpt_path to begin anew")
         state, then = checkpoint["distillation"], checkpoint["hyper_parameters"]
         changed = changes(then, self.hparams)
         now = {"trajectories": self.store.fingerprint, "data": self.galaxies.fingerprint}
         changed += [f"the {name} are others" for name, fingerprint in now.items() if state[name] != fingerprint]
         if changed:
-            raise InputError(f"the checkpoint is of another run: {'; '.join(changed)}; name another --run_dir")
+            raise InputError(f"{path} is of another run: {'; '.join(changed)}; name another --run_dir")
         # Lightning's loops count batches of an epoch; here the iterations count, and a finished run may be made longer.
         del checkpoint["loops"]
         self.resumed = True

@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from gz_lightning.augmentation import check_strategy
+from gz_lightning.checked import said_of
 from gz_lightning.data.datamodule import GalaxyZoo2DataModule
 from gz_lightning.distillation.matching import matching_loss
 from gz_lightning.distillation.synthetic import SyntheticSet
@@ -49,6 +51,19 @@ def matching_experts(folder: str, galaxies: GalaxyZoo2DataModule, network: Mappi
     return store
 
 
+def augmentation_of(store: TrajectoryStore) -> str:
+    """The augmentation that experts were trained with.
+
+    Raises:
+        InputError: If they do not say, or it is none that there is.
+    """
+    found = store.recipe.training.get("augmentation")
+    if not isinstance(found, str):
+        raise InputError(f"the experts in {store.folder} do not say their augmentation; give --model.augmentation")
+    with said_of(store.folder):
+        return check_strategy(found)
+
+
 def epochs_to_match(store: TrajectoryStore, galaxies: int, syn_steps: int) -> int:
     """Epochs m in which an expert takes ``STEPS_MATCHED`` times ``syn_steps`` steps; 1 to a third of the trajectory.
 
@@ -56,10 +71,19 @@ def epochs_to_match(store: TrajectoryStore, galaxies: int, syn_steps: int) -> in
         store: The experts.
         galaxies: Their training galaxies.
         syn_steps: Steps of the student.
+
+    Raises:
+        InputError: If the experts do not say how large their batches were.
     """
     training = store.recipe.training
-    steps = math.ceil(galaxies * int(training.get("rotations", 1)) / int(training["batch_size"]))
-    return max(1, min(round(STEPS_MATCHED * syn_steps / steps), int(store.num_epochs) // 3))
+    batch_size, rotations = training.get("batch_size"), training.get("rotations", 1)
+    if not all(isinstance(number, int) and number > 0 for number in (batch_size, rotations)):
+        raise InputError(
+            f"the experts in {store.folder} do not say how many steps an epoch took (batch_size {batch_size!r:.40}, "
+            f"rotations {rotations!r:.40}), as imported ones do not; give --model.expert_epochs"
+        )
+    steps: int = -(-galaxies * rotations // batch_size)
+    return max(1, min(round(STEPS_MATCHED * syn_steps / steps), store.num_epochs // 3))
 
 
 def initial_images(

@@ -6,29 +6,66 @@ Shapes: M images (``ipc`` of each of K leaves), H x W pixels, S step sizes.
 from __future__ import annotations
 
 import json
-import re
+import math
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import torch
 from PIL import Image
 from torch.utils.data import TensorDataset
 
+from gz_lightning.augmentation import check_strategy
+from gz_lightning.checked import array, check_all, check_class_names, get_json, get_number, said_of, short
 from gz_lightning.data.datamodule import GalaxyZoo2DataModule, denormalise
+from gz_lightning.data.tree import leaf_folder
 from gz_lightning.errors import InputError
 from gz_lightning.files import create_hdf5, get_text, open_checked, set_text, write_header, written_whole
 
 FORMAT = "synthetic"
 FORMAT_VERSION = 1
 MADE_BY = "gz-lightning distill"
+LARGEST = 1e30
+"""Standardised pixels are of the order of 1; beyond this float32 cannot even square them."""
 
 
-def leaf_folder(name: str) -> str:
-    """The folder of a leaf: its name in small letters, with underscores for all but letters and digits."""
-    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+def _tensors(file: h5py.File, leaves: int) -> dict[str, torch.Tensor]:
+    """Images, labels, step sizes and statistics of an open file, once they are known to go together."""
+    images = array(file, "images", "f", (None, 3, None, None), "image")
+    number = len(images)
+    if not number or images.shape[2] != images.shape[3] or not images.shape[3]:
+        raise ValueError(f"images has the shape {images.shape}; there should be some, and squares")
+    check_all(np.abs(images.astype(np.float64)) < LARGEST, images, "images", f"below {LARGEST:g}", "image")
+    if getattr(file["labels"], "ndim", 1) == 1:
+        labels = array(file, "labels", "i", (number,))
+        check_all((labels >= 0) & (labels < leaves), labels, "labels", f"a leaf of {leaves}", "image")
+    else:
+        labels = array(file, "labels", "f", (number, leaves), "image")
+        check_all(labels >= 0, labels, "labels", "a share of at least 0", "image")
+        check_all(labels.sum(1) > 0, labels.sum(1), "the sum of labels", "above 0", "image")
+    step_sizes = array(file, "step_sizes", "f", (None,), "start epoch")
+    check_all(step_sizes > 0, step_sizes, "step_sizes", "above 0", "start epoch")
+    mean, std = (array(file, name, "f", (3,), "channel") for name in ("mean", "std"))
+    check_all((mean >= 0) & (mean <= 1), mean, "mean", "in [0, 1]", "channel")
+    check_all((std > 0) & (std <= 1), std, "std", "in (0, 1]", "channel")
+    given = {"images": images, "labels": labels, "step_sizes": step_sizes, "mean": mean, "std": std}
+    found = {name: torch.from_numpy(values) for name, values in given.items()}
+    return {name: tensor.float() if tensor.is_floating_point() else tensor.long() for name, tensor in found.items()}
+
+
+def _augmentation(file: h5py.File, path: str | Path) -> str:
+    with said_of(path):
+        return check_strategy(get_text(file, "augmentation"))
+
+
+def _results(file: h5py.File) -> dict[str, float]:
+    found: dict[str, Any] = get_json(file, "results", dict)
+    if not all(isinstance(value, (int, float)) and math.isfinite(value) for value in found.values()):
+        raise ValueError(f"results holds {short(found)}, where it should hold numbers")
+    return found
 
 
 @dataclass
@@ -107,19 +144,22 @@ class SyntheticSet:
             The folder.
 
         Raises:
-            InputError: If there is something in it.
+            InputError: If there is something in it, or the names of two leaves make one folder.
         """
         folder = Path(folder)
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise InputError(f"{folder} is there already; name a folder that is not")
+        folders = [leaf_folder(name) for name in self.class_names]
+        if len({*folders, ""}) <= len(folders):
+            raise InputError(f"the leaves {', '.join(self.class_names)} cannot each have a folder of their own name")
         folder.parent.mkdir(parents=True, exist_ok=True)
         pixels = self.denormalised().mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.", suffix=".part") as temporary:
             whole = Path(temporary) / folder.name
-            for name in self.class_names:
-                (whole / leaf_folder(name)).mkdir(parents=True)
+            for name in folders:
+                (whole / name).mkdir(parents=True)
             for place, label in enumerate(self.hard_labels.tolist()):
-                Image.fromarray(pixels[place]).save(whole / leaf_folder(self.class_names[label]) / f"{place:05d}.png")
+                Image.fromarray(pixels[place]).save(whole / folders[label] / f"{place:05d}.png")
             whole.replace(folder)
         return folder
 
@@ -150,18 +190,18 @@ class SyntheticSet:
             InputError: If the file is no distilled set or is damaged.
         """
         with open_checked(path, FORMAT, FORMAT_VERSION, MADE_BY) as file:
-            tensors = {n: torch.from_numpy(file[n][...]) for n in ("images", "labels", "step_sizes", "mean", "std")}
+            class_names = check_class_names(get_json(file, "class_names", list))
             return cls(
-                **tensors,
-                class_names=tuple(json.loads(get_text(file, "class_names"))),
-                network=json.loads(get_text(file, "network")),
-                results=json.loads(get_text(file, "results")),
+                **_tensors(file, len(class_names)),
+                class_names=class_names,
+                network=get_json(file, "network", dict),
+                results=_results(file),
                 tree=get_text(file, "tree"),
-                augmentation=get_text(file, "augmentation"),
+                augmentation=_augmentation(file, path),
                 data=get_text(file, "data"),
                 trajectories=get_text(file, "trajectories"),
-                iteration=int(file.attrs["iteration"]),
-                configuration=json.loads(get_text(file, "configuration")),
+                iteration=get_number(file, "iteration"),
+                configuration=get_json(file, "configuration", dict),
             )
 
     def check_fits(self, galaxies: GalaxyZoo2DataModule, path: str | Path = "the set") -> None:

@@ -17,6 +17,7 @@ import lightning
 import pandas as pd
 import torch
 
+from gz_lightning.checked import said_of
 from gz_lightning.data.datamodule import GalaxyZoo2DataModule
 from gz_lightning.distillation.synthetic import SyntheticSet
 from gz_lightning.errors import InputError
@@ -31,7 +32,7 @@ from gz_lightning.evaluation.teachers import Teacher
 from gz_lightning.evaluation.unfinished import UnfinishedEvaluation
 from gz_lightning.files import claimed
 from gz_lightning.memory import require_memory
-from gz_lightning.networks import build_network, describe_network
+from gz_lightning.networks import build_network, check_network, describe_network
 from gz_lightning.progress import track
 
 STEP_SIZES = [0.001, 0.003, 0.01, 0.03, 0.1]
@@ -121,7 +122,9 @@ def evaluate(
         )
     others = {name: describe_network(name, galaxies.num_classes, galaxies.resolution) for name in networks or ()}
     for description in [source.sets[0].network, *others.values()]:
-        build_network(description, seed=0)  # before hours of training: is there such a network for such images?
+        # Before hours of training: is there such a network for such images?
+        with said_of(synthetic) if description is source.sets[0].network else contextlib.nullcontext():
+            check_network(build_network(description, seed=0), galaxies.num_classes, galaxies.packed.image_shape)
     if "full data" in baselines and full_epochs:
         pixels = 4 * 3 * len(galaxies.train) * galaxies.resolution**2
         advice = "leave the full data out (--full_epochs 0)"
@@ -236,7 +239,7 @@ def _distilled(
     source: Source, alphas: Sequence[float], training: Protocol, networks: int, teacher: Teacher | None
 ) -> tuple[list[Contender], list[Contender]]:
     """The distilled set as published and with its step size tuned; and with soft labels, where it has or gets some."""
-    steps = int(source.sets[0].configuration.get("syn_steps", 0))
+    steps = source.sets[0].configuration.get("syn_steps", 0)
 
     def contenders(labels: Callable[[SyntheticSet], torch.Tensor]) -> list[Contender]:
         sets = [(path.name, own, [(own.images, labels(own))]) for path, own in zip(source.paths, source.sets, strict=True)]

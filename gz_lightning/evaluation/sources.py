@@ -14,12 +14,16 @@ import numpy as np
 import torch
 from PIL import Image
 
+from gz_lightning.checked import short
 from gz_lightning.data.datamodule import GalaxyZoo2DataModule
-from gz_lightning.distillation.synthetic import SyntheticSet, leaf_folder
+from gz_lightning.data.tree import leaf_folder
+from gz_lightning.distillation.synthetic import SyntheticSet
 from gz_lightning.errors import InputError
-from gz_lightning.networks import describe_network
+from gz_lightning.networks import NETWORKS, allow_network, describe_network
 
 PICTURES = (".png",)
+MOST_STEPS = 10**6
+"""Steps of a student; the published settings have up to 50."""
 LARGEST_MEAN, STD_RANGE = 1.5, (0.2, 6.0)
 """Standardised pixels have mean 0 and standard deviation 1 over real galaxies; a distilled set that lies outside these was
 standardised otherwise or not at all."""
@@ -56,18 +60,25 @@ def read_source(path: Path, galaxies: GalaxyZoo2DataModule, network: str | None 
     if path.is_dir():
         files = tuple(sorted(path.glob("*.h5")))
         if files:
-            return Source(tuple(_read_h5(file, galaxies, network) for file in files), files, True)
+            sets = tuple(_read_h5(file, galaxies, network) for file in files)
+            return Source(sets, files, all(len(own.step_sizes) for own in sets))
         return Source((_read_pictures(path, galaxies, network),), (path,), False)
     if path.suffix == ".pt":
         return Source((_read_published(path, galaxies, network),), (path,), False)
-    return Source((_read_h5(path, galaxies, network),), (path,), True)
+    own = _read_h5(path, galaxies, network)
+    return Source((own,), (path,), len(own.step_sizes) > 0)
 
 
 def _read_h5(path: Path, galaxies: GalaxyZoo2DataModule, network: str | None) -> SyntheticSet:
     found = SyntheticSet.load(path)
     found.check_fits(galaxies, path)
+    steps = found.configuration.get("syn_steps", 0)
+    if not isinstance(steps, int) or not 0 <= steps <= MOST_STEPS:
+        raise InputError(f"{path} is damaged: its syn_steps are {short(steps)}; distil it again")
     if network is not None:
-        found.network = describe_network(network, galaxies.num_classes, galaxies.resolution)
+        own = allow_network(network) == found.network.get("name") and network not in NETWORKS
+        if not own:  # a class of one's own has to be named, and keeps its settings
+            found.network = describe_network(network, galaxies.num_classes, galaxies.resolution)
     return found
 
 

@@ -11,10 +11,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from gz_lightning.checked import said_of
 from gz_lightning.data.datamodule import GalaxyZoo2DataModule
 from gz_lightning.distillation.start import matching_experts
 from gz_lightning.evaluation.protocol import SCORE_BATCH
-from gz_lightning.networks import build_network
+from gz_lightning.networks import check_network
 
 MOST_EXPERTS = 10
 """Experts that are asked at most; the mean of ten is steady."""
@@ -38,9 +39,12 @@ class Teacher:
             InputError: If there are none, or they were trained on other galaxies.
         """
         store = matching_experts(str(folder), galaxies, {})
-        models = []
+        models: list[nn.Module] = []
         for expert in store.experts[:MOST_EXPERTS]:
-            model = build_network(store.recipe.network)
+            model = store.network()
+            if not models:
+                with said_of(folder):
+                    check_network(model, galaxies.num_classes, galaxies.packed.image_shape)
             nn.utils.vector_to_parameters(store.parameters(expert, store.num_epochs), model.parameters())
             models.append(model.eval())
         return cls(tuple(models))

@@ -16,8 +16,9 @@ from typing import Any
 
 import torch
 
+from gz_lightning.errors import InputError
 from gz_lightning.evaluation.contenders import Contender, Outcome
-from gz_lightning.files import save_tensors
+from gz_lightning.tensors import load_signed, save_signed
 
 
 class UnfinishedEvaluation:
@@ -52,11 +53,11 @@ class UnfinishedEvaluation:
         if not path.is_file():
             return None
         try:
-            kept = torch.load(path, weights_only=True)
+            kept = load_signed(path)
             chosen = contender.candidates[kept["chosen"]]
             tried = [(str(name), str(step), float(mean)) for name, step, mean in kept["tried"]]
             return Outcome(contender, chosen, tried, kept["val"], kept["test_logits"], kept["hits"])
-        except Exception:  # whatever a damaged file may raise: then it is trained again
+        except InputError:  # it is damaged: then it is trained again
             return None
 
     def keep(self, outcome: Outcome, network: Mapping[str, Any]) -> None:
@@ -66,7 +67,7 @@ class UnfinishedEvaluation:
         kept = {"chosen": chosen, "tried": [list(one) for one in outcome.tried]}
         tensors = {"val": outcome.val, "test_logits": outcome.test_logits, "hits": outcome.hits}
         tensors = {name: tensor.cpu() for name, tensor in tensors.items()}
-        save_tensors({**kept, **tensors}, self._file(contender, network))
+        save_signed({**kept, **tensors}, self._file(contender, network))
 
     def remove(self) -> None:
         """Nothing of it is needed any more."""

@@ -29,27 +29,32 @@ from gz_lightning.experts.trajectories import (
     write_expert,
 )
 from gz_lightning.files import save_tensors
-from gz_lightning.networks import build_network
+from gz_lightning.networks import allow_network, build_network
 from gz_lightning.progress import say, track
 
 
-def export_buffers(trajectories: Path, output: Path, experts_per_file: int = 10) -> None:
+def export_buffers(trajectories: Path, output: Path, experts_per_file: int = 10, network: str | None = None) -> None:
     """Write the experts of a folder as files of the published format, replay_buffer_0.pt and so on.
 
     Args:
         trajectories: Folder of the experts.
         output: Folder to write into. The published code looks for such files in buffer_path/DATASET/NETWORK.
         experts_per_file: Experts in a file. 10 in the published code. A file is put together in memory.
+        network: Class of the experts' network (package.module.Class), where it is one of your own: what only a file names is
+            not imported.
 
     Raises:
-        InputError: If there are no experts, one is damaged, or the folder holds such files already.
+        InputError: If there are no experts, one is damaged, their network cannot be built, or the folder holds such files
+            already.
     """
     if experts_per_file < 1:
         raise InputError(f"experts_per_file must be at least 1, not {experts_per_file}")
     store = TrajectoryStore(trajectories)
     if output.is_dir() and any(output.glob("replay_buffer_*.pt")):
         raise InputError(f"{output} holds files of replay_buffer_*.pt already; name another --output")
-    shapes = [p.shape for p in build_network(store.recipe.network).parameters()]
+    if network is not None:
+        allow_network(network)
+    shapes = [p.shape for p in store.network().parameters()]
     groups = [store.experts[i : i + experts_per_file] for i in range(0, len(store), experts_per_file)]
     for number, experts in enumerate(track(groups, "exporting", len(groups))):
         buffer = [[_tensors(theta, shapes) for theta in store.trajectory(expert)] for expert in experts]

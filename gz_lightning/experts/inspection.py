@@ -17,7 +17,18 @@ from lightning.pytorch.loggers import WandbLogger
 
 from gz_lightning.errors import InputError
 from gz_lightning.evaluation.figures import confusion_figure, experts_figure, save_figure
-from gz_lightning.experts.trajectories import FORMAT, FORMAT_VERSION, MADE_BY, TrajectoryStore, file_of, read_rows
+from gz_lightning.experts.trajectories import (
+    FORMAT,
+    FORMAT_VERSION,
+    MADE_BY,
+    TrajectoryStore,
+    file_of,
+    read_confusion,
+    read_loss_of_precision,
+    read_metrics,
+    read_rows,
+    stored_rows,
+)
 from gz_lightning.files import get_text, open_checked
 from gz_lightning.progress import say, track
 
@@ -58,9 +69,8 @@ def experts_table(store: TrajectoryStore) -> pd.DataFrame:
     for expert, own in store.metrics.groupby("expert"):
         path = file_of(store.folder, int(expert))
         with open_checked(path, FORMAT, FORMAT_VERSION, MADE_BY) as file:
-            known = "precision" in file.attrs
-            precision = get_text(file, "precision") if known else "float32"
-            lost = float(file.attrs["loss_of_precision"]) if known else 0.0
+            precision = get_text(file, "precision") if "precision" in file.attrs else "float32"
+            lost = read_loss_of_precision(file)
         val = own["val_accuracy"]
         row = {"expert": int(expert), "train": 100 * own["train_accuracy"].iloc[-1], "val": 100 * val.iloc[-1]}
         row["best"] = "-" if val.isna().all() else int(own["epoch"].loc[val.idxmax()])
@@ -134,13 +144,14 @@ def damage(path: Path) -> str:
     try:
         with open_checked(path, FORMAT, FORMAT_VERSION, MADE_BY) as file:
             digest, bad, other = hashlib.sha256(), [], []
-            for epoch in range(len(file["parameters"])):
+            rows = stored_rows(file)
+            for epoch in range(len(rows)):
                 try:
-                    digest.update(file["parameters"][epoch].tobytes())
+                    digest.update(rows[epoch].tobytes())
+                    read_rows(file, epoch)
                 except OSError:
                     bad.append(epoch)
-                    continue
-                if not torch.isfinite(read_rows(file, epoch)).all():
+                except ValueError:
                     other.append(epoch)
             if bad:
                 return f"the parameters of epoch {', '.join(map(str, bad))} cannot be read"
@@ -148,8 +159,9 @@ def damage(path: Path) -> str:
                 return f"the parameters of epoch {', '.join(map(str, other))} are not finite"
             if digest.hexdigest() != get_text(file, "fingerprint"):
                 return "the parameters are not those of its fingerprint"
-            for dataset in [*file["metrics"].values(), *([file["confusion"]] if "confusion" in file else [])]:
-                dataset[...]
+            read_metrics(file)
+            read_confusion(file)
+            read_loss_of_precision(file)
     except InputError as error:
         return str(error)
     return ""

@@ -20,6 +20,7 @@ from torch.func import vmap
 from torch.nn.parallel import DistributedDataParallel
 
 from gz_lightning.augmentation import DSA
+from gz_lightning.checkpoints import read_by_checksum
 from gz_lightning.data.datamodule import GalaxyZoo2DataModule
 from gz_lightning.errors import InputError
 from gz_lightning.experts.batches import Batches, Scored
@@ -41,6 +42,7 @@ from gz_lightning.experts.trajectories import (
 )
 from gz_lightning.files import require_disk
 from gz_lightning.memory import keep_freed_memory, require_memory
+from gz_lightning.networks import allow_network
 from gz_lightning.networks.functional import FunctionalNetwork
 from gz_lightning.networks.written_loss import written_loss
 from gz_lightning.progress import say
@@ -142,10 +144,11 @@ class ExpertModule(LightningModule):
 
     def setup(self, stage: str) -> None:
         """Build the network and find out which experts are missing."""
+        read_by_checksum(self.trainer)
         galaxies, settings = self.galaxies, self.hparams
         galaxies.require("train", "val")
         self.description = {
-            "name": settings["network"],
+            "name": allow_network(settings["network"]),
             "num_classes": galaxies.num_classes,
             "resolution": galaxies.resolution,
             **{name: settings[name] for name in ("width", "depth", "norm", "pooling")},
@@ -390,13 +393,14 @@ class ExpertModule(LightningModule):
                 "a checkpoint is of the group of one process, and there are several; leave out --ckpt_path "
                 "(whole experts are kept)"
             )
+        path = self.trainer.ckpt_path or "the checkpoint"
         if "experts" not in checkpoint:
-            raise InputError("the checkpoint is none of 'gz-lightning fit'; leave out --ckpt_path to begin anew")
+            raise InputError(f"{path} is no checkpoint of 'gz-lightning fit'; leave out --ckpt_path to begin anew")
         kept, epoch = checkpoint["experts"], checkpoint["epoch"] + 1
         recipe = Recipe(*kept["recipe"])
         if recipe != self.recipe:
             raise InputError(
-                f"the checkpoint is of experts of another kind: {describe_difference(recipe, self.recipe)}; "
+                f"{path} is of experts of another kind: {describe_difference(recipe, self.recipe)}; "
                 "leave out --ckpt_path to begin anew"
             )
         begun = kept["groups"][: math.ceil(epoch / self.train_epochs)]

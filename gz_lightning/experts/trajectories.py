@@ -18,11 +18,16 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import torch
+from torch import nn
 
+from gz_lightning.checked import array, check_all, dataset, get_json, get_number, said_of
 from gz_lightning.errors import InputError
 from gz_lightning.files import create_hdf5, get_text, open_checked, set_text, write_header
+from gz_lightning.networks import build_network
 
 FORMAT = "trajectory"
 FORMAT_VERSION = 2
@@ -124,12 +129,83 @@ def loss_of_precision(exact: torch.Tensor, kept: torch.Tensor) -> float:
     return float((error / way.clamp(min=torch.finfo(torch.float64).tiny)).max()) if error.any() else 0.0
 
 
-def read_rows(file: h5py.File, epoch: int | None = None) -> torch.Tensor:
-    """Parameters of an open file as float32: of one epoch, shape (P,), or of all, shape (E + 1, P)."""
-    rows = torch.from_numpy(file["parameters"][... if epoch is None else epoch])
+def stored_rows(file: h5py.File) -> h5py.Dataset:
+    """The parameters of an open file as they are stored, shape (E + 1, P).
+
+    Raises:
+        KeyError, ValueError: If there are none, or not of the type and shape that they should have.
+    """
     # Version 1 named no precision.
-    stored = get_text(file, "precision") if "precision" in file.attrs else "float32"
-    return rows.view(torch.bfloat16).float() if stored == "bfloat16" else rows.float()
+    precision = get_text(file, "precision") if "precision" in file.attrs else "float32"
+    if precision not in PRECISIONS:
+        raise ValueError(f"its precision is {precision:.40}; it can be {', '.join(PRECISIONS)}")
+    rows = dataset(file, "parameters", "i" if precision == "bfloat16" else "f", (None, None))
+    size = torch.finfo(PRECISIONS[precision]).bits // 8
+    if rows.shape[0] < 2 or not rows.shape[1] or rows.dtype.itemsize != size:
+        raise ValueError(f"parameters has the shape {rows.shape} and the type {rows.dtype}; it should hold {precision}")
+    return rows
+
+
+def read_rows(file: h5py.File, epoch: int | None = None) -> torch.Tensor:
+    """Parameters of an open file as float32: of one epoch, shape (P,), or of all, shape (E + 1, P).
+
+    Raises:
+        KeyError, ValueError: As :func:`stored_rows`; or if one is not finite, with its epoch.
+        OSError: If they are not those of their checksum.
+    """
+    stored = stored_rows(file)
+    values = stored[... if epoch is None else epoch]
+    rows = torch.from_numpy(values.astype(values.dtype.newbyteorder("="), copy=False))
+    rows = rows.view(torch.bfloat16).float() if stored.dtype.kind == "i" else rows.float()
+    good = torch.isfinite(rows).all(-1)
+    if not good.all():
+        bad = [epoch] if epoch is not None else torch.nonzero(~good).flatten().tolist()
+        raise ValueError(f"the parameters of epoch {', '.join(map(str, bad))} are not finite")
+    return rows
+
+
+def read_metrics(file: h5py.File) -> dict[str, npt.NDArray[np.float64]]:
+    """``METRICS`` of an open file, each of shape (E,); NaN where they are not known.
+
+    Raises:
+        KeyError, ValueError: If one is missing, not one number for each epoch, or an accuracy not in [0, 1].
+    """
+    epochs = len(file["parameters"]) - 1
+    found = {name: array(file, f"metrics/{name}", "f", (epochs,), finite=False) for name in METRICS}
+    for name in METRICS:
+        if name.endswith("accuracy"):
+            good = np.isnan(found[name]) | ((found[name] >= 0) & (found[name] <= 1))
+            check_all(good, found[name], name, "an accuracy in [0, 1]", "epoch (from 0)")
+    return found
+
+
+def read_confusion(file: h5py.File) -> npt.NDArray[np.int64] | None:
+    """Counts of an open file, shape (K, K), if it has any.
+
+    Raises:
+        ValueError: If they are not whole numbers of at least 0, as many of each leaf.
+    """
+    if "confusion" not in file:
+        return None
+    counts = array(file, "confusion", "iu", (None, None))
+    if counts.shape[0] != counts.shape[1]:
+        raise ValueError(f"confusion has the shape {counts.shape}; it should have a row and a column for each leaf")
+    check_all(counts >= 0, counts, "confusion", "a number of galaxies")
+    return counts.astype(np.int64)
+
+
+def read_loss_of_precision(file: h5py.File) -> float:
+    """See :func:`loss_of_precision`; of version 1, which had none, 0.
+
+    Raises:
+        ValueError: If it is no number.
+    """
+    if "precision" not in file.attrs:
+        return 0.0
+    value = file.attrs["loss_of_precision"]
+    if not isinstance(value, (np.floating, np.integer)) or not value >= 0:
+        raise ValueError(f"loss_of_precision is {value!r:.40}")
+    return float(value)
 
 
 class TrajectoryStore:
@@ -155,14 +231,16 @@ class TrajectoryStore:
         fingerprints = []
         for path in files:
             with self._open(path) as file:
-                shape = file["parameters"].shape
-                recipe = Recipe(
-                    json.loads(get_text(file, "network")),
-                    get_text(file, "data"),
-                    json.loads(get_text(file, "configuration")),
-                )
-                self.experts.append(int(file.attrs["expert"]))
+                shape = stored_rows(file).shape
+                network, training = (get_json(file, name, dict) for name in ("network", "configuration"))
+                recipe = Recipe(network, get_text(file, "data"), training)
+                expert = get_number(file, "expert")
                 fingerprints.append(get_text(file, "fingerprint"))
+            if path != file_of(self.folder, expert):
+                raise InputError(
+                    f"{path} holds expert {expert}, whose file is {file_of(self.folder, expert).name}; rename or remove it"
+                )
+            self.experts.append(expert)
             if path == files[0]:
                 self.recipe, first_shape = recipe, shape
             if recipe != self.recipe or shape != first_shape:
@@ -170,7 +248,8 @@ class TrajectoryStore:
                     f"{path} is not of one kind with {files[0]}: {describe_difference(recipe, self.recipe)}; "
                     "keep experts of different settings in different folders"
                 )
-        self.num_epochs, self.num_parameters = first_shape[0] - 1, first_shape[1]
+        self.num_epochs: int = first_shape[0] - 1
+        self.num_parameters: int = first_shape[1]
         self.fingerprint = hashlib.sha256("".join(fingerprints).encode()).hexdigest()
 
     @staticmethod
@@ -179,6 +258,15 @@ class TrajectoryStore:
 
     def __len__(self) -> int:
         return len(self.experts)
+
+    def network(self) -> nn.Module:
+        """The network of the experts, with parameters of its own.
+
+        Raises:
+            InputError: If there is no such network, or it has not as many parameters as the experts.
+        """
+        with said_of(self.folder):
+            return build_network(self.recipe.network, parameters=self.num_parameters)
 
     def parameters(self, expert: int, epoch: int) -> torch.Tensor:
         """theta*_epoch of an expert, shape (P,); epoch 0 is its initialisation.
@@ -208,7 +296,8 @@ class TrajectoryStore:
     def confusion(self, expert: int) -> torch.Tensor | None:
         """Counts of the validation galaxies after the last epoch, row = leaf, column = found, shape (K, K), if kept."""
         with self._open(file_of(self.folder, expert)) as file:
-            return torch.from_numpy(file["confusion"][...]) if "confusion" in file else None
+            counts = read_confusion(file)
+        return None if counts is None else torch.from_numpy(counts)
 
     @functools.cached_property
     def metrics(self) -> pd.DataFrame:
@@ -216,7 +305,7 @@ class TrajectoryStore:
         tables = []
         for expert in self.experts:
             with self._open(file_of(self.folder, expert)) as file:
-                columns = {name: file[f"metrics/{name}"][...] for name in METRICS}
+                columns = read_metrics(file)
             tables.append(pd.DataFrame({"expert": expert, "epoch": range(1, self.num_epochs + 1), **columns}))
         return pd.concat(tables, ignore_index=True)
 

@@ -12,6 +12,8 @@ from gz_lightning.errors import InputError
 
 NORMS = ("instance", "group", "layer", "none")
 POOLINGS = ("avg", "max", "none")
+DEEPEST = 100
+"""Blocks at most; the published networks have three or four."""
 
 
 def _norm(norm: str, channels: int) -> nn.Module:
@@ -66,8 +68,11 @@ class ConvNet(nn.Sequential):
                 f"norm is one of {', '.join(NORMS)} and pooling one of {', '.join(POOLINGS)}; "
                 f"found norm '{norm}', pooling '{pooling}'"
             )
-        if width < 1 or depth < 1 or (norm == "group" and width % 4):
-            raise InputError(f"width {width} and depth {depth} must be positive, with group norm width a multiple of 4")
+        if width < 1 or not 1 <= depth <= DEEPEST or (norm == "group" and width % 4):
+            raise InputError(
+                f"width {width} and depth {depth} must be positive, depth at most {DEEPEST}, with group norm width a "
+                "multiple of 4"
+            )
         side = resolution if pooling == "none" else resolution // 2**depth
         if side < 1:
             raise InputError(

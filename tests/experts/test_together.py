@@ -251,7 +251,7 @@ def test_a_checkpoint_keeps_its_groups(tmp_path: Path, toy_path: Path, trainer_o
         trajectories(TrajectoryStore(tmp_path / "experts")), trajectories(whole), rtol=1e-3, atol=1e-5
     )
     other = ExpertModule(str(tmp_path / "others"), **(settings | {"lr": 0.1}))
-    with pytest.raises(InputError, match=r"the checkpoint is of experts of another kind: its training has lr 0.05"):
+    with pytest.raises(InputError, match=r"last.ckpt is of experts of another kind: its training has lr 0.05"):
         pl.Trainer(**trainer_options, default_root_dir=tmp_path).fit(
             other, datamodule=data, ckpt_path=last, weights_only=True
         )
