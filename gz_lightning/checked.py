@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import h5py
 import numpy as np
 import numpy.typing as npt
+import yaml
 
 from gz_lightning.errors import InputError
 from gz_lightning.files import get_text
@@ -24,6 +25,8 @@ from gz_lightning.files import get_text
 T = TypeVar("T")
 MOST_TEXT = 2**20
 """Bytes of a text file that are read at most: settings and records have some thousands."""
+MOST_NODES, MOST_DEPTH = 10**5, 50
+"""Values of a YAML file, and how deep they lie, at most: settings are some hundreds."""
 MOST_SQUEEZED, SMALL = 100, 16 * 2**20
 """Compressed values may be so many times as large as what is stored of them (parameters: 1.2 times), or of so many bytes."""
 MOST_CHUNKS = 10**7
@@ -190,6 +193,40 @@ def read_text(path: str | os.PathLike[str], most: int = MOST_TEXT) -> str:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
+
+
+def read_yaml(path: str | os.PathLike[str]) -> Any:
+    """The plain values of a YAML file.
+
+    Raises:
+        InputError: As :func:`read_text`; or if it is no YAML of plain values, or they have no end.
+    """
+    text = read_text(path)
+    try:
+        found = yaml.safe_load(text)
+        _check_end(found)
+    except RecursionError:
+        raise InputError(f"{path} cannot be read: it holds brackets within brackets") from None
+    # PyYAML makes dates and numbers of what looks like some, and hashes of what may have none.
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError, OverflowError, LookupError) as error:
+        raise InputError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
+    return found
+
+
+def _check_end(value: Any) -> None:
+    """An alias may stand for much, again and again, or for what it is in."""
+    waiting, number = [(value, 0)], 0
+    while waiting:
+        found, depth = waiting.pop()
+        number += 1
+        if number > MOST_NODES or depth > MOST_DEPTH:
+            raise ValueError("its values refer to each other without end")
+        if isinstance(found, dict):
+            waiting += [(part, depth + 1) for pair in found.items() for part in pair]
+        elif isinstance(found, (list, tuple, set)):
+            waiting += [(part, depth + 1) for part in found]
+        elif isinstance(found, str):
+            found.encode()  # half of a pair of surrogates cannot be written again
 
 
 @contextlib.contextmanager

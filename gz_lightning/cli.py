@@ -43,9 +43,11 @@ def _plain(name: str) -> Callable[[Sequence[str]], Any]:
         from jsonargparse import auto_cli
 
         from gz_lightning.manual import Formatter, description
+        from gz_lightning.parser import OneLine
 
         function = _function(name)
         shown = {"prog": f"gz-lightning {name}", "description": description(function), "formatter_class": Formatter}
+        shown["parser_class"] = OneLine
         return auto_cli(function, args=list(args), as_positional=False, **shown)  # type: ignore[arg-type]
 
     return run
@@ -85,9 +87,10 @@ def _trajectories(args: Sequence[str]) -> Any:
 
     from gz_lightning.experts.exchange import export_buffers, import_buffers
     from gz_lightning.experts.inspection import check, info
+    from gz_lightning.parser import OneLine
 
     commands: dict[str, Any] = {"info": info, "check": check, "export": export_buffers, "import": import_buffers}
-    return auto_cli(commands, args=list(args) or ["--help"], prog="gz-lightning trajectories")
+    return auto_cli(commands, args=list(args) or ["--help"], prog="gz-lightning trajectories", parser_class=OneLine)
 
 
 def _distill(args: Sequence[str]) -> None:
@@ -137,22 +140,32 @@ def main(args: Sequence[str] | None = None) -> None:
     except InputError as error:
         if os.environ.get("GZ_DEBUG"):
             raise
-        say(f"gz-lightning {command}: {error}", style="red")
+        say(f"gz-lightning {command}: {_one_line(error)}", style="red")
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         say(f"gz-lightning {command}: interrupted; what is whole is kept")
         raise SystemExit(130) from None
-    except OSError as error:  # of libraries that write for us, such as loggers
-        if error.errno not in UNWRITABLE or os.environ.get("GZ_DEBUG"):
+    except Exception as error:
+        if os.environ.get("GZ_DEBUG"):
             raise
-        where = error.filename or "a file"
-        say(
-            f"gz-lightning {command}: {where} cannot be written: {error.strerror}; make room or allow it, and run again",
-            "red",
-        )
-        raise SystemExit(2) from None
+        if isinstance(error, OSError) and error.errno in UNWRITABLE:  # of libraries that write for us, such as loggers
+            where = error.filename or "a file"
+            say(
+                f"gz-lightning {command}: {where} cannot be written: {error.strerror}; make room or allow it, and run again",
+                "red",
+            )
+            raise SystemExit(2) from None
+        reason = f"{type(error).__name__}: {_one_line(error)}"
+        say(f"gz-lightning {command}: unexpected {reason}; GZ_DEBUG=1 shows where", style="red")
+        raise SystemExit(1) from None
     if result is not None:
         print(result)
+
+
+def _one_line(error: Exception) -> str:
+    """What an error says; of what a file holds, nothing that moves the cursor or colours a terminal."""
+    line = " ".join(str(error).split())
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
 
 
 @contextlib.contextmanager

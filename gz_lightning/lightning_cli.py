@@ -21,6 +21,7 @@ from gz_lightning.data.datamodule import GalaxyZoo2DataModule
 from gz_lightning.errors import InputError
 from gz_lightning.files import claimed
 from gz_lightning.manual import Formatter, description
+from gz_lightning.parser import LightningOneLine
 
 TRAINER_DEFAULTS = {
     "num_sanity_val_steps": 0,  # experts begin in on_train_epoch_start; there is nothing to check before
@@ -74,6 +75,7 @@ class GalaxyCLI(LightningCLI):
                 GalaxyZoo2DataModule,
                 trainer_defaults=dict(TRAINER_DEFAULTS),
                 seed_everything_default=False,  # the modules draw from generators of their own seed
+                parser_class=LightningOneLine,
                 parser_kwargs={
                     "prog": f"gz-lightning {command}",
                     "description": description(module),
@@ -124,6 +126,9 @@ class GalaxyCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Claim the run folder. CSV and, unless it is off or not installed, Weights & Biases, where no logger is named."""
         config = self.config
+        for part, setting in (("model", "trajectories"), ("data", "path"), ("trainer", "logger")):
+            if not isinstance(config[part], Namespace) or setting not in config[part]:
+                raise InputError(f"--{part} should hold settings by name")
         if _is_first():
             lock = Path(config.run_dir) / ".lock"
             self.claims.enter_context(claimed(lock, f"into {config.run_dir}; wait for it, or name another --run_dir"))
@@ -145,6 +150,19 @@ class GalaxyCLI(LightningCLI):
                 )
                 loggers.append(Namespace(class_path="lightning.pytorch.loggers.WandbLogger", init_args=settings))
             config.trainer.logger = loggers
+
+    def instantiate_classes(self) -> None:
+        """Make module, data and Trainer.
+
+        Raises:
+            InputError: If one does not take its settings.
+        """
+        try:
+            super().instantiate_classes()
+        except (InputError, ImportError, OSError):
+            raise
+        except Exception as error:  # whatever Lightning and what it calls say of a setting
+            raise InputError(f"the settings cannot be used: {error}") from error
 
     def checkpoint(self) -> str | None:
         """The checkpoint to go on from.

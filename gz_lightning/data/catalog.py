@@ -5,7 +5,8 @@ Shapes: N galaxies, K leaves.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,6 +66,7 @@ def image_files(folder: str | Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise InputError(f"there is no image folder {folder}")
     files = {file.stem: file for file in sorted(folder.iterdir()) if file.suffix.lower() in IMAGE_SUFFIXES}
+    _check_names(folder, files)
     if not files:
         inside = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
         hint = f"; it has the folders {_some(inside)}: is one of them meant?" if inside else ""
@@ -104,7 +106,7 @@ def catalog_from_votes(
         raise InputError(f"{len(double)} object ids are in more than one of {where}: {_some(double)}; keep one row of each")
     if mapping is None and "file" in rows:
         found = [Path(images) / str(name) for name in rows["file"]]
-        file = pd.Series([path if path.is_file() else None for path in found], dtype="object")
+        file = pd.Series([path if os.path.isfile(path) else None for path in found], dtype="object")
         if not Path(images).is_dir():
             raise InputError(f"there is no image folder {images}")
     else:
@@ -172,7 +174,18 @@ def catalog_from_folders(root: str | Path, tree: str | Tree | None = None) -> Ca
 
 
 def _folders(root: Path) -> list[str]:
-    return sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    names = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    _check_names(root, names)
+    return names
+
+
+def _check_names(folder: Path, names: Iterable[str]) -> None:
+    """Names become object ids and leaves, which are text."""
+    for name in names:
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(f"{folder} holds {name!r}, whose name is no UTF-8; rename it") from error
 
 
 def _classes(root: Path, folders: list[str], tree: str | Tree | None) -> tuple[str, tuple[str, ...], list[str]]:

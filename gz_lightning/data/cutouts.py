@@ -6,10 +6,12 @@ Shapes: C channels, H x W pixels of a cut-out, ``resolution`` x ``resolution`` p
 from __future__ import annotations
 
 import collections
+import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Callable, Generator, Sequence
+import warnings
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -22,6 +24,8 @@ from gz_lightning.errors import InputError
 
 COLOUR_MODES = ("RGB", "RGBA", "P")
 """What PIL calls images with colours of their own, which RGB holds without loss."""
+BAD_IMAGE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning)
+"""What PIL raises on bad files; the last inside of refusing_huge."""
 SAMPLE = 100
 """Images that are looked at to find out the common size."""
 GROUP, AHEAD = 16, 4
@@ -29,8 +33,18 @@ GROUP, AHEAD = 16, 4
 stays bounded."""
 
 
+@contextlib.contextmanager
+def refusing_huge() -> Iterator[None]:
+    """Whatever PIL warns of as larger than any image is a ``BAD_IMAGE``; to be entered before there are threads."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
+
+
 def read_square(file: str | Path, resolution: int, crop: float, size: tuple[int, int] | None) -> npt.NDArray[np.uint8] | str:
     """The central square of a cut-out, shape (side, side, 3), or why it cannot be used; see :func:`decode_cutouts`."""
+    if not os.path.isfile(file):  # a pipe would be waited for
+        return "is missing"
     try:
         with Image.open(file) as image:
             width, height = image.size
@@ -47,11 +61,9 @@ def read_square(file: str | Path, resolution: int, crop: float, size: tuple[int,
             top, left = (height - side) // 2, (width - side) // 2
             square = image.crop((left, top, left + side, top + side))
             return np.asarray(square if square.mode == "RGB" else square.convert("RGB"))
-    except FileNotFoundError:
-        return "is missing"
     except UnidentifiedImageError:
         return "cannot be read as an image: it is of no known format"
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # what PIL raises on bad files
+    except BAD_IMAGE as error:
         return f"cannot be read as an image: {' '.join(str(error).split())}"
 
 
@@ -107,10 +119,12 @@ def common_size(files: Sequence[Path]) -> tuple[int, int] | None:
     """Width and height of most images, from the first ``SAMPLE`` that can be opened; None if none can."""
     sizes: collections.Counter[tuple[int, int]] = collections.Counter()
     for file in files[:SAMPLE]:
+        if not os.path.isfile(file):
+            continue
         try:
             with Image.open(file) as image:
                 sizes[image.size] += 1
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        except BAD_IMAGE:
             continue  # it will be among the rejects
     return sizes.most_common(1)[0][0] if sizes else None
 

@@ -21,6 +21,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from gz_lightning.checked import dataset
 from gz_lightning.data.selection import SPLITS
 from gz_lightning.errors import InputError
 from gz_lightning.files import get_text, new_hdf5, said_if_unwritable, set_text, write_header
@@ -110,6 +111,8 @@ class PackedWriter:
         self.lock = threading.Lock()
 
     def __enter__(self) -> PackedWriter:
+        if self.path.exists() and not self.path.is_file():
+            raise InputError(f"{self.path} is no file, where an unfinished one would lie; remove it")
         with said_if_unwritable(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self.spare.unlink(missing_ok=True)  # of a run that was killed
@@ -142,13 +145,15 @@ class PackedWriter:
         """Where images and digests begin in the file; None where there is no unfinished file of this plan."""
         try:
             with h5py.File(self.path, "r") as file:
-                shapes = {name: file[name].shape for name in file}
                 wanted = {"images": (self.number, *self.shape), "digests": (self.number, DIGEST)}
-                if shapes != wanted or get_text(file, "plan") != self.plan:
+                if set(file) != set(wanted) or get_text(file, "plan") != self.plan:
                     return None
-                images, digests = (file[name].id.get_offset() for name in wanted)
+                found = [dataset(file, name, "u", shape) for name, shape in wanted.items()]
+                if any(own.dtype.itemsize != 1 or own.chunks is not None for own in found):
+                    return None
+                images, digests = (own.id.get_offset() for own in found)
                 return int(images), int(digests)
-        except (OSError, KeyError, TypeError, RuntimeError, UnicodeDecodeError):
+        except (OSError, KeyError, TypeError, ValueError, RuntimeError):
             return None  # none, another file, or one that was killed while it was finished
 
     def _read(self, place: int, number: int, start: int, width: int) -> bytes:

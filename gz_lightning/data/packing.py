@@ -30,12 +30,11 @@ from gz_lightning.data.packed_writer import (
     row_digest,
 )
 from gz_lightning.data.selection import SPLITS
+from gz_lightning.data.votes import MOST_DEBIASED
 from gz_lightning.errors import InputError
 from gz_lightning.files import get_text, open_checked, written_whole
 
 MADE_BY = "gz-lightning prepare"
-MOST_CONFIDENT = 2.0
-"""No confidence is larger: debiased votes for the answers to one question need not add up to 1, but hardly pass it."""
 
 
 def write_packed(
@@ -214,7 +213,7 @@ def _read_all_but_pixels(path: Path, file: h5py.File, in_memory: bool) -> Packed
     splits = array(file, "splits", "i", (number,))
     check_all((labels >= 0) & (labels < len(class_names)), labels, "labels", f"a leaf of {len(class_names)}", "galaxy")
     check_all((splits >= 0) & (splits < len(SPLITS)), splits, "splits", f"a split of {len(SPLITS)}", "galaxy")
-    good = (confidences >= 0) & (confidences <= MOST_CONFIDENT)
+    good = (confidences >= 0) & (confidences <= MOST_DEBIASED)
     check_all(good, confidences, "confidences", "a confidence in [0, 1]", "galaxy")
     best = confidences.max(axis=1)
     check_all(best > 0, best, "the largest of confidences", "above 0", "galaxy")

@@ -17,7 +17,7 @@ import torch
 from matplotlib.figure import Figure
 
 from gz_lightning.data.catalog import Catalog, catalog_from_folders, catalog_from_votes
-from gz_lightning.data.cutouts import common_size, decode_cutouts, in_groups, plan_of
+from gz_lightning.data.cutouts import common_size, decode_cutouts, in_groups, plan_of, refusing_huge
 from gz_lightning.data.packed_writer import BATCH, PackedWriter, check_training
 from gz_lightning.data.packing import write_packed
 from gz_lightning.data.report import plot_selection, write_report
@@ -210,6 +210,7 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+@refusing_huge()
 def pack(
     output: Path,
     catalog: Catalog,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import re
 import shutil
 import tempfile
 import warnings
@@ -22,6 +23,8 @@ from gz_lightning.errors import InputError
 
 ROWS = 20_000
 """Rows that are read at once."""
+FIELDS, MOST_FIELDS = re.compile(rb"TFIELDS = +(\d+)"), 999
+"""Columns that a FITS table may have, by its standard; astropy makes room for as many as one claims."""
 FITS_SUFFIXES = (".fits", ".fit", ".fits.gz", ".fit.gz")
 
 
@@ -65,6 +68,9 @@ def read_rows(path: Path, columns: Sequence[str], as_text: Sequence[str] = ()) -
         pieces = _parquet_rows(path, columns)
     else:
         pieces = _csv_rows(path, columns, as_text)
+    header = column_names(path)
+    if twice := [column for column in columns if header.count(column) > 1]:
+        raise InputError(f"{path} has the column {', '.join(twice)} more than once; keep the right one")
     for piece in pieces:
         for column in as_text:
             values = piece[column]
@@ -73,7 +79,10 @@ def read_rows(path: Path, columns: Sequence[str], as_text: Sequence[str] = ()) -
                     f"{path}: the column {column} holds floating-point numbers, which lose the last digits of object ids; "
                     "export it as text or 64-bit integers"
                 )
-            piece[column] = values.astype("string").str.strip().replace("", pd.NA)
+            try:
+                piece[column] = values.astype("string").str.strip().replace("", pd.NA)
+            except UnicodeDecodeError as error:
+                raise InputError(f"{path}: the column {column} holds bytes that are no text ({error.reason})") from error
         yield piece[list(columns)]
 
 
@@ -118,6 +127,10 @@ def _fits_table(path: Path) -> Iterator[Any]:
                 plain = Path(stack.enter_context(tempfile.TemporaryDirectory())) / path.stem
                 with gzip.open(path) as packed, plain.open("wb") as unpacked:
                     shutil.copyfileobj(packed, unpacked)
+            with plain.open("rb") as file:
+                claimed = FIELDS.search(file.read(2**20))
+            if claimed is not None and int(claimed[1]) > MOST_FIELDS:
+                raise InputError(f"{path} cannot be read as FITS: it claims {int(claimed[1]):,} columns")
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of oddities in headers that do no harm
                 warnings.filterwarnings("error", message="File may have been truncated")  # of which it only warns

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import yaml
 
+from gz_lightning.checked import read_yaml, said_of, short
 from gz_lightning.errors import InputError
 
 ANSWERS: dict[str, str] = {
@@ -68,6 +68,10 @@ def leaf_folder(name: str) -> str:
     return re.sub(r"[\W_]+", "_", name.lower()).strip("_")
 
 
+MOST_NAME = 100
+"""Characters of a name at most: leaves are folders, rows of tables and labels of figures."""
+
+
 @dataclass(frozen=True)
 class Leaf:
     """One class of a tree.
@@ -98,8 +102,8 @@ class Tree:
         leaves: The classes in the order of their labels.
 
     Raises:
-        InputError: If there are no leaves, two have one name, a path is empty, has an answer that there is not, or has two
-            answers to one question.
+        InputError: If there are no leaves, two have one name, a name does not fit on a line, a path is empty, has an
+            answer that there is not, or has two answers to one question.
 
     Example:
         >>> tree = Tree("bars", (Leaf("bar", ("a02 a05 a06",)), Leaf("no bar", ("a02 a05 a07",))))
@@ -112,6 +116,9 @@ class Tree:
 
     def __post_init__(self) -> None:
         folders = [leaf.folder for leaf in self.leaves]
+        for name in (self.name, *self.class_names):
+            if len(name) > MOST_NAME or not name.isprintable():
+                raise InputError(f"a name of a tree or of a leaf is {short(name)}; it should fit on a line")
         if not folders or "" in folders or len(set(folders)) < len(folders):
             names = ", ".join(self.class_names) or "none"
             raise InputError(f"the tree '{self.name}' needs leaves, each with a name of its own; it has {names}")
@@ -224,17 +231,17 @@ def read_tree(path: str | Path) -> Tree:
     Raises:
         InputError: If there is no such file, or what it holds is no tree.
     """
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"the tree {path} cannot be read: {' '.join(str(error).split())}") from error
+    content = read_yaml(path)
     wanted = f"{path} is no tree: give its name and its leaves, such as 'leaves: {{barred: a02 a05 a06}}'"
     if not isinstance(content, dict) or set(content) != {"name", "leaves"} or not isinstance(content["leaves"], dict):
-        raise InputError(f"{wanted}; it holds {content!r:.80}")
+        raise InputError(f"{wanted}; it holds {short(content)}")
     leaves = []
     for name, paths in content["leaves"].items():
         paths = [paths] if isinstance(paths, str) else paths
         if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
-            raise InputError(f"{wanted}; the leaf {name!r} has {paths!r:.80}")
+            raise InputError(f"{wanted}; the leaf {name!r} has {short(paths)}")
         leaves.append(Leaf(str(name), tuple(" ".join(path.split()) for path in paths)))
-    return Tree(str(content["name"]), tuple(leaves))
+    if isinstance(content["name"], (dict, list)):
+        raise InputError(f"{wanted}; its name is {short(content['name'])}")
+    with said_of(path):
+        return Tree(str(content["name"]), tuple(leaves))

@@ -16,10 +16,12 @@ layout              object id                           votes
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from gz_lightning.data.tables import column_names, first_row, read_rows
@@ -30,6 +32,8 @@ VOTE_KINDS = ("weighted_fraction", "fraction", "debiased")
 """Kinds of votes; where none is asked for, the first of them that a table has."""
 ROUNDING = 2e-3
 """How far a vote fraction may pass 1: tables are rounded to three digits, and a quotient of two such numbers more."""
+MOST_CONFIDENT, MOST_DEBIASED = 1.1, 2.0
+"""No leaf may have a larger share of the votes; debiased fractions need not add up to 1, but hardly pass it."""
 
 GALAXY_DATASETS = {
     "a01": "smooth-or-featured-gz2_smooth",
@@ -156,8 +160,8 @@ def read_votes(table: str | Path, tree: str | Tree, votes: str | None = None) ->
         folder). A question that nobody reached is NaN or zero.
 
     Raises:
-        InputError: If the table cannot be read, lacks a column (all are named), holds an object id twice, or a vote
-            that is no number between 0 and 1.
+        InputError: If the table cannot be read, lacks a column (all are named), holds an object id twice, a vote that is
+            no number between 0 and 1, or votes on one question that add up to more than 1.
     """
     table, tree = Path(table), get_tree(tree)
     layout = layout_of(table)
@@ -175,6 +179,7 @@ def read_votes(table: str | Path, tree: str | Tree, votes: str | None = None) ->
             clean[answer] = numbers[column]
             if answer in parents:
                 clean[answer] = _undone(table, numbers[column], numbers[parents[answer]], row)
+        _check_sums(table, tree, votes, clean, row)
         if layout.classifications is not None:
             clean["classifications"] = pd.to_numeric(piece[layout.classifications], errors="coerce")
         if layout.file is not None:
@@ -229,6 +234,8 @@ def _object_ids(table: Path, ids: pd.Series[str], row: int) -> pd.Series[str]:
 
 
 def _fractions(table: Path, values: pd.Series[float], row: int) -> pd.Series[float]:
+    if values.dtype.kind == "c":
+        raise InputError(f"{table}, column {values.name}: complex numbers are no vote fractions")
     numbers = pd.to_numeric(values, errors="coerce").astype("float64")
     # Tables are rounded to single precision: a fraction may pass 1 by that much.
     wrong = (numbers.isna() & values.notna()) | (numbers < -1e-6) | (numbers > 1 + 1e-6)
@@ -239,6 +246,19 @@ def _fractions(table: Path, values: pd.Series[float], row: int) -> pd.Series[flo
             "0 and 1"
         )
     return numbers
+
+
+def _check_sums(table: Path, tree: Tree, votes: str, rows: Mapping[str, pd.Series[Any]], row: int) -> None:
+    """Refuse votes for the answers to one question that add up to much more than 1."""
+    most = MOST_DEBIASED if votes == "debiased" else MOST_CONFIDENT
+    sure = tree.confidences({answer: rows[answer].to_numpy() for answer in tree.answers})
+    if (sure > most).any():
+        place, leaf = np.unravel_index(int(np.argmax(sure > most)), sure.shape)
+        raise InputError(
+            f"{table}, row {row + int(place)}: the votes for the leaf '{tree.class_names[int(leaf)]}' come to "
+            f"{sure[place, leaf]:.3g}, since fractions of the answers to one question add up to more than 1; are these the "
+            "right columns?"
+        )
 
 
 def _undone(table: Path, numbers: pd.Series[float], parent: pd.Series[float], row: int) -> pd.Series[float]:

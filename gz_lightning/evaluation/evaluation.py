@@ -6,6 +6,7 @@ Shapes: K leaves.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,12 +15,33 @@ from typing import Any
 import pandas as pd
 
 from gz_lightning import __version__
+from gz_lightning.checked import read_text, short
 from gz_lightning.errors import InputError
 from gz_lightning.files import written_whole
 
 RECORD = "evaluation.json"
 FORMAT = "gz_lightning.evaluation"
 FORMAT_VERSION = 1
+PER_CENT = ("val", "test", "spread", "low", "high", "soft", "soft spread")
+"""Columns of the table that are per cent."""
+TEXT: dict[str, tuple[str, ...]] = {
+    "table": ("set", "protocol", "step size"),
+    "scores": ("set",),
+    "confusion": (),
+    "tried": ("set", "labels", "protocol", "candidate", "step size"),
+    "architectures": (),
+}
+"""Columns of each table that are text; all others are numbers."""
+NEEDED: dict[str, tuple[str, ...]] = {
+    "table": (*TEXT["table"], "images", "networks", *PER_CENT[:5]),
+    "scores": (),
+    "tried": (),
+}
+"""Columns that are never empty."""
+MOST_COUNTED = 10**15
+"""Galaxies or images at most; larger whole numbers do not fit a table."""
+MOST_TEXT = 64 * 2**20
+"""Bytes of a record at most."""
 
 
 @dataclass(frozen=True)
@@ -97,19 +119,64 @@ def read_evaluation(path: Path) -> Evaluation:
         InputError: If the file is none, or of a newer version.
     """
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        if record["format"] != FORMAT or record["format_version"] > FORMAT_VERSION:
+        record = json.loads(read_text(path, MOST_TEXT))
+        if record["format"] != FORMAT or not 1 <= record["format_version"] <= FORMAT_VERSION:
             raise InputError(
-                f"{path} is {record['format']} version {record['format_version']}; this release ({__version__}) reads "
-                f"{FORMAT} up to version {FORMAT_VERSION}: evaluate again, or install a newer one"
+                f"{path} is {record['format']!s:.60} version {short(record['format_version'])}; this release "
+                f"({__version__}) reads {FORMAT} up to version {FORMAT_VERSION}: evaluate again, or install a newer one"
             )
-        tables = {n: _frame(record[n]) for n in ("table", "scores", "confusion", "tried", "architectures")}
+        tables = {name: _frame(record[name], name) for name in TEXT}
+        if not isinstance(record["settings"], dict) or not isinstance(record["settings"].get("versions", {}), dict):
+            raise ValueError("its settings are none")
         return Evaluation(**tables, settings=record["settings"], files=(path,))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+    except InputError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
         raise InputError(
-            f"{path} is no record of an evaluation or is damaged ({error!r}); 'gz-lightning evaluate' makes a new one"
+            f"{path} is no record of an evaluation or is damaged ({reason:.200}); 'gz-lightning evaluate' makes a new one"
         ) from error
 
 
-def _frame(record: Mapping[str, Sequence[Any]]) -> pd.DataFrame:
-    return pd.DataFrame(record["data"], index=record["index"], columns=record["columns"])
+def _frame(record: Mapping[str, Sequence[Any]], name: str) -> pd.DataFrame:
+    """A table of the record, once its cells are what such tables hold.
+
+    Raises:
+        KeyError, TypeError, ValueError: If they are not.
+    """
+    columns, index, rows = record["columns"], record["index"], record["data"]
+    if not all(isinstance(part, list) for part in (columns, index, rows, *rows)):
+        raise ValueError(f"{name} is no table")
+    if not all(isinstance(column, str) for column in columns) or len(set(columns)) < len(columns):
+        raise ValueError(f"the columns of {name} are {short(columns)}")
+    if len(index) != len(rows) or any(len(row) != len(columns) for row in rows):
+        raise ValueError(f"the rows of {name} are of different lengths")
+    heads_are_text = name in ("confusion", "architectures")
+    if not all(isinstance(head, str if heads_are_text else int) for head in index):
+        raise ValueError(f"the rows of {name} are called {short(index)}")
+    if name == "confusion" and index != columns:
+        raise ValueError("confusion has other rows than columns")
+    if missing := [column for column in NEEDED.get(name, ()) if column not in columns]:
+        raise ValueError(f"{name} lacks {', '.join(missing)}")
+    for place, column in enumerate(columns):
+        for row in rows:
+            if not _is_cell(row[place], name, column):
+                raise ValueError(f"{column} in {name} is {short(row[place])}")
+    frame = pd.DataFrame(rows, index=index, columns=columns)
+    numbers = [column for column in columns if column not in TEXT[name] and name != "confusion"]
+    return frame.astype({column: float for column in numbers if frame[column].dtype == object})
+
+
+def _is_cell(value: Any, table: str, column: str) -> bool:
+    """Whether a value can stand in a column."""
+    if column in TEXT[table]:
+        return isinstance(value, str)
+    if value is None:
+        return column not in NEEDED.get(table, ()) and table != "confusion"
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        return False
+    if table == "confusion" or column in ("images", "networks"):
+        return isinstance(value, int) and 0 <= value < MOST_COUNTED
+    if table in ("tried", "architectures") or column in PER_CENT:
+        return 0 <= value <= 100.001  # float32 rounds
+    return True

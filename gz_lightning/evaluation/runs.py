@@ -5,15 +5,17 @@ Shapes: M images, N training galaxies, K leaves, H x W pixels.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import pandas as pd
 import torch
-import yaml
 
+from gz_lightning.checked import read_text, read_yaml
 from gz_lightning.data.datamodule import GalaxyZoo2DataModule
 from gz_lightning.distillation.start import matching_experts
 from gz_lightning.distillation.synthetic import SyntheticSet
@@ -23,6 +25,9 @@ from gz_lightning.evaluation.protocol import symmetric_copies
 from gz_lightning.experts.trajectories import TrajectoryStore
 
 T = TypeVar("T")
+MOST_LOGGED = 2**28
+"""Bytes of a log at most; one of 10,000 iterations has 2 MB."""
+MOST_STEPS = 10**12
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,8 @@ def read_run(folder: Path, data: Path | None = None, experts: Path | None = None
     synthetic = SyntheticSet.load(folder / "best.h5")
     settings = _settings(folder)
     remarks: list[str] = []
-    configured = (settings.get("data") or {}).get("path")
+    of_data = settings.get("data")
+    configured = of_data.get("path") if isinstance(of_data, dict) else None
     galaxies = _optional(
         lambda path: _galaxies(path, synthetic), data, configured, "class means and nearest galaxies", "--data", remarks
     )
@@ -87,13 +93,13 @@ def read_run(folder: Path, data: Path | None = None, experts: Path | None = None
 
 
 def _optional(
-    read: Callable[[Path], T], named: Path | None, configured: str | None, what: str, flag: str, remarks: list[str]
+    read: Callable[[Path], T], named: Path | None, configured: Any, what: str, flag: str, remarks: list[str]
 ) -> T | None:
     """What is named must be there; what the run was once made with may be gone."""
     if named is not None:
         return read(named)
     try:
-        if configured is not None:
+        if isinstance(configured, str):
             return read(Path(configured))
         reason = "the run does not say where they are"
     except InputError as error:
@@ -122,9 +128,9 @@ def _settings(folder: Path) -> dict[str, Any]:
     if not files:
         return {}
     try:
-        found = yaml.safe_load(files[-1].read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{files[-1]} cannot be read: {' '.join(str(error).split())}; delete it to do without") from error
+        found = read_yaml(files[-1])
+    except InputError as error:
+        raise InputError(f"{error}; delete it to do without") from error
     return found if isinstance(found, dict) else {}
 
 
@@ -138,15 +144,29 @@ def _metrics(folder: Path) -> pd.DataFrame:
     tables = []
     for file in sorted(folder.glob("logs/version_*/metrics.csv"), key=_version):
         try:
-            tables.append(pd.read_csv(file))
+            text = read_text(file, MOST_LOGGED)
+            tables.append(_numbers(pd.read_csv(io.StringIO(text), low_memory=False)))
         except pd.errors.EmptyDataError:
             continue  # a start that was refused before its first iteration
-        except (OSError, ValueError) as error:
-            raise InputError(f"{file} cannot be read as a table ({error}); delete it to do without") from error
+        except ValueError as error:  # pandas' own errors and InputError are such
+            reason = " ".join(str(error).split())
+            raise InputError(f"{file} cannot be read as a table ({reason}); delete it to do without") from error
     tables = [table for table in tables if "step" in table.columns]
     if not tables:
         return pd.DataFrame({"step": []})
     return pd.concat(tables, ignore_index=True).groupby("step", as_index=False).last()
+
+
+def _numbers(table: pd.DataFrame) -> pd.DataFrame:
+    """A log, all of which is numbers; what is not finite was logged as such and is left out.
+
+    Raises:
+        ValueError: If something in it is no number, or a step is not from 0 on.
+    """
+    numbers = table.apply(pd.to_numeric).astype("float64").replace([np.inf, -np.inf], np.nan)
+    if "step" in numbers and not numbers["step"].between(0, MOST_STEPS).all():
+        raise ValueError("a step is no number from 0 on")
+    return numbers
 
 
 def nearest_galaxies(images: torch.Tensor, galaxies: GalaxyZoo2DataModule) -> torch.Tensor:

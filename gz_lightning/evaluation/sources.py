@@ -5,21 +5,22 @@ Shapes: M images, K leaves, H x W pixels.
 
 from __future__ import annotations
 
-import pickle
+import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
 from gz_lightning.checked import short
+from gz_lightning.data.cutouts import BAD_IMAGE, refusing_huge
 from gz_lightning.data.datamodule import GalaxyZoo2DataModule
 from gz_lightning.data.tree import leaf_folder
 from gz_lightning.distillation.synthetic import SyntheticSet
 from gz_lightning.errors import InputError
 from gz_lightning.networks import NETWORKS, allow_network, describe_network
+from gz_lightning.tensors import load_tensors, plain
 
 PICTURES = (".png",)
 MOST_STEPS = 10**6
@@ -120,28 +121,30 @@ def _read_pictures(path: Path, galaxies: GalaxyZoo2DataModule, network: str | No
 
 
 def _read_picture(file: Path, galaxies: GalaxyZoo2DataModule) -> torch.Tensor:
-    try:
-        with Image.open(file) as picture:
-            pixels = np.asarray(picture.convert("RGB"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(f"{file} cannot be read as an image: {error}") from error
     side = galaxies.resolution
-    if pixels.shape[:2] != (side, side):
-        raise InputError(
-            f"{file} does not fit {galaxies.path}: it has {pixels.shape[1]} x {pixels.shape[0]} px, the galaxies {side} px"
-        )
+    if not os.path.isfile(file):
+        raise InputError(f"{file} is no file")
+    try:
+        with refusing_huge(), Image.open(file) as picture:
+            if picture.size != (side, side):
+                width, height = picture.size
+                raise InputError(
+                    f"{file} does not fit {galaxies.path}: it has {width} x {height} px, the galaxies {side} px"
+                )
+            pixels = np.asarray(picture.convert("RGB"))
+    except InputError:
+        raise
+    except BAD_IMAGE as error:
+        raise InputError(f"{file} cannot be read as an image: {' '.join(str(error).split())}") from error
     return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
 
 
 def _read_tensor(path: Path) -> torch.Tensor:
     if not path.is_file():
         raise InputError(f"there is no file {path}; the published pair is images_*.pt with labels_*.pt beside it")
-    try:
-        found: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        raise InputError(f"{path} is no file of torch.save or is damaged ({str(error).splitlines()[0]})") from error
-    if not isinstance(found, torch.Tensor):
-        raise InputError(f"{path} holds a {type(found).__name__}, not a tensor")
+    found = load_tensors(path)
+    if not isinstance(found, torch.Tensor) or not plain(found):
+        raise InputError(f"{path} holds a {type(found).__name__}, not a tensor of numbers that are all there")
     return found.detach()
 
 
@@ -153,12 +156,14 @@ def _read_published(path: Path, galaxies: GalaxyZoo2DataModule, network: str | N
     what = ""
     size = (3, galaxies.resolution, galaxies.resolution)
     number = galaxies.num_classes
-    if images.ndim != 4 or images.shape[1:] != size:
+    if images.ndim != 4 or images.shape[1:] != size or not len(images):
         what = f"its images have shape {tuple(images.shape[1:])}, those of the galaxies {size}"
-    elif len(labels) != len(images) or (labels.ndim == 2 and labels.shape[1] != number) or labels.ndim not in (1, 2):
+    elif labels.ndim not in (1, 2) or len(labels) != len(images) or (labels.ndim == 2 and labels.shape[1] != number):
         what = f"its labels have shape {tuple(labels.shape)} for {len(images)} images of {number} leaves"
     elif labels.ndim == 1 and sorted(set(labels.tolist())) != list(range(number)):
         what = f"its labels are {sorted(set(labels.tolist()))}, those of the galaxies 0 to {number - 1}"
+    elif labels.ndim == 2 and not (torch.isfinite(labels).all() and (labels >= 0).all() and (labels.sum(1) > 0).all()):
+        what = "its soft labels are not all shares of at least 0; if they are logits, take their softmax first"
     elif not torch.isfinite(images).all():
         what = "its pixels are not all finite"
     elif problem := _not_standardised(images):

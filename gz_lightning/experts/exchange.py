@@ -8,8 +8,8 @@ Shapes: E epochs, P parameters.
 
 from __future__ import annotations
 
+import contextlib
 import math
-import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from gz_lightning.experts.trajectories import (
 from gz_lightning.files import save_tensors
 from gz_lightning.networks import allow_network, build_network
 from gz_lightning.progress import say, track
+from gz_lightning.tensors import load_tensors, plain
 
 
 def export_buffers(trajectories: Path, output: Path, experts_per_file: int = 10, network: str | None = None) -> None:
@@ -142,11 +143,7 @@ def _buffer_files(given: Path) -> list[Path]:
 
 def _experts(path: Path, norm: str, pooling: str) -> Iterator[tuple[torch.Tensor, dict[str, Any]]]:
     """Trajectory, shape (E + 1, P), and network of each expert of a file, which is mapped, not read whole."""
-    try:
-        buffer = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except Exception as error:  # whatever unpickling of any bytes may raise
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path} is no file of PyTorch tensors alone, or is damaged ({reason}); is it whole?") from error
+    buffer = load_tensors(path, mapped=True)
     if not isinstance(buffer, list) or not buffer:
         raise InputError(f"{path} holds {type(buffer).__name__}, not a list of experts")
     for expert, epochs in enumerate(buffer):
@@ -155,8 +152,8 @@ def _experts(path: Path, norm: str, pooling: str) -> Iterator[tuple[torch.Tensor
         shapes: list[torch.Size] = []
         rows = []
         for epoch, tensors in enumerate(epochs):
-            if not isinstance(tensors, list) or not all(isinstance(t, torch.Tensor) for t in tensors):
-                raise InputError(f"{path}: epoch {epoch} of expert {expert} is no list of tensors")
+            if not isinstance(tensors, list) or not all(isinstance(t, torch.Tensor) and plain(t) for t in tensors):
+                raise InputError(f"{path}: epoch {epoch} of expert {expert} is no list of tensors that are whole")
             shapes = shapes or [t.shape for t in tensors]
             if [t.shape for t in tensors] != shapes or not all(torch.isfinite(t).all() for t in tensors):
                 raise InputError(f"{path}: epoch {epoch} of expert {expert} has other shapes than epoch 0, or is not finite")
@@ -168,14 +165,16 @@ def _convnet(path: Path, shapes: Sequence[torch.Size], norm: str, pooling: str) 
     """The description of the ConvNet that has parameters of these shapes."""
     convolutions = [shape for shape in shapes if len(shape) == 4]
     linear = [shape for shape in shapes if len(shape) == 2]
-    if convolutions and len(linear) == 1:
+    if convolutions and len(linear) == 1 and convolutions[0][0]:
         width, depth, (leaves, inputs) = convolutions[0][0], len(convolutions), linear[0]
         side = math.isqrt(inputs // width)
         resolution = side if pooling == "none" else side * 2**depth
         network = {"name": "ConvNet", "num_classes": leaves, "resolution": resolution, "width": width, "depth": depth}
         description = {**network, "norm": norm, "pooling": pooling}
-        if side and [p.shape for p in build_network(description).parameters()] == list(shapes):
-            return description
+        with contextlib.suppress(InputError):
+            number = sum(shape.numel() for shape in shapes)
+            if [p.shape for p in build_network(description, parameters=number).parameters()] == list(shapes):
+                return description
     found = ", ".join(str(tuple(shape)) for shape in shapes[:4])
     raise InputError(
         f"{path} holds experts that are no ConvNet with norm '{norm}' and pooling '{pooling}': their parameters have "

@@ -105,7 +105,7 @@ def test_pairs_that_do_not_fit(toy: GalaxyZoo2DataModule, tmp_path: Path) -> Non
     with pytest.raises(InputError, match="there is no file .*labels_best.pt; the published pair is"):
         read_source(path, toy)
     path.write_bytes(b"nonsense")
-    with pytest.raises(InputError, match="images_best.pt is no file of torch.save or is damaged"):
+    with pytest.raises(InputError, match="images_best.pt is no file of PyTorch tensors alone, or is damaged"):
         read_source(path, toy)
     torch.save({"images": images}, path)
     with pytest.raises(InputError, match="holds a dict, not a tensor"):

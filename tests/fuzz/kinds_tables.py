@@ -224,10 +224,10 @@ def _change_fits(draws: random.Random, path: Path) -> str:
         "bits": lambda: fits.Column(name, "8X", array=np.ones((NUMBER, 8), bool)),
         "variable": lambda: fits.Column(name, "PE()", array=np.array([np.ones(2, ">f4")] * NUMBER, dtype=object)),
         "NaN": lambda: fits.Column(name, "E", array=np.full(NUMBER, np.nan)),
-        "scaled": lambda: fits.Column(name, "I", bscale=1e-4, bzero=0.1, array=np.full(NUMBER, 0.5)),
+        "scaled": lambda: fits.Column(name, "I", array=np.full(NUMBER, 5000)),
         "null": lambda: fits.Column(name, "J", null=0, array=np.zeros(NUMBER)),
         "double": lambda: fits.Column(name, "D", array=np.full(NUMBER, 0.25)),
-        "unnamed": lambda: fits.Column("", "E", array=np.zeros(NUMBER)),
+        "unnamed": lambda: fits.Column(name, "E", array=np.zeros(NUMBER)),
     }
     kind = draws.choice(
         (*made, "gone", "image alone", "ASCII table", "no rows", "claims rows", "claims width", "claims fields")
@@ -250,7 +250,14 @@ def _change_fits(draws: random.Random, path: Path) -> str:
     table = fits.TableHDU if kind == "ASCII table" else fits.BinTableHDU
     if kind == "ASCII table":
         columns = [fits.Column(c.name, "I20" if c.format in "KJ" else "F10.6", array=np.array(c.array)) for c in columns]
-    table.from_columns(columns).writeto(path)
+    hdu = table.from_columns(columns)
+    hdu.header["XSCAL1"] = 1e-4
+    hdu.writeto(path)
+    # Astropy itself writes no such columns.
+    if kind == "scaled":
+        path.write_bytes(path.read_bytes().replace(b"XSCAL1  ", f"TSCAL{place + 1}".ljust(8).encode(), 1))
+    elif kind == "unnamed":
+        path.write_bytes(path.read_bytes().replace(f"TTYPE{place + 1}".ljust(8).encode(), b"XTYPE1  ", 1))
     if kind == "no rows":
         with fits.open(path, mode="update") as hdus:
             hdus[1].data = hdus[1].data[:0]

@@ -92,13 +92,17 @@ def make_originals(folder: Path) -> Originals:
     """Make all of them; some seconds."""
     folder.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)  # as in the cases: two threads round otherwise
-    with working_in(folder), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        write_toy(Path("galaxies.h5"), per_class=10, resolution=8)
-        _tables(Path("tables"))
-        _images()
-        _experts()
-        _sets()
-        _texts()
+    said = io.StringIO()
+    with working_in(folder), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(said):
+        try:
+            write_toy(Path("galaxies.h5"), per_class=10, resolution=8)
+            _tables(Path("tables"))
+            _images()
+            _experts()
+            _sets()
+            _texts()
+        except SystemExit as end:
+            raise RuntimeError(f"the valid files cannot be made: {said.getvalue()}") from end
     return Originals(folder)
 
 
