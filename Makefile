@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-oldest faults lint format clean
+.PHONY: demo test test-oldest faults fuzz lint format clean
 
 demo: $(VENV)/.installed
 	$(BIN)/gz-lightning demo
@@ -15,6 +15,10 @@ test: $(VENV)/.installed
 # Disturbs real processes some hundred times (half an hour); 'make test' has a short form.
 faults: $(VENV)/.installed
 	$(BIN)/python -m tests.faults
+
+# Changes files of every kind in 10,000 ways and has them read (a quarter of an hour); 'make test' has a short form.
+fuzz: $(VENV)/.installed
+	$(BIN)/python -m tests.fuzz --cases 10000
 
 # The tests with the oldest release of everything that pyproject.toml allows, in an environment of its own (another 6 GB).
 test-oldest:

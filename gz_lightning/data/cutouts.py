@@ -93,6 +93,7 @@ def decode_cutouts(
     return found
 
 
+@refusing_huge()
 def read_cutout(file: str | Path, resolution: int = 128, crop: float = 0.5) -> npt.NDArray[np.uint8]:
     """A cut-out as it is packed: central crop, then area resize.
 

@@ -135,7 +135,8 @@ def _fits_table(path: Path) -> Iterator[Any]:
                 warnings.simplefilter("ignore")  # of oddities in headers that do no harm
                 warnings.filterwarnings("error", message="File may have been truncated")  # of which it only warns
                 hdus = stack.enter_context(fits.open(plain, memmap=True, lazy_load_hdus=False))
-            table = next((hdu for hdu in hdus if isinstance(hdu, fits.BinTableHDU)), None)
+                table = next((hdu for hdu in hdus if isinstance(hdu, fits.BinTableHDU)), None)
+                _ = None if table is None else table.columns  # read now, while its remarks are not shown
             if table is None:
                 raise InputError(f"{path} holds no table; give the FITS file with the vote table")
             yield table

@@ -16,6 +16,7 @@ layout              object id                           votes
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -181,7 +182,7 @@ def read_votes(table: str | Path, tree: str | Tree, votes: str | None = None) ->
                 clean[answer] = _undone(table, numbers[column], numbers[parents[answer]], row)
         _check_sums(table, tree, votes, clean, row)
         if layout.classifications is not None:
-            clean["classifications"] = pd.to_numeric(piece[layout.classifications], errors="coerce")
+            clean["classifications"] = _counts(piece[layout.classifications])
         if layout.file is not None:
             clean["file"] = piece[layout.file] if layout.folder is None else piece[layout.folder] + "/" + piece[layout.file]
         pieces.append(pd.DataFrame(clean))
@@ -236,7 +237,10 @@ def _object_ids(table: Path, ids: pd.Series[str], row: int) -> pd.Series[str]:
 def _fractions(table: Path, values: pd.Series[float], row: int) -> pd.Series[float]:
     if values.dtype.kind == "c":
         raise InputError(f"{table}, column {values.name}: complex numbers are no vote fractions")
-    numbers = pd.to_numeric(values, errors="coerce").astype("float64")
+    try:
+        numbers = pd.to_numeric(values, errors="coerce").astype("float64")
+    except OverflowError as error:  # a whole number of hundreds of digits
+        raise InputError(f"{table}, column {values.name}: a number is no vote fraction between 0 and 1: {error}") from error
     # Tables are rounded to single precision: a fraction may pass 1 by that much.
     wrong = (numbers.isna() & values.notna()) | (numbers < -1e-6) | (numbers > 1 + 1e-6)
     if wrong.any():
@@ -246,6 +250,16 @@ def _fractions(table: Path, values: pd.Series[float], row: int) -> pd.Series[flo
             "0 and 1"
         )
     return numbers
+
+
+def _counts(values: pd.Series[Any]) -> pd.Series[float]:
+    """Numbers of volunteers; NaN where the table has none that could be one."""
+    if values.dtype.kind == "c":
+        return pd.Series(np.nan, values.index)
+    with contextlib.suppress(OverflowError):
+        numbers = pd.to_numeric(values, errors="coerce").astype("float64")
+        return numbers.where(np.isfinite(numbers) & (numbers >= 0))
+    return pd.Series(np.nan, values.index)
 
 
 def _check_sums(table: Path, tree: Tree, votes: str, rows: Mapping[str, pd.Series[Any]], row: int) -> None:

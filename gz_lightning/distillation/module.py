@@ -47,6 +47,8 @@ from gz_lightning.progress import say
 from gz_lightning.randomness import generator
 
 SEARCH_SEGMENTS = 12
+FAR_OFF = 10.0
+"""What a probe loss that is not finite counts as; a student that stays where it is has 1."""
 LABEL_MOMENTUM = 0.9
 """As in DATM (Guo et al. 2024)."""
 
@@ -383,7 +385,7 @@ class TrajectoryMatching(LightningModule):
         """Move what is learned; whether all was finite."""
         optimizer = self.optimizers()
         assert isinstance(optimizer, LightningOptimizer)
-        if self.hparams["skip_above"] is not None and loss > self.hparams["skip_above"]:
+        if self.hparams["skip_above"] is not None and self.hparams["skip_above"] < loss < math.inf:
             return True
         if self.hparams["image_update"] == "normalised":
             assert self.images.grad is not None
@@ -395,6 +397,11 @@ class TrajectoryMatching(LightningModule):
             if self.hparams["ema"] is not None:
                 self.averaged.lerp_(self.images.detach(), 1 - self.hparams["ema"])
             return True
+        if wrong_already := self.synthetic_set().not_finite():
+            raise InputError(
+                f"{place}: {wrong_already}, though no update made it so (is the memory of this machine sound?); nothing was "
+                "written: go on with --ckpt_path last"
+            )
         say(f"{place}: {wrong} not finite: no update")
         last = Path(self.trainer.default_root_dir) / "last.h5"
         if self.trainer.is_global_zero:
@@ -418,6 +425,9 @@ class TrajectoryMatching(LightningModule):
         self.log("lr_img", self.lr_img * self.stages.lr_factor)
         if probe is not None:
             self.log("probe_loss", probe)
+        if probe is not None and not math.isfinite(probe):
+            say(f"iteration {self.iteration}: the probe loss ({probe}) is not finite; it counts as {FAR_OFF:g}")
+            probe = FAR_OFF
         before = self.stages.cap
         event = self.stages.record(probe)
         if len(self.log_step_sizes) > 1:

@@ -170,8 +170,23 @@ class SyntheticSet:
         with written_whole(path) as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, class_names=np.array(self.class_names), **arrays)
 
+    def not_finite(self) -> str:
+        """In words, the first of images, labels and step sizes that is not finite; empty where all are."""
+        parts = (("image", self.images), ("label of image", self.labels), ("step size of start epoch", self.step_sizes))
+        for name, tensor in parts:
+            good = torch.isfinite(tensor.detach()).reshape(len(tensor), -1).all(1) if len(tensor) else torch.ones(1)
+            if not good.all():
+                return f"the {name} {int(good.int().argmin())} is not finite"
+        return ""
+
     def save(self, path: str | Path) -> None:
-        """Write the set into one HDF5 file, whole or not at all."""
+        """Write the set into one HDF5 file, whole or not at all.
+
+        Raises:
+            InputError: If a pixel, a label or a step size is not finite; what is at ``path`` stays.
+        """
+        if wrong := self.not_finite():
+            raise InputError(f"{path} is not written: {wrong}")
         with create_hdf5(path) as file:
             for name in ("images", "labels", "step_sizes", "mean", "std"):
                 file.create_dataset(name, data=getattr(self, name).detach().cpu().numpy(), fletcher32=True)

@@ -16,6 +16,7 @@ from gz_lightning.data.datamodule import GalaxyZoo2DataModule
 from gz_lightning.evaluation.protocol import Protocol, logits
 from gz_lightning.evaluation.scores import confidence_interval
 from gz_lightning.evaluation.together import Training, train_networks
+from gz_lightning.progress import say
 from gz_lightning.randomness import derived_seed, generator
 
 CHOOSING = 3
@@ -161,6 +162,12 @@ def compete(
                 for split in splits
             }
             found.append({split: torch.stack(values) for split, values in each.items()})
+            lost = sum(not bool(torch.isfinite(own).all()) for own in next(iter(found[-1].values())))
+            if lost:
+                say(
+                    f"{contender.name}{f' ({candidate.name})' if candidate.name else ''}, step size {candidate.step_size}: "
+                    f"{lost} of {len(own_models)} networks diverged; what they answer is not finite"
+                )
         return found
 
     def hits(found: dict[str, torch.Tensor], split: str) -> torch.Tensor:
@@ -175,8 +182,11 @@ def compete(
         means = [float(hits(result, "test").double().mean()) for result in results]
         best, found = candidates[means.index(max(means))], results[means.index(max(means))]
     elif len(candidates) > 1:
-        means = [float(hits(result, "val").double().mean()) for result in trained(candidates, contender.each, "val")]
-        best = candidates[means.index(max(means))]
+        results = trained(candidates, contender.each, "val")
+        means = [float(hits(result, "val").double().mean()) for result in results]
+        whole = [bool(torch.isfinite(result["val"]).all()) for result in results]
+        # Of networks that diverged the first leaf is taken for the answer, which can be right by chance.
+        best = candidates[max(range(len(means)), key=lambda i: (whole[i], means[i]))]
     if len(candidates) > 1:
         tried = [(c.name, c.step_size, mean) for c, mean in zip(candidates, means, strict=True)]
     if found is None:

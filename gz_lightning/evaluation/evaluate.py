@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -217,7 +218,7 @@ def _check(settings: dict[str, Any]) -> None:
             raise InputError(f"{name} must be at least 1, not {settings[name]}")
     if settings["full_epochs"] < 0:
         raise InputError(f"full_epochs must be at least 0 (which leaves the full data out), not {settings['full_epochs']}")
-    if not settings["step_sizes"] or not all(alpha > 0 for alpha in settings["step_sizes"]):
+    if not settings["step_sizes"] or not all(0 < alpha < math.inf for alpha in settings["step_sizes"]):
         raise InputError(f"step_sizes must be positive, and at least one, not {settings['step_sizes']}")
     if unknown := [name for name in settings["baselines"] if name not in BASELINES]:
         raise InputError(f"there is no baseline '{unknown[0]}'; the baselines are {', '.join(BASELINES)}")

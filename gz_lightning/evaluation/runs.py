@@ -136,7 +136,7 @@ def _settings(folder: Path) -> dict[str, Any]:
 
 def _version(path: Path) -> int:
     number = path.parent.name.removeprefix("version_")
-    return int(number) if number.isdigit() else -1
+    return int(number) if number.isascii() and number.isdecimal() else -1
 
 
 def _metrics(folder: Path) -> pd.DataFrame:

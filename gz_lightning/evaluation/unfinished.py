@@ -54,20 +54,23 @@ class UnfinishedEvaluation:
             return None
         try:
             kept = load_signed(path)
-            chosen = contender.candidates[kept["chosen"]]
-            tried = [(str(name), str(step), float(mean)) for name, step, mean in kept["tried"]]
-            return Outcome(contender, chosen, tried, kept["val"], kept["test_logits"], kept["hits"])
         except InputError:  # it is damaged: then it is trained again
             return None
+        if kept.get("of") != path.stem:  # it was copied to this name
+            return None
+        chosen = contender.candidates[kept["chosen"]]
+        tried = [(str(name), str(step), float(mean)) for name, step, mean in kept["tried"]]
+        return Outcome(contender, chosen, tried, *(kept[name].detach() for name in ("val", "test_logits", "hits")))
 
     def keep(self, outcome: Outcome, network: Mapping[str, Any]) -> None:
         """Write an outcome, whole or not at all."""
         contender = outcome.contender
         chosen = next(i for i, candidate in enumerate(contender.candidates) if candidate is outcome.chosen)
-        kept = {"chosen": chosen, "tried": [list(one) for one in outcome.tried]}
+        path = self._file(contender, network)
+        kept = {"of": path.stem, "chosen": chosen, "tried": [list(one) for one in outcome.tried]}
         tensors = {"val": outcome.val, "test_logits": outcome.test_logits, "hits": outcome.hits}
         tensors = {name: tensor.cpu() for name, tensor in tensors.items()}
-        save_signed({**kept, **tensors}, self._file(contender, network))
+        save_signed({**kept, **tensors}, path)
 
     def remove(self) -> None:
         """Nothing of it is needed any more."""

@@ -6,7 +6,7 @@ Shapes: n experts, P parameters, E epochs.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,20 +31,27 @@ class Group:
     rows: list[torch.Tensor]
     history: dict[str, list[list[float]]] = field(default_factory=lambda: {name: [] for name in METRICS})
 
-    def add_epoch(self, rows: torch.Tensor, metrics: Mapping[str, list[float]], advice: str) -> None:
+    def add_epoch(
+        self, rows: torch.Tensor, metrics: Mapping[str, list[float]], advice: str, losses: Sequence[torch.Tensor] = ()
+    ) -> None:
         """Keep an epoch.
 
         Args:
             rows: Parameters at its end, shape (n or more, P).
             metrics: For each of ``METRICS`` n numbers; none where it was not measured.
             advice: What to do about parameters that are not finite.
+            losses: Of each batch n of them, to tell where it began.
 
         Raises:
             InputError: If some are not.
         """
-        for expert, theta in zip(self.experts, rows, strict=False):
+        for place, (expert, theta) in enumerate(zip(self.experts, rows, strict=False)):
             if not torch.isfinite(theta).all():
-                raise InputError(f"the parameters of expert {expert} are not finite after epoch {len(self.rows)}; {advice}")
+                bad = [i for i, own in enumerate(losses) if not torch.isfinite(own[place])]
+                began = f" (nor its loss from batch {bad[0] + 1} of {len(losses)} on)" if bad else ""
+                raise InputError(
+                    f"the parameters of expert {expert} are not finite after epoch {len(self.rows)}{began}; {advice}"
+                )
         self.rows.append(rows[: len(self.experts)].cpu())
         for name in METRICS:
             self.history[name].append(list(metrics[name]) or [math.nan] * len(self.experts))

@@ -259,6 +259,7 @@ class ExpertModule(LightningModule):
             group["lr"] = step_size(settings["lr"], settings["lr_schedule"], self.epoch, self.train_epochs)
         self.train_tally.reset()
         self.val_tally.reset()
+        self.batch_losses: list[torch.Tensor] = []
         self.batches.begin_epoch(self.group.experts, self.epoch)
 
     def _losses(
@@ -291,6 +292,7 @@ class ExpertModule(LightningModule):
         losses, logits, images, targets, labels = together
         self.given = (images, targets)
         self.train_tally.update(losses, logits, labels)
+        self.batch_losses.append(losses.detach())
         return losses.sum()
 
     def backward(self, loss: torch.Tensor, *args: Any, **kwargs: Any) -> None:
@@ -349,7 +351,7 @@ class ExpertModule(LightningModule):
         tallies = (*self.train_tally.compute(), *self.val_tally.compute())
         metrics = dict(zip(METRICS, tallies, strict=True))
         advice = f"train with a smaller step size (--model.lr is {self.hparams['lr']})"
-        self.group.add_epoch(self.network.rows(), metrics, advice)
+        self.group.add_epoch(self.network.rows(), metrics, advice, self.batch_losses)
         for name, values in self.group.history.items():
             mean = sum(values[-1]) / len(values[-1])
             self.log(name.replace("_", "/"), mean, prog_bar=name == "val_accuracy")

@@ -1,5 +1,6 @@
 """Vote tables and class folders, as they are published and as they go wrong."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -143,3 +144,15 @@ def test_class_folders_that_do_not_do(tmp_path: Path) -> None:
         catalog_from_folders(root)
     with pytest.raises(InputError, match="has no class folders; a folder of images needs its vote table"):
         catalog_from_folders(root / "cat")
+
+
+def test_names_that_are_no_text(tmp_path: Path) -> None:
+    """Linux allows any bytes as a name; an object id is text."""
+    root = class_folders(tmp_path / "folders", ["disk", "round"])
+    bad = os.fsencode(root / "disk") + b"/\xff\xfe.png"
+    try:
+        os.rename(next((root / "disk").iterdir()), bad)
+    except OSError:
+        pytest.skip("this file system takes UTF-8 alone")
+    with pytest.raises(InputError, match="disk holds .*, whose name is no UTF-8; rename it"):
+        catalog_from_folders(root)

@@ -1,5 +1,6 @@
 """Cut-outs and the packed file."""
 
+import os
 import resource
 from pathlib import Path
 from typing import Any
@@ -382,3 +383,31 @@ def test_the_report_of_the_real_sample(real_data: Path, tmp_path: Path) -> None:
     assert report["lacking"].tolist() == [0, 0, 0, 27, 77, 74, 96, 42, 85, 95]
     assert prepared.rejects_path is None
     assert "7 leaves have fewer than the 100 galaxies asked for: disk, edge-on, bulge (73)" in str(prepared)
+
+
+def test_nobody_waits_for_a_pipe(tmp_path: Path) -> None:
+    """A pipe in the place of an image, and of what an earlier run has left."""
+    table, mapping, images = hart16(tmp_path, 10)
+    (images / "103.jpg").unlink()
+    os.mkfifo(images / "103.jpg")
+    given: dict[str, Any] = {"images": images, "table": table, "mapping": mapping, "resolution": 8}
+    with pytest.raises(InputError, match="103.jpg is missing"):
+        prepare(tmp_path / "a.h5", **given, strict=True)
+    os.mkfifo(tmp_path / "b.h5.unfinished")
+    with pytest.raises(InputError, match="b.h5.unfinished is no file, where an unfinished one would lie; remove it"):
+        prepare(tmp_path / "b.h5", **given, max_rejects=1)
+
+
+def test_an_image_larger_than_any_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
+    table, mapping, images = hart16(tmp_path, 10)
+    Image.new("P", (10_000, 9_500)).save(tmp_path / "large.png")
+    (tmp_path / "large.png").rename(images / "103.jpg")
+    given: dict[str, Any] = {"images": images, "table": table, "mapping": mapping, "resolution": 8}
+    with pytest.raises(InputError, match="103.jpg cannot be read as an image: .* could be decompression bomb"):
+        prepare(tmp_path / "a.h5", **given, strict=True, cutout_size=0)
+
+
+def test_an_image_larger_than_any_is_refused_by_itself_too(tmp_path: Path) -> None:
+    Image.new("P", (10_000, 9_500)).save(tmp_path / "large.png")
+    with pytest.raises(InputError, match="large.png cannot be read as an image: .* could be decompression bomb"):
+        read_cutout(tmp_path / "large.png", 8)

@@ -1,5 +1,6 @@
 """The simplified trees against galaxies worked out by hand, and on real tables."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -144,3 +145,32 @@ def test_real_full_table_is_read_by_every_kind_of_vote(real_data: Path) -> None:
         total = tree.confidences({answer: votes[answer] for answer in tree.answers}).sum(1)
         # Somebody answered every question on the way of some leaf: nearly all votes arrive.
         assert 0.95 < np.median(total) <= 1.01
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[" * 5000, "it holds brackets within brackets"),
+        ("a: &a [x, x]\n" + "".join(f"{b}: &{b} [{f'*{a}, ' * 9}]\n" for a, b in pairwise("abcdefgh")), "without end"),
+        ("&a [*a]", "without end"),
+        ("name: 2023-99-99", "month must be in 1..12"),
+        ('name: "\\ud800"\nleaves: {a: a01}', "surrogates not allowed"),
+        ("name: x\nleaves: {a: a02 26}", "the path 'a02 26' to the leaf 'a' of the tree 'x' has 26"),
+        ("name: x\nleaves: {" + "y" * 200 + ": a01}", "it should fit on a line"),
+    ],
+)
+def test_a_file_of_yaml_that_goes_wrong(text: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=rf"own.yaml.*{message}"):
+        get_tree(str(path))
+
+
+def test_what_never_ends_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "zero.yaml").symlink_to("/dev/zero")
+    with (tmp_path / "hole.yaml").open("wb") as file:
+        file.truncate(2**36)
+    with pytest.raises(InputError, match="there is no file .*zero.yaml"):
+        get_tree(str(tmp_path / "zero.yaml"))
+    with pytest.raises(InputError, match="hole.yaml has 68719476736 bytes, more than such a file ever has"):
+        get_tree(str(tmp_path / "hole.yaml"))

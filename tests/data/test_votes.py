@@ -1,6 +1,7 @@
 """Vote tables of every origin, built to their published layouts, and as they go wrong."""
 
 import gzip
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -250,3 +251,80 @@ def test_compressed_fits_leaves_nothing_behind(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "own"))
     read_votes(tmp_path / "b.fits.gz", "simplified")
     assert not list((tmp_path / "own").iterdir())
+
+
+SPIRAL = "t04_spiral_a08_spiral_weighted_fraction"
+
+
+def test_complex_votes_are_refused(tmp_path: Path) -> None:
+    fits = pytest.importorskip("astropy.io.fits", reason="FITS tables need astropy")
+    table = gz2_table()
+    columns = [fits.Column("dr7objid", "K", array=np.array(IDS))]
+    for answer in COARSE.answers:
+        name = f"{ANSWERS[answer]}_weighted_fraction"
+        columns.append(fits.Column(name, "C" if name == SPIRAL else "E", array=table[name].to_numpy()))
+    fits.BinTableHDU.from_columns(columns).writeto(tmp_path / "a.fits")
+    with pytest.raises(InputError, match=rf"a.fits, column {SPIRAL}: complex numbers are no vote fractions"):
+        read_votes(tmp_path / "a.fits", COARSE)
+
+
+def test_votes_on_one_question_that_pass_1_are_refused(tmp_path: Path) -> None:
+    table = gz2_table()
+    for answer in ("a02", "a04", "a25", "a26", "a27"):
+        table.loc[1, f"{ANSWERS[answer]}_weighted_fraction"] = 0.9
+    table.to_csv(tmp_path / "a.csv", index=False)
+    with pytest.raises(InputError, match=r"row 3: the votes for the leaf 'edge-on' come to 2.19"):
+        read_votes(tmp_path / "a.csv", COARSE)
+
+
+@pytest.mark.parametrize("column", [SPIRAL, "dr7objid"])
+def test_a_column_that_is_there_twice_is_refused(column: str, tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow", reason="Parquet tables need pyarrow")
+    table = pa.Table.from_pandas(gz2_table())
+    pa.parquet.write_table(table.append_column(column, table.column(column)), tmp_path / "a.parquet")
+    with pytest.raises(InputError, match=f"a.parquet has the column {column} more than once"):
+        read_votes(tmp_path / "a.parquet", COARSE)
+
+
+def test_object_ids_that_are_no_text(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow", reason="Parquet tables need pyarrow")
+    gz2_table().assign(dr7objid=[b"\xff\xfe"] * 3).to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(InputError, match="a.parquet: the column dr7objid holds bytes that are no text"):
+        read_votes(tmp_path / "a.parquet", COARSE)
+
+
+def test_a_fits_table_that_claims_columns_without_end(tmp_path: Path) -> None:
+    path = as_fits(tmp_path / "a.fits", gz2_table(), IDS)
+    content = path.read_bytes()
+    start = content.index(b"TFIELDS ")
+    path.write_bytes(content[:start] + b"TFIELDS = " + b"99999999999".rjust(20) + content[start + 30 :])
+    with pytest.raises(InputError, match="a.fits cannot be read as FITS: it claims 99,999,999,999 columns"):
+        read_votes(path, COARSE)
+
+
+def test_numbers_that_no_table_holds(tmp_path: Path) -> None:
+    """A fraction of four hundred digits is refused; a number of volunteers that is none is unknown."""
+    table = gz2_table().astype({"total_classifications": object})
+    table["total_classifications"] = ["-inf", 20, -3]
+    table.to_csv(tmp_path / "a.csv", index=False)
+    assert read_votes(tmp_path / "a.csv", COARSE)["classifications"].isna().tolist() == [True, False, True]
+    table["total_classifications"] = "9" * 400
+    table.to_csv(tmp_path / "a.csv", index=False)
+    assert read_votes(tmp_path / "a.csv", COARSE)["classifications"].isna().all()
+    table[SPIRAL] = "9" * 400
+    table.to_csv(tmp_path / "a.csv", index=False)
+    with pytest.raises(InputError, match=f"a.csv, column {SPIRAL}: a number is no vote fraction between 0 and 1"):
+        read_votes(tmp_path / "a.csv", COARSE)
+
+
+def test_a_fits_table_that_claims_a_few_columns_more_is_read_without_a_warning(tmp_path: Path) -> None:
+    path = as_fits(tmp_path / "a.fits", gz2_table(), IDS)
+    content = path.read_bytes()
+    start = content.index(b"TFIELDS ")
+    path.write_bytes(content[:start] + b"TFIELDS = " + b"999".rjust(20) + content[start + 30 :])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            assert len(read_votes(path, COARSE)) == 3
+        except InputError as error:
+            assert "a.fits" in str(error)

@@ -3,10 +3,13 @@
 import math
 import os
 import re
+import shutil
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
 import lightning.pytorch as pl
 import pytest
 import torch
@@ -16,7 +19,7 @@ from gz_lightning.augmentation import augment
 from gz_lightning.checkpoints import LAST
 from gz_lightning.data.datamodule import GalaxyZoo2DataModule
 from gz_lightning.distillation.divergence import FiniteUpdates
-from gz_lightning.distillation.module import TrajectoryMatching
+from gz_lightning.distillation.module import FAR_OFF, TrajectoryMatching
 from gz_lightning.distillation.synthetic import SyntheticSet
 from gz_lightning.errors import InputError
 from gz_lightning.experts.module import ExpertModule
@@ -311,3 +314,74 @@ def test_an_ordinary_data_module_is_refused(toy_experts: Path, trainer_options: 
     for module in (TrajectoryMatching(str(toy_experts)), ExpertModule()):
         with pytest.raises(InputError, match="GalaxyZoo2DataModule"):
             pl.Trainer(**trainer_options).fit(module)
+
+
+class Spoil(pl.Callback):
+    """Changes something before an iteration."""
+
+    def __init__(self, iteration: int, change: Callable[[TrajectoryMatching], None]) -> None:
+        self.iteration, self.change = iteration, change
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
+        assert isinstance(pl_module, TrajectoryMatching)
+        if pl_module.iteration == self.iteration:
+            with torch.no_grad():
+                self.change(pl_module)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("what", ["image", "step size"])
+def test_a_number_that_goes_wrong_is_named_and_what_was_written_stays(
+    what: str, value: float, distil: Distil, tmp_path: Path
+) -> None:
+    def spoil(module: TrajectoryMatching) -> None:
+        if what == "image":
+            module.images[4, 0, 0, 0] = value
+        else:
+            module.log_step_sizes[0] = value
+
+    given: dict[str, Any] = {"eval_it": 2, "stage": "fixed", "step_sizes": "global"}
+    named = "image 4" if what == "image" else "step size of start epoch 0"
+    with pytest.raises(InputError, match=rf"iteration 3, expert \d, start epoch \d: the {named} is not finite, though no"):
+        distil(tmp_path, callbacks=[Spoil(3, spoil)], **given)
+    kept = SyntheticSet.load(tmp_path / "last.h5")
+    assert kept.iteration == 2
+    SyntheticSet.load(tmp_path / "best.h5")
+    again = distil(tmp_path, ckpt_path=tmp_path / LAST, **given)
+    assert torch.equal(again.images, distil(tmp_path / "whole", **given).images)
+
+
+def test_a_trajectory_that_goes_wrong_while_it_is_matched_is_named(
+    distil: Distil, toy_experts: Path, tmp_path: Path
+) -> None:
+    """Written by a program that makes right checksums of wrong numbers."""
+    shutil.copytree(toy_experts, tmp_path / "experts")
+
+    def spoil(module: TrajectoryMatching) -> None:
+        for path in (tmp_path / "experts").glob("*.h5"):
+            with h5py.File(path, "r+") as file:
+                rows = file["parameters"][...]
+                rows[:, 5] = math.nan
+                file["parameters"][...] = rows
+
+    with pytest.raises(InputError, match=r"expert_000\d.h5 .*the parameters of epoch \d are not finite"):
+        distil(tmp_path / "run", trajectories=str(tmp_path / "experts"), eval_it=1, callbacks=[Spoil(2, spoil)])
+    assert SyntheticSet.load(tmp_path / "run" / "last.h5").iteration == 2
+
+
+def test_an_infinite_loss_is_no_update_that_is_left_out(
+    distil: Distil, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """``skip_above`` leaves out what is large, not what is wrong."""
+    with pytest.raises(InputError, match="no update could be made 5 times in a row"):
+        distil(tmp_path, lr_teacher=1e30, skip_above=100.0)
+    assert "not finite: no update" in capsys.readouterr().err
+
+
+def test_a_probe_loss_that_is_not_finite_does_not_stop_the_stages(
+    distil: Distil, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(TrajectoryMatching, "_probe", lambda *args: math.nan)
+    module = distil(tmp_path, stage="stage", init_epoch=1, max_start_epoch=2, iterations=2)
+    assert module.stages.probes == [FAR_OFF, FAR_OFF]
+    assert "iteration 1: the probe loss (nan) is not finite; it counts as 10" in capsys.readouterr().err

@@ -1,5 +1,8 @@
 """The protocol against its plain form, and the evaluation of a distilled set."""
 
+import math
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +15,13 @@ from gz_lightning.data.datamodule import GalaxyZoo2DataModule
 from gz_lightning.distillation.synthetic import SyntheticSet
 from gz_lightning.errors import InputError
 from gz_lightning.evaluation.baselines import BASELINES
+from gz_lightning.evaluation.contenders import Candidate, Contender, Outcome
 from gz_lightning.evaluation.evaluate import evaluate
 from gz_lightning.evaluation.evaluation import read_evaluation
 from gz_lightning.evaluation.figures import leaf_figure, save_figure
 from gz_lightning.evaluation.protocol import Protocol
 from gz_lightning.evaluation.together import accuracies
+from gz_lightning.evaluation.unfinished import UnfinishedEvaluation
 from gz_lightning.randomness import generator
 from tests.conftest import CLASS_NAMES, write_toy
 from tests.evaluation.conftest import NETWORK, synthetic_set
@@ -196,3 +201,42 @@ def test_leaf_figure_has_a_column_for_each_leaf(tmp_path: Path) -> None:
     assert [axis.get_title() for axis in axes[:3]] == list(CLASS_NAMES)
     assert [axes[i].get_ylabel() for i in (0, 3, 6)] == ["one", "", "two"]
     assert save_figure(figure, tmp_path / "a.png").stat().st_size > 1000
+
+
+def test_networks_that_diverge_are_named_and_not_chosen(
+    toy: GalaxyZoo2DataModule, toy_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What such a network answers can be right by chance."""
+    synthetic_set(toy).save(tmp_path / "set.h5")
+    small: dict[str, Any] = {"num_eval": 2, "epochs": 3, "draws": 1, "full_epochs": 0, "baselines": []}
+    result = evaluate(tmp_path / "set.h5", toy_path, tmp_path / "out", step_sizes=[0.01, 1e30], **small)
+    assert "distilled, tuned (set.h5), step size 1e+30: 3 of 3 networks diverged" in capsys.readouterr().err
+    assert result.table["step size"].tolist()[1] in ("0.01", "0.02")
+    with pytest.raises(InputError, match="step_sizes must be positive"):
+        evaluate(tmp_path / "set.h5", toy_path, tmp_path / "out", step_sizes=[math.inf], **small)
+
+
+@pytest.mark.parametrize("part", ["images", "step_sizes"])
+def test_a_set_that_is_not_finite_is_not_written(toy: GalaxyZoo2DataModule, tmp_path: Path, part: str) -> None:
+    made = synthetic_set(toy)
+    made.save(tmp_path / "set.h5")
+    getattr(made, part).view(-1)[-1] = math.nan
+    named = "image 5" if part == "images" else "step size of start epoch 0"
+    with pytest.raises(InputError, match=rf"set.h5 is not written: the {named} is not finite"):
+        made.save(tmp_path / "set.h5")
+    assert torch.isfinite(SyntheticSet.load(tmp_path / "set.h5").images).all()
+
+
+def test_a_kept_outcome_under_another_ones_name_is_made_again(toy: GalaxyZoo2DataModule, tmp_path: Path) -> None:
+    made = synthetic_set(toy)
+    one = Contender("one", [Candidate([(made.images, made.labels)], [0.01])], Protocol(epochs=1), 1)
+    two, kept = replace(one, name="two"), UnfinishedEvaluation(tmp_path / "kept", toy.fingerprint, "cpu")
+    for contender in (one, two):
+        hits = torch.ones(1, 1, 4, dtype=torch.bool)
+        kept.keep(Outcome(contender, contender.candidates[0], [], torch.ones(1, 1), torch.zeros(1, 4, 3), hits), NETWORK)
+        assert kept.find(contender, NETWORK) is not None
+    first, second = sorted((tmp_path / "kept").iterdir())
+    shutil.copy(first, second)
+    assert [kept.find(contender, NETWORK) is None for contender in (one, two)].count(True) == 1
+    torch.save({"weights": torch.zeros(3)}, first)
+    assert all(kept.find(contender, NETWORK) is None for contender in (one, two))

@@ -1,5 +1,6 @@
 """The page: what is on it, that it stands alone, and that a browser can open it."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -16,6 +17,7 @@ from gz_lightning.data.datamodule import GalaxyZoo2DataModule
 from gz_lightning.data.tree import get_tree
 from gz_lightning.errors import InputError
 from gz_lightning.evaluation.evaluate import evaluate
+from gz_lightning.evaluation.evaluation import read_evaluation
 from gz_lightning.evaluation.report import report
 from gz_lightning.evaluation.runs import nearest_galaxies, read_run
 from gz_lightning.evaluation.tree_figure import branches, question, tree_figure
@@ -187,3 +189,54 @@ def test_a_browser_opens_it(evaluated: Path, tmp_path: Path, width: int) -> None
     assert title is not None
     assert int(title[1]) <= 0, f"{title[1]} px stick out"
     assert int(title[2]) == 0, "pictures that do not load"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ('"data": [', '"data": ["x", '),
+        ('"index": [', '"index": [["deep"], '),
+        ('"spread"', '"spread", "spread"'),
+        ('"distilled"', "1"),
+        ('"protocol"', '"other"'),
+    ],
+)
+def test_a_record_whose_tables_are_none_is_refused(evaluated: Path, tmp_path: Path, before: str, after: str) -> None:
+    text = json.dumps(json.loads((evaluated / "evaluation" / "evaluation.json").read_text()))
+    (tmp_path / "evaluation.json").write_text(text.replace(before, after, 1))
+    with pytest.raises(InputError, match="evaluation.json is no record of an evaluation or is damaged"):
+        read_evaluation(tmp_path / "evaluation.json")
+
+
+def test_a_count_that_is_text_or_a_record_without_end_is_refused(evaluated: Path, tmp_path: Path) -> None:
+    record = json.loads((evaluated / "evaluation" / "evaluation.json").read_text())
+    record["confusion"]["data"][0][0] = "many"
+    path = tmp_path / "evaluation.json"
+    path.write_text(json.dumps(record))
+    with pytest.raises(InputError, match="round in confusion is 'many'"):
+        read_evaluation(path)
+    path.write_text('{"format": ' * 5000)
+    with pytest.raises(InputError, match="evaluation.json is no record of an evaluation or is damaged"):
+        read_evaluation(path)
+
+
+def test_logs_and_settings_that_are_none(evaluated: Path, tmp_path: Path) -> None:
+    """Settings are refused or left out; of a log that never ends nothing is read, and numbers alone are drawn."""
+    run = tmp_path / "run"
+    shutil.copytree(evaluated, run)
+    for settings in run.glob("logs/version_*/config.yaml"):
+        settings.write_text("data: .inf\n")
+    log = run / "logs" / "version_0" / "metrics.csv"
+    assert read_run(run).galaxies is None
+    odd = run / "logs" / "version_²" / "metrics.csv"  # a digit to Python, but no number
+    odd.parent.mkdir()
+    odd.write_text("")
+    log.write_text("step,loss\n0,inf\n1,0.5\n")
+    assert read_run(run).metrics["loss"].isna().tolist() == [True, False]
+    log.write_text("step,loss\n0,many\n")
+    with pytest.raises(InputError, match="metrics.csv cannot be read as a table .*; delete it to do without"):
+        read_run(run)
+    log.unlink()
+    log.symlink_to("/dev/zero")
+    with pytest.raises(InputError, match="metrics.csv cannot be read as a table .*there is no file"):
+        read_run(run)

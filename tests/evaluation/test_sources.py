@@ -96,6 +96,9 @@ def test_pairs_that_do_not_fit(toy: GalaxyZoo2DataModule, tmp_path: Path) -> Non
         "range": (made.denormalised(), labels, r"its normalisation is another: its pixels lie in \[0"),
         "scale": (images * 20, labels, "its normalisation is another: its pixels have mean"),
         "finite": (images / 0, labels, "its pixels are not all finite"),
+        "none": (images[:0], labels[:0], "its images have shape"),
+        "number": (images, torch.tensor(1), r"its labels have shape \(\) for 6 images"),
+        "logits": (images, torch.eye(3)[labels] - 1, "its soft labels are not all shares of at least 0; if they are logits"),
     }
     for name, (own, theirs, message) in cases.items():
         path = write_pair(tmp_path / name, own, theirs)
@@ -112,3 +115,10 @@ def test_pairs_that_do_not_fit(toy: GalaxyZoo2DataModule, tmp_path: Path) -> Non
         read_source(path, toy)
     with pytest.raises(InputError, match="name the images of the published pair"):
         read_source(path.with_name("labels_best.pt"), toy)
+
+
+def test_a_pair_of_other_than_real_numbers_is_refused(toy: GalaxyZoo2DataModule, tmp_path: Path) -> None:
+    made = synthetic_set(toy)
+    path = write_pair(tmp_path / "complex", made.images, made.labels.to(torch.complex64))
+    with pytest.raises(InputError, match="labels_best.pt holds a Tensor, not a tensor of numbers that are all there"):
+        read_source(path, toy)

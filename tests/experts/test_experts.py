@@ -1,5 +1,6 @@
 """Experts and their trajectories."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -176,7 +177,9 @@ def test_settings_out_of_range_are_refused(settings: dict[str, Any], message: st
 
 
 def test_an_expert_that_explodes_is_named(tmp_path: Path, toy_path: Path, trainer_options: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match=r"the parameters of expert 0 are not finite after epoch 1; .*--model.lr is 1e\+20"):
+    with pytest.raises(
+        InputError, match=r"the parameters of expert 0 are not finite after epoch 1 .*; .*--model.lr is 1e\+20"
+    ):
         fit(tmp_path, toy_path, trainer_options, num_experts=1, lr=1e20)
     assert not list(tmp_path.glob("*.h5"))
 
@@ -192,3 +195,44 @@ def test_without_validation_galaxies_it_says_so(tmp_path: Path, trainer_options:
     path = write_toy(tmp_path / "few.h5", per_class=2)  # of ten galaxies the first six are for training
     with pytest.raises(InputError, match=r"few.h5 has no val galaxies; prepare it with .*--val_fraction"):
         fit(tmp_path / "store", path, trainer_options)
+
+
+class Poison(pl.Callback):
+    """One pixel of one batch of the first expert is none: as from a broken disk or memory."""
+
+    def __init__(self, epoch: int, batch: int, value: float) -> None:
+        self.epoch, self.batch, self.value = epoch, batch, value
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
+        assert isinstance(pl_module, ExpertModule)
+        batches = pl_module.batches
+        take = type(batches).take
+
+        def poisoned(*args: Any) -> Any:
+            images, targets, labels = take(batches, *args)
+            if args[1][0] == 0:
+                images[0, 0, 0, 0, 0] = self.value
+            return images, targets, labels
+
+        due = (trainer.current_epoch, batch_idx) == (self.epoch, self.batch)
+        batches.take = poisoned if due else take.__get__(batches)  # type: ignore[method-assign,assignment]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_number_that_goes_wrong_in_a_batch_is_named_and_nothing_whole_is_lost(
+    value: float, tmp_path: Path, toy_path: Path, trainer_options: dict[str, Any]
+) -> None:
+    settings = SETTINGS | {"num_experts": 2, "experts_at_once": 1, "train_epochs": 3, "checkpoint_minutes": 0}
+    data = GalaxyZoo2DataModule(str(toy_path), batch_size=16)
+    module = ExpertModule(str(tmp_path / "experts"), **settings)
+    trainer = pl.Trainer(**trainer_options, default_root_dir=tmp_path, callbacks=[Poison(4, 1, value)])
+    where = r"expert 1 are not finite after epoch 2 \(nor its loss from batch 2 of 4 on\)"
+    with pytest.raises(InputError, match=where):
+        trainer.fit(module, datamodule=data)
+    assert TrajectoryStore(tmp_path / "experts").experts == [0]
+    again = ExpertModule(str(tmp_path / "experts"), **settings)
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    pl.Trainer(**trainer_options, default_root_dir=tmp_path).fit(again, datamodule=data, ckpt_path=last)
+    whole = fit(tmp_path / "whole", toy_path, trainer_options, **settings | {"checkpoint_minutes": 60})
+    found, wanted = TrajectoryStore(tmp_path / "experts"), TrajectoryStore(whole.folder)
+    assert all(torch.equal(found.trajectory(expert), wanted.trajectory(expert)) for expert in (0, 1))

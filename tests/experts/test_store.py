@@ -1,6 +1,7 @@
 """What a store keeps and tells: precision, damage, the published format."""
 
 import pickle
+import warnings
 from pathlib import Path
 
 import pytest
@@ -160,3 +161,24 @@ def test_what_is_no_buffer_is_refused(tmp_path: Path, toy: GalaxyZoo2DataModule)
             import_buffers(tmp_path / name, toy.path, tmp_path / "store")
     assert not (tmp_path / "written").exists()
     assert not (tmp_path / "store").exists()
+
+
+def test_buffers_of_other_than_real_numbers_are_refused(tmp_path: Path, toy: GalaxyZoo2DataModule) -> None:
+    """Complex ones would lose their imaginary parts; a tensor may claim any shape of one number that it stores."""
+    shapes = [
+        p.shape for p in build_network({"name": "ConvNet", "num_classes": 3, "resolution": 16, "width": 4}).parameters()
+    ]
+    good = [torch.zeros(s) for s in shapes]
+    for name, bad in (("complex", good[0].to(torch.complex64)), ("large", torch.zeros(1).expand(2**40))):
+        torch.save([[good, [bad, *good[1:]]]], tmp_path / f"{name}.pt")
+        with pytest.raises(InputError, match=f"{name}.pt: epoch 1 of expert 0 is no list of tensors that are whole"):
+            import_buffers(tmp_path / f"{name}.pt", toy.path, tmp_path / "store")
+
+
+def test_pickles_of_any_version_are_refused_without_a_warning(tmp_path: Path, toy: GalaxyZoo2DataModule) -> None:
+    (tmp_path / "evil.pt").write_bytes(pickle.dumps([Evil(tmp_path / "written")], protocol=4))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(InputError, match="evil.pt is no file of PyTorch tensors alone"):
+            import_buffers(tmp_path / "evil.pt", toy.path, tmp_path / "store")
+    assert not (tmp_path / "written").exists()

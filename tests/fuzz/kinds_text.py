@@ -181,9 +181,10 @@ def pictures_trial(draws: random.Random, originals: Originals, folder: Path) -> 
             file.with_name(draws.choice(("größe.png", "a b.PNG", "a\nb.png", "x.jpg", ".png", "x" * 250 + ".png")[:5]))
         ).name
     elif way == "leaf":
-        changed = leaf.rename(
-            leaf.with_name(draws.choice(("ROUND!", "größe", "ring", "a\nb", "..."))) if leaf.name != "ring" else leaf
-        ).name
+        target = leaf.with_name(draws.choice(("ROUND!", "größe", "ring", "a\nb", "...")))
+        changed = target.name
+        if not target.exists():
+            leaf.rename(target)
     elif way == "empty":
         file.unlink()
     elif way == "gone":

@@ -1,0 +1,85 @@
+"""Settings that cannot be used: one line on standard error and exit status 2, whatever a file holds."""
+
+from pathlib import Path
+
+import pytest
+
+from gz_lightning import cli
+from gz_lightning.cli import main
+from gz_lightning.parser import MOST_SAID, plainer
+
+
+def refused(capsys: pytest.CaptureFixture[str], *args: str) -> str:
+    """The one line that a command ends in."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as end:
+        main(args)
+    lines = capsys.readouterr().err.splitlines()
+    assert end.value.code == 2
+    assert len(lines) == 1
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("command", "content", "message"),
+    [
+        ("prepare", b"crop: wide", "--crop: expected a float. Got value: wide; 'gz-lightning prepare --help' lists"),
+        ("prepare", b"per_class: true", "--per_class: expected int or null. Got value: True"),
+        ("distill", b"model: {ipc: [1]}", "--model.ipc: expected a int. Got value: [1]"),
+        ("distill", b"data: {pcth: a.h5}", "Group 'data' does not accept option 'pcth'"),
+        ("distill", b"trainer: -1.0e-300", "--trainer should hold settings by name"),
+        ("fit", b"a: b: c", "config.yaml cannot be read: mapping values are not allowed here"),
+        ("fit", b"model: \xff", "config.yaml cannot be read: 'utf-8' codec can't decode"),
+        ("fit", b"[" * 5000, "config.yaml cannot be read: it holds brackets within brackets"),
+        ("fit", b"&a [*a]", "config.yaml cannot be read: its values refer to each other without end"),
+        ("evaluate", b"!!python/object/apply:os.system ['true']", "could not determine a constructor for the tag"),
+    ],
+)
+def test_a_configuration_that_goes_wrong(
+    command: str,
+    content: bytes,
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.yaml").write_bytes(content)
+    given = {"prepare": ["--output", "a.h5"], "evaluate": ["--synthetic", "a.h5", "--data", "b.h5"]}.get(command, [])
+    line = refused(capsys, command, "--config", "config.yaml", *given)
+    assert line.startswith(f"gz-lightning {command}: ")
+    assert message in line
+
+
+def test_a_configuration_may_come_through_a_pipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As from a shell's <(command)."""
+    import os
+    import threading
+
+    os.mkfifo(tmp_path / "pipe.yaml")
+    threading.Thread(target=(tmp_path / "pipe.yaml").write_text, args=("crop: wide",), daemon=True).start()
+    assert "--crop: expected a float" in refused(
+        capsys, "prepare", "--config", str(tmp_path / "pipe.yaml"), "--output", str(tmp_path / "a.h5")
+    )
+
+
+def test_what_is_said_of_a_long_value_is_short() -> None:
+    assert len(plainer(f"Parser key \"crop\": Expected a <class 'float'>. Got value: {'9' * 5000}")) == MOST_SAID
+
+
+def test_what_was_not_expected_is_one_line_too(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit status 1, since it is a fault of the program; the traceback is there for who asks for it."""
+
+    def faulty(args: object) -> None:
+        raise RuntimeError("two\nlines, \x1b[31mcoloured")
+
+    monkeypatch.setitem(cli.COMMANDS, "demo", faulty)
+    with pytest.raises(SystemExit) as end:
+        main(["demo"])
+    assert end.value.code == 1
+    said = capsys.readouterr().err
+    wanted = "gz-lightning demo: unexpected RuntimeError: two lines, \\x1b[31mcoloured; GZ_DEBUG=1 shows where\n"
+    assert said == wanted
+    monkeypatch.setenv("GZ_DEBUG", "1")
+    with pytest.raises(RuntimeError, match="two"):
+        main(["demo"])
