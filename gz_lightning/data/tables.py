@@ -68,9 +68,6 @@ def read_rows(path: Path, columns: Sequence[str], as_text: Sequence[str] = ()) -
         pieces = _parquet_rows(path, columns)
     else:
         pieces = _csv_rows(path, columns, as_text)
-    header = column_names(path)
-    if twice := [column for column in columns if header.count(column) > 1]:
-        raise InputError(f"{path} has the column {', '.join(twice)} more than once; keep the right one")
     for piece in pieces:
         for column in as_text:
             values = piece[column]
@@ -92,6 +89,11 @@ def _is_fits(path: Path) -> bool:
 
 def _is_parquet(path: Path) -> bool:
     return path.name.lower().endswith((".parquet", ".pq"))
+
+
+def _check_once(path: Path, header: Sequence[str], columns: Sequence[str]) -> None:
+    if twice := [column for column in columns if list(header).count(column) > 1]:
+        raise InputError(f"{path} has the column {', '.join(twice)} more than once; keep the right one")
 
 
 @contextlib.contextmanager
@@ -148,6 +150,7 @@ def _fits_table(path: Path) -> Iterator[Any]:
 
 def _fits_rows(path: Path, columns: Sequence[str]) -> Iterator[pd.DataFrame]:
     with _fits_table(path) as table:
+        _check_once(path, table.columns.names, columns)
         for start in range(0, len(table.data), ROWS):
             rows = table.data[start : start + ROWS]
             values = {name: np.asarray(rows[name]) for name in columns}
@@ -164,11 +167,14 @@ def _parquet_file(path: Path) -> Iterator[Any]:
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
             yield file
+    except InputError:
+        raise
     except Exception as error:  # pyarrow's own, and whatever damaged metadata raise in it
         raise InputError(f"{path} cannot be read as Parquet: {' '.join(str(error).split())}") from error
 
 
 def _parquet_rows(path: Path, columns: Sequence[str]) -> Iterator[pd.DataFrame]:
     with _parquet_file(path) as file:
+        _check_once(path, file.schema_arrow.names, columns)
         for batch in file.iter_batches(batch_size=ROWS, columns=list(columns)):
             yield batch.to_pandas(ignore_metadata=True)

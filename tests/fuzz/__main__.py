@@ -25,11 +25,11 @@ from tests.fuzz.originals import Originals, originals
 STATUSES = ("read", "refused", "failed")
 
 
-def cases_of(number: int, only: list[str]) -> list[tuple[str, int]]:
-    """Kind and seed of at least so many cases, each kind having its share."""
+def cases_of(number: int, only: list[str], first: int = 0) -> list[tuple[str, int]]:
+    """Kind and seed of at least so many cases, each kind having its share; seeds from ``first`` on."""
     kinds = [KINDS[name] for name in only or KINDS]
     whole = sum(kind.share for kind in kinds)
-    return [(kind.name, seed) for kind in kinds for seed in range(math.ceil(number * kind.share / whole))]
+    return [(kind.name, first + i) for kind in kinds for i in range(math.ceil(number * kind.share / whole))]
 
 
 def work(folder: Path) -> None:
@@ -110,6 +110,9 @@ def main(args: list[str] | None = None) -> int:
     parser.add_argument("--cases", type=int, default=10_000, help="at least so many cases of all kinds together")
     parser.add_argument("--kind", action="append", default=[], choices=list(KINDS), help="only this kind; may be repeated")
     parser.add_argument("--seed", type=int, help="one case of each kind named: that of this seed, in this process")
+    parser.add_argument(
+        "--first", type=int, default=0, help="seed of the first case of each kind; others than 0 are new cases"
+    )
     parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args(args)
     if given.work is not None:
@@ -127,7 +130,7 @@ def main(args: list[str] | None = None) -> int:
             return int(any(count["failed"] for count in counts.values()))
         worker = Worker(made.folder)
         try:
-            for name, seed in cases_of(given.cases, given.kind):
+            for name, seed in cases_of(given.cases, given.kind, given.first):
                 if name not in counts:
                     print(f"{time.monotonic() - begin:6.0f} s  {name}", flush=True)
                 outcome = worker.run(name, seed)
