@@ -6,18 +6,16 @@ flags and YAML keys. The others are plain functions, the same that a notebook ca
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import json
 import os
-import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from types import FrameType
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
 
 from gz_lightning import __version__
 from gz_lightning.errors import InputError
+from gz_lightning.interrupts import interrupted, signals_interrupt
 from gz_lightning.progress import say
 
 HELP = f"""gz-lightning {__version__}: distil Galaxy Zoo 2 galaxies by trajectory matching
@@ -134,53 +132,41 @@ def main(args: Sequence[str] | None = None) -> None:
     if command not in COMMANDS:
         say(f"gz-lightning: there is no command '{command}'; the commands are {', '.join(COMMANDS)}", style="red")
         raise SystemExit(2)
+    if sys.unraisablehook is sys.__unraisablehook__:
+        sys.unraisablehook = _unraisable
     try:
-        with _sigterm_interrupts():
+        with signals_interrupt():
             result = COMMANDS[command](rest)
-    except InputError as error:
-        if os.environ.get("GZ_DEBUG"):
-            raise
-        say(f"gz-lightning {command}: {_one_line(error)}", style="red")
-        raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        say(f"gz-lightning {command}: interrupted; what is whole is kept")
-        raise SystemExit(130) from None
-    except Exception as error:
-        if os.environ.get("GZ_DEBUG"):
-            raise
-        if isinstance(error, OSError) and error.errno in UNWRITABLE:  # of libraries that write for us, such as loggers
-            where = error.filename or "a file"
-            say(
-                f"gz-lightning {command}: {where} cannot be written: {error.strerror}; make room or allow it, and run again",
-                "red",
-            )
-            raise SystemExit(2) from None
-        reason = f"{type(error).__name__}: {_one_line(error)}"
-        say(f"gz-lightning {command}: unexpected {reason}; GZ_DEBUG=1 shows where", style="red")
-        raise SystemExit(1) from None
+    except (KeyboardInterrupt, Exception) as error:
+        _end(command, error)
     if result is not None:
         print(result)
 
 
-def _one_line(error: Exception) -> str:
+def _end(command: str, error: BaseException) -> NoReturn:
+    """End a command that did not end by itself: say why in one line, by its exit status as well."""
+    if isinstance(error, KeyboardInterrupt) or interrupted():
+        say(f"gz-lightning {command}: interrupted; what is whole is kept")
+        raise SystemExit(130) from None
+    if os.environ.get("GZ_DEBUG"):
+        raise error
+    status, reason = 2, _one_line(error)
+    if isinstance(error, OSError) and error.errno in UNWRITABLE:  # of libraries that write for us, such as loggers
+        where = error.filename or "a file"
+        reason = f"{where} cannot be written: {error.strerror}; make room or allow it, and run again"
+    elif not isinstance(error, InputError):
+        status, reason = 1, f"unexpected {type(error).__name__}: {reason}; GZ_DEBUG=1 shows where"
+    say(f"gz-lightning {command}: {reason}", style="red")
+    raise SystemExit(status) from None
+
+
+def _one_line(error: BaseException) -> str:
     """What an error says; of what a file holds, nothing that moves the cursor or colours a terminal."""
     line = " ".join(str(error).split())
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
 
 
-@contextlib.contextmanager
-def _sigterm_interrupts() -> Iterator[None]:
-    """SIGTERM, which batch systems send, ends a command as Ctrl-C does: with everything put in order."""
-
-    def interrupt(signum: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    try:
-        before = signal.signal(signal.SIGTERM, interrupt)
-    except ValueError:  # not the main thread: signals do not come here
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+def _unraisable(given: sys.UnraisableHookArgs) -> None:
+    """Leave out what HDF5 says when it gives up what it could not write: that is said once, in words, as the error."""
+    if not str(given.exc_value).startswith("Can't decrement id ref count"):
+        sys.__unraisablehook__(given)

@@ -13,6 +13,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
 from gz_lightning.checkpoints import LAST, save_last
+from gz_lightning.interrupts import interrupt
 from gz_lightning.progress import say
 
 
@@ -53,7 +54,7 @@ class ResumeCheckpoint(Checkpoint):
 
     def _interrupt(self, signum: int, frame: FrameType | None) -> None:
         if self.interrupted or not self.in_step:
-            raise KeyboardInterrupt
+            interrupt(signum, frame)
         self.interrupted = True
         say("interrupted: ending this iteration (Ctrl-C again to stop at once)")
 

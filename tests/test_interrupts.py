@@ -1,0 +1,66 @@
+"""Ctrl-C and SIGTERM end a command in one line, whatever the code at work makes of them."""
+
+import os
+import signal
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from gz_lightning import cli
+from gz_lightning.interrupts import interrupted, signals_interrupt
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("swallowed", [False, True])
+def test_a_signal_ends_a_command(
+    sent: signal.Signals, swallowed: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def work(args: object) -> None:
+        try:
+            os.kill(os.getpid(), sent)
+        except KeyboardInterrupt:
+            if not swallowed:
+                raise
+        raise ValueError("Invalid affine transformation matrix")  # as code in C may, which lets no interrupt through
+
+    monkeypatch.setitem(cli.COMMANDS, "report", work)
+    before = signal.getsignal(sent)
+    with pytest.raises(SystemExit) as end:
+        cli.main(["report"])
+    assert end.value.code == 130
+    assert capsys.readouterr().err.strip() == "gz-lightning report: interrupted; what is whole is kept"
+    assert signal.getsignal(sent) == before
+
+
+def test_an_error_without_a_signal_is_no_interrupt(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def work(args: object) -> None:
+        raise ValueError("of the program")
+
+    monkeypatch.setitem(cli.COMMANDS, "report", work)
+    with pytest.raises(SystemExit) as end:
+        cli.main(["report"])
+    assert end.value.code == 1
+    assert "unexpected ValueError: of the program; GZ_DEBUG=1 shows where" in capsys.readouterr().err
+
+
+def test_an_ignored_signal_stays_ignored() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as nohup does
+    try:
+        with signals_interrupt():
+            os.kill(os.getpid(), signal.SIGINT)
+            assert not interrupted()
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_what_hdf5_could_not_write_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(sys, "__unraisablehook__", lambda given: told.append(str(given.exc_value)))
+    for text in ("Can't decrement id ref count (file write failed: File too large)", "something else"):
+        given: Any = SimpleNamespace(exc_value=RuntimeError(text))
+        cli._unraisable(given)
+    assert told == ["something else"]
