@@ -144,9 +144,9 @@ def test_a_run_is_recorded_and_goes_on(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     data = ["--data.path", str(toy_path)]
-    main(["fit", *data, *FIT])
+    main(["fit", *data, *FIT, "--model.seed", "3"])
     assert "1 experts of 2 epochs in experts" in capsys.readouterr().err
-    command = ["distill", *data, *DISTILL, "--run_dir", "run", "--trainer.log_every_n_steps", "1"]
+    command = ["distill", *data, *DISTILL, "--run_dir", "run", "--trainer.log_every_n_steps", "1", "--model.seed", "5"]
     main([*command, "--ckpt_path", "last"])  # where there is none it is a new start
     assert "holds a run already: go on with it by --ckpt_path last" in refused(capsys, *command)
     main([*command, "--ckpt_path", "last", "--model.iterations", "4"])

@@ -136,7 +136,7 @@ class GalaxyZoo2DataModule(LightningDataModule):
         self.augmentation = batch_augmentation
         self.in_memory = in_memory
         self._augmentation_draws: tuple[int, torch.Generator] | None = None
-        self.save_hyperparameters()
+        self.save_hyperparameters(logger=False)  # its seed is not that of the model, which Lightning would refuse to log
         self.path = Path(path) if path is not None else _simulated_path()
         self.simulated = path is None
         self.batch_size = batch_size

@@ -1,0 +1,107 @@
+"""The documentation is true: its links lead somewhere, its flags are there, and its Python runs."""
+
+import contextlib
+import io
+import re
+import shlex
+import shutil
+import warnings
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import pytest
+import yaml
+
+from gz_lightning.cli import COMMANDS, main
+from gz_lightning.data.datamodule import GalaxyZoo2DataModule
+from gz_lightning.distillation.module import TrajectoryMatching
+
+ROOT = Path(__file__).parents[1]
+PAGES = [*sorted((ROOT / "docs").glob("*.md")), *(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING"))]
+RUN = ("data", "experts", "distillation", "files", "extending")
+"""Pages whose Python is run, one block after the other; the others train for long."""
+
+
+def names(paths: list[Path]) -> list[str]:
+    return [path.relative_to(ROOT).as_posix() for path in paths]
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=names(PAGES))
+def test_links(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, part = target.partition("#")
+        found = (page.parent / path).resolve() if path else page
+        assert found.exists(), f"{page.name} leads to {target}"
+        if part:
+            heads = re.findall(r"^#+ (.*)", found.read_text(), re.MULTILINE)
+            anchors = [re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads]
+            assert part in anchors, f"{page.name} leads to {target}, of {anchors}"
+
+
+def flags_of(command: str) -> set[str]:
+    """All flags of a command, from its help."""
+    told = io.StringIO()
+    with contextlib.redirect_stdout(told), contextlib.suppress(SystemExit):
+        main([*command.split(), "--help"])
+    return set(re.findall(r"--[\w.]+", told.getvalue()))
+
+
+def test_flags() -> None:
+    """Every flag that a command is shown with."""
+    known: dict[str, set[str]] = {}
+    number = 0
+    for page in PAGES:
+        for block in blocks(page, "sh"):
+            for line in block.replace("\\\n", " ").splitlines():
+                words = shlex.split(line, comments=True)
+                if "gz-lightning" not in words[:1]:
+                    continue
+                command = " ".join(words[1:3]) if words[1] == "trajectories" else words[1]
+                if command.startswith("--"):
+                    continue
+                assert command.split()[0] in COMMANDS, f"{page.name}: {line}"
+                flags = known.setdefault(command, flags_of(command))
+                for word in words[2:]:
+                    if word.startswith("--") and not word.endswith(".help"):
+                        assert word in flags, f"{page.name}: {command} has no {word}"
+                        number += 1
+    assert number > 100
+
+
+@pytest.mark.parametrize("name", RUN)
+def test_python(
+    name: str,
+    tmp_path: Path,
+    toy_path: Path,
+    toy_experts: Path,
+    trainer_options: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(toy_path, "galaxies.h5")
+    shutil.copytree(toy_experts, "experts")
+    if name == "distillation":
+        quick: dict[str, Any] = {"iterations": 1, "num_eval": 1, "epoch_eval_train": 1, "syn_steps": 1, "expert_epochs": 1}
+        distiller = TrajectoryMatching("experts", **quick)
+        pl.Trainer(**trainer_options, default_root_dir="runs/ipc1").fit(distiller, GalaxyZoo2DataModule("galaxies.h5"))
+    space: dict[str, Any] = {"__name__": "page"}
+    found = blocks(ROOT / "docs" / f"{name}.md", "python")
+    assert found
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for block in found:
+            exec(compile(block, f"docs/{name}.md", "exec"), space)
+
+
+def test_yaml() -> None:
+    found = [block for page in PAGES for block in blocks(page, "yaml")]
+    assert found
+    for block in found:
+        yaml.safe_load(block)
