@@ -132,8 +132,6 @@ def main(args: Sequence[str] | None = None) -> None:
     if command not in COMMANDS:
         say(f"gz-lightning: there is no command '{command}'; the commands are {', '.join(COMMANDS)}", style="red")
         raise SystemExit(2)
-    if sys.unraisablehook is sys.__unraisablehook__:
-        sys.unraisablehook = _unraisable
     try:
         with signals_interrupt():
             result = COMMANDS[command](rest)
@@ -164,9 +162,3 @@ def _one_line(error: BaseException) -> str:
     """What an error says; of what a file holds, nothing that moves the cursor or colours a terminal."""
     line = " ".join(str(error).split())
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
-
-
-def _unraisable(given: sys.UnraisableHookArgs) -> None:
-    """Leave out what HDF5 says when it gives up what it could not write: that is said once, in words, as the error."""
-    if not str(given.exc_value).startswith("Can't decrement id ref count"):
-        sys.__unraisablehook__(given)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import glob
+import io
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -84,11 +85,24 @@ def save_tensors(content: Any, path: str | os.PathLike[str]) -> None:
 
 def _remove_stale(path: Path) -> None:
     """Remove the temporary files of ``path`` that processes left which are no more."""
-    for stale in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
-        number = stale.name.removeprefix(f".{path.name}.").partition(".")[0]
-        if not (number.isdecimal() and _runs(int(number))):
+    _remove(path.parent.glob(f".{glob.escape(path.name)}.*.part"))
+
+
+def remove_left(folder: Path) -> None:
+    """Remove the temporary files that processes which are no more left in a run folder and two levels below.
+
+    A run that goes on writes its logs into a new folder, and does not come upon those of the one before.
+    """
+    for depth in ("", "*/", "*/*/"):
+        _remove(folder.glob(f"{depth}.*.part"))
+
+
+def _remove(temporary: Iterable[Path]) -> None:
+    for path in temporary:
+        number = path.name.split(".")[-3:-2]  # .NAME.PROCESS.RANDOM.part
+        if number and number[0].isdecimal() and not _runs(int(number[0])):
             with contextlib.suppress(OSError):
-                stale.unlink()
+                path.unlink()
 
 
 def _runs(process: int) -> bool:
@@ -168,14 +182,34 @@ def create_hdf5(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
     Damage must be found, not read: the format of HDF5 1.10 keeps checksums of all its own structures (a flipped bit in
     the older default can make the library loop forever). Datasets bring theirs with ``fletcher32=True``; text goes in at
     fixed length (:func:`set_text`), because text of variable length lies in a heap without a checksum.
+
+    It is made in memory and then written: HDF5 cannot close a file that a full disk cuts short, and says so again and again.
     """
-    with written_whole(path) as temporary, said_if_unwritable(path, RuntimeError), new_hdf5(temporary) as file:
-        yield file
+    with written_whole(path) as temporary, said_if_unwritable(path):
+        content = io.BytesIO()
+        with h5py.File(content, "w", libver=("v110", "v110")) as file:
+            yield file
+        temporary.write_bytes(content.getbuffer())
 
 
 def new_hdf5(path: Path) -> h5py.File:
     """A new file of the format of HDF5 1.10, see :func:`create_hdf5`, written where it is."""
     return h5py.File(path, "w", libver=("v110", "v110"))
+
+
+def allocate(path: Path, size: int) -> None:
+    """Make sure that a file can have ``size`` bytes, before HDF5 takes them for granted, see :func:`create_hdf5`.
+
+    Args:
+        path: The file; it may be there or not. What it holds stays.
+        size: Bytes.
+
+    Raises:
+        InputError: If the system has no room for it, or does not let it be written.
+    """
+    with said_if_unwritable(path), path.open("ab") as file:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)
 
 
 def set_text(file: h5py.File, name: str, text: str) -> None:

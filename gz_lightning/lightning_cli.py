@@ -19,7 +19,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from gz_lightning.checkpoints import LAST
 from gz_lightning.data.datamodule import GalaxyZoo2DataModule
 from gz_lightning.errors import InputError
-from gz_lightning.files import claimed
+from gz_lightning.files import claimed, remove_left
 from gz_lightning.manual import Formatter, description
 from gz_lightning.parser import LightningOneLine
 
@@ -132,6 +132,7 @@ class GalaxyCLI(LightningCLI):
         if _is_first():
             lock = Path(config.run_dir) / ".lock"
             self.claims.enter_context(claimed(lock, f"into {config.run_dir}; wait for it, or name another --run_dir"))
+            remove_left(Path(config.run_dir))
         if config.wandb not in ("offline", "online", "off"):
             raise InputError(f"--wandb is offline, online or off, not '{config.wandb}'")
         if config.trainer.logger in (None, True):

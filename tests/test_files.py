@@ -11,7 +11,7 @@ import pytest
 
 from gz_lightning.cli import main
 from gz_lightning.errors import InputError
-from gz_lightning.files import claimed, written_whole
+from gz_lightning.files import allocate, claimed, remove_left, written_whole
 
 
 def hold(lock: str, held: Event, done: Event) -> None:
@@ -56,3 +56,47 @@ def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_n
     with written_whole(tmp_path / "a.csv") as temporary:
         temporary.write_text("whole")
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([living.name, other.name, "a.csv"])
+
+
+def test_what_an_ended_run_left_is_removed(tmp_path: Path) -> None:
+    ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    number, logs = int(ended.stdout), tmp_path / "logs" / "version_0"
+    logs.mkdir(parents=True)
+    left = [tmp_path / f".last.h5.{number}.x.part", logs / f".confusion.png.{number}.x_1.part"]
+    kept = [logs / f".confusion.png.{os.getpid()}.x.part", logs / ".mine.part", logs / "metrics.csv"]
+    for path in left + kept:
+        path.touch()
+    remove_left(tmp_path)
+    assert not any(path.exists() for path in left)
+    assert all(path.exists() for path in kept)
+
+
+def test_room_is_made_sure_of(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    path.write_bytes(b"kept")
+    allocate(path, 1000)
+    assert path.read_bytes() == b"kept" + bytes(996)
+    with pytest.raises(InputError, match=r"a.h5 cannot be written: .*; make room or allow it"):
+        allocate(path, 2**62)
+    assert path.stat().st_size == 1000
+
+
+def test_hdf5_that_a_full_disk_cuts_short_says_so_once(tmp_path: Path) -> None:
+    program = """
+import resource, signal, sys
+import numpy as np
+from gz_lightning.errors import InputError
+from gz_lightning.files import create_hdf5
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
+try:
+    with create_hdf5(sys.argv[1]) as file:
+        file.create_dataset("a", data=np.zeros(5000), fletcher32=True)
+except InputError as error:
+    print(error)
+"""
+    path = tmp_path / "a.h5"
+    ended = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True)
+    assert ended.stdout.strip() == f"{path} cannot be written: File too large; make room or allow it, and run the same again"
+    assert ended.stderr == ""
+    assert not list(tmp_path.iterdir())

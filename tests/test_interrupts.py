@@ -2,9 +2,6 @@
 
 import os
 import signal
-import sys
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
@@ -55,12 +52,3 @@ def test_an_ignored_signal_stays_ignored() -> None:
             assert not interrupted()
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def test_what_hdf5_could_not_write_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[str] = []
-    monkeypatch.setattr(sys, "__unraisablehook__", lambda given: told.append(str(given.exc_value)))
-    for text in ("Can't decrement id ref count (file write failed: File too large)", "something else"):
-        given: Any = SimpleNamespace(exc_value=RuntimeError(text))
-        cli._unraisable(given)
-    assert told == ["something else"]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import threading
 from collections.abc import Mapping, Sequence
@@ -24,12 +25,14 @@ import numpy.typing as npt
 from gz_lightning.checked import dataset
 from gz_lightning.data.selection import SPLITS
 from gz_lightning.errors import InputError
-from gz_lightning.files import get_text, new_hdf5, said_if_unwritable, set_text, write_header
+from gz_lightning.files import allocate, get_text, new_hdf5, said_if_unwritable, set_text, write_header
 
 FORMAT = "galaxies"
 FORMAT_VERSION = 2
 """Version 1 kept each galaxy in a chunk with a checksum of its own; version 2 keeps all in one piece, and their digests."""
 DIGEST = hashlib.sha256().digest_size
+HEADER = 2**20
+"""Bytes for what HDF5 itself adds to a packed file: some hundred kB at most."""
 BATCH = 64
 """Images that are copied at a time."""
 SYNC_EVERY = 2**24
@@ -131,6 +134,7 @@ class PackedWriter:
         self.file.close()
 
     def _create(self) -> None:
+        allocate(self.path, self.number * (math.prod(self.shape) + DIGEST) + HEADER)
         with said_if_unwritable(self.path, RuntimeError), new_hdf5(self.path) as file:
             early = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
             early.set_layout(h5py.h5d.CONTIGUOUS)
@@ -255,13 +259,16 @@ class PackedWriter:
         arrays = {"labels": labels.astype("<i8"), "confidences": confidences.astype("<f4"), "splits": splits.astype("<i8")}
         pixels = self.number_training * self.shape[1] * self.shape[2]
         mean = self.total / pixels
+        names = [object_id.encode() for object_id in object_ids]
+        size = sum(array.nbytes for array in arrays.values()) + len(names) * max(map(len, names))
+        allocate(self.path, self.path.stat().st_size + size + len(json.dumps(configuration)) + HEADER)
         with (
             said_if_unwritable(self.path, RuntimeError),
             h5py.File(self.path, "r+", libver=("v110", "v110")) as file,
         ):
             for name, array in arrays.items():
                 file.create_dataset(name, data=array, fletcher32=True)
-            file.create_dataset("object_ids", data=np.array([i.encode() for i in object_ids]), fletcher32=True)
+            file.create_dataset("object_ids", data=np.array(names), fletcher32=True)
             file.attrs["mean"] = mean / 255
             file.attrs["std"] = np.sqrt(np.maximum(self.squares / pixels - mean**2, 0)) / 255
             set_text(file, "class_names", json.dumps(list(class_names)))
