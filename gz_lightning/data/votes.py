@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from gz_lightning.checked import short
 from gz_lightning.data.tables import column_names, first_row, read_rows
 from gz_lightning.data.tree import ANSWERS, Tree, get_tree
 from gz_lightning.errors import InputError
@@ -246,7 +247,7 @@ def _fractions(table: Path, values: pd.Series[float], row: int) -> pd.Series[flo
     if wrong.any():
         place = int(wrong.argmax())
         raise InputError(
-            f"{table}, row {row + place}, column {values.name}: {values.iloc[place]!r} is not a vote fraction between "
+            f"{table}, row {row + place}, column {values.name}: {short(values.iloc[place])} is not a vote fraction between "
             "0 and 1"
         )
     return numbers
