@@ -120,7 +120,7 @@ def main(args: Sequence[str] | None = None) -> None:
 
     Raises:
         SystemExit: With status 2 if what was given cannot be used (one line on standard error says why), with status 130 if
-            it was interrupted (Ctrl-C or SIGTERM).
+            it was interrupted (Ctrl-C or SIGTERM), with status 1 if the program itself has failed.
     """
     command, *rest = list(sys.argv[1:] if args is None else args) or ["--help"]
     if command in ("-h", "--help", "help"):

@@ -24,7 +24,6 @@ from gz_lightning.manual import Formatter, description
 from gz_lightning.parser import LightningOneLine
 
 TRAINER_DEFAULTS = {
-    "num_sanity_val_steps": 0,  # experts begin in on_train_epoch_start; there is nothing to check before
     "enable_checkpointing": False,  # whole experts and distillation keep their own, of whole iterations
     "enable_model_summary": False,
     "log_every_n_steps": 10,

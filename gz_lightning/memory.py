@@ -7,6 +7,7 @@ import functools
 import os
 import platform
 
+import psutil
 import torch
 
 from gz_lightning.errors import InputError
@@ -42,14 +43,10 @@ def keep_freed_memory() -> bool:
     return all(mallopt(name, value) == 1 for name, value in settings)
 
 
-def free_memory(device: torch.device | str = "cpu") -> int | None:
-    """Bytes that are free on a device; None where nobody says."""
+def free_memory(device: torch.device | str = "cpu") -> int:
+    """Bytes that are free on a device."""
     if torch.device(device).type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    try:
-        import psutil
-    except ImportError:
-        return None
     return int(psutil.virtual_memory().available)
 
 
@@ -66,7 +63,7 @@ def require_memory(needed: float, device: torch.device | str, what: str, advice:
         InputError: If there is not.
     """
     free = free_memory(device)
-    if free is not None and needed > free:
+    if needed > free:
         raise InputError(
             f"{what} take at least {needed / 2**30:.1f} GiB of memory, of which {free / 2**30:.1f} GiB are free "
             f"({torch.device(device)}); {advice}"

@@ -69,12 +69,12 @@ def content_fingerprint(
     Args:
         digests: Digests of the N rows of pixels, one after the other.
         shape: (N, 3, H, W).
-        labels: Leaf of each galaxy, shape (N,).
-        confidences: Leaf confidences, shape (N, K).
-        object_ids: N object ids.
-        splits: Place of each galaxy's split in ``SPLITS``, shape (N,).
-        class_names: Names of the K leaves.
-        tree: Name of the tree, or empty.
+        labels: This and the rest as :meth:`PackedWriter.finish` takes them.
+        confidences: See there.
+        object_ids: See there.
+        splits: See there.
+        class_names: See there.
+        tree: See there.
     """
     digest = hashlib.sha256(digests)
     digest.update(json.dumps([tree, list(class_names), list(object_ids), shape]).encode())

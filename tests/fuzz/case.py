@@ -94,7 +94,7 @@ def run_case(make: Callable[[random.Random, Path], Trial], name: str, seed: int)
         folder = Path(root) / draws.choice(FOLDERS)
         folder.mkdir()
         trial = make(draws, folder)
-        with _inside(folder):
+        with contextlib.chdir(folder):  # whatever a command writes into the working directory is gone with the case
             outcome = _judged(trial, folder)
         for path in folder.rglob("*"):
             if not path.is_symlink() and path.is_dir():
@@ -151,17 +151,6 @@ def _refusal(end: SystemExit, trial: Trial, caught: Caught) -> tuple[str, str]:
 
 def _flat(text: str) -> str:
     return " ".join(text.split())
-
-
-@contextlib.contextmanager
-def _inside(folder: Path) -> Iterator[None]:
-    """Whatever a command writes into the working directory is gone with the case."""
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        yield
-    finally:
-        os.chdir(before)
 
 
 @contextlib.contextmanager

@@ -10,16 +10,9 @@ from pathlib import Path
 
 from tests.fuzz.case import Outcome, Trial, run_case
 from tests.fuzz.kinds_hdf5 import experts_trial, packed_trial, sets_trial
-from tests.fuzz.kinds_tables import (
-    TABLES,
-    folders_trial,
-    image_trial,
-    mapping_trial,
-    table_trial,
-    tree_trial,
-    unfinished_trial,
-)
-from tests.fuzz.kinds_text import config_trial, evaluation_trial, pictures_trial, run_trial
+from tests.fuzz.kinds_images import folders_trial, image_trial, unfinished_trial
+from tests.fuzz.kinds_tables import TABLES, mapping_trial, table_trial
+from tests.fuzz.kinds_text import config_trial, evaluation_trial, pictures_trial, run_trial, tree_trial
 from tests.fuzz.kinds_torch import (
     buffers_trial,
     distill_checkpoint_trial,

@@ -1,4 +1,4 @@
-"""Settings in YAML files, records of evaluations, run folders, and folders of pictures."""
+"""Trees and settings in YAML files, records of evaluations, run folders, and folders of pictures."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import yaml
 
 from gz_lightning.data.datamodule import GalaxyZoo2DataModule
+from gz_lightning.data.tree import ANSWERS, get_tree
 from gz_lightning.evaluation.evaluation import read_evaluation
 from gz_lightning.evaluation.report import report
 from gz_lightning.evaluation.sources import read_source
@@ -19,7 +21,8 @@ from tests.fuzz.case import Trial, copy, require
 from tests.fuzz.damage import damage_file, hostile_tree, replace_file
 from tests.fuzz.hostile_hdf5 import change_hdf5
 from tests.fuzz.kinds_hdf5 import check_set
-from tests.fuzz.kinds_tables import change_image, hostile_yaml
+from tests.fuzz.kinds_images import change_image
+from tests.fuzz.kinds_tables import prepared_trial
 from tests.fuzz.originals import DISTILL, EVALUATE, FIT, Originals
 
 
@@ -27,6 +30,70 @@ def _linked(originals: Originals, folder: Path, *names: str) -> None:
     """The paths that configurations name lie below the working directory, which is the case's."""
     for name in names:
         (folder / name).symlink_to(originals / name)
+
+
+def tree_trial(draws: random.Random, originals: Originals, folder: Path) -> Trial:
+    """A tree in a YAML file."""
+    path = copy(originals / "tree.yaml", folder / draws.choice(("tree.yaml", "a b.yml", "größe.yaml")))
+    way = draws.random()
+    if way < 0.1:
+        changed = replace_file(draws, path, originals.files)
+    elif way < 0.4:
+        changed = damage_file(draws, path)
+    elif way < 0.6:
+        changed = hostile_yaml(draws, path)
+    else:
+        value, changed = hostile_tree(draws, yaml.safe_load(path.read_text()))
+        path.write_text(yaml.safe_dump(value, allow_unicode=draws.random() < 0.5))
+    if draws.random() < 0.05:
+        trial = prepared_trial(
+            draws, folder, changed, originals / "images", originals / "tables/hart16.csv", originals / "tables/mapping.csv"
+        )
+        command = list(trial.command)
+        command[command.index("coarse5")] = str(path)
+        return Trial(changed, command=command, verify=trial.verify, named=[str(path), "hart16.csv", *trial.named[2:]])
+
+    def read() -> None:
+        tree = get_tree(str(path))
+        require(len(tree) > 0 and all(isinstance(name, str) and name for name in tree.class_names), "leaves")
+        confidences = tree.confidences({answer: [1.0, 0.0] for answer in ANSWERS})
+        require(confidences.shape == (2, len(tree)) and np.isfinite(confidences).all(), "confidences")
+
+    return Trial(changed, read)
+
+
+def hostile_yaml(draws: random.Random, path: Path) -> str:
+    """YAML that is more than plain values."""
+    bomb = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+        f"{chr(98 + i)}: &{chr(98 + i)} [{', '.join([f'*{chr(97 + i)}'] * 9)}]\n" for i in range(11)
+    )
+    texts = {
+        "bomb": bomb,
+        "bomb in a tree": bomb + "name: x\nleaves: *l\n",
+        "python": f"!!python/object/apply:os.system ['touch {path.parent}/canary']\n",
+        "python name": f"name: !!python/object/apply:builtins.open ['{path.parent}/canary', 'w']\nleaves: {{a: a01}}\n",
+        "itself": "&a [*a]\n",
+        "itself in a tree": "name: x\nleaves: &a {b: *a}\n",
+        "deep": "[" * 20_000,
+        "deep maps": "{a: " * 3000,
+        "date": "name: 2023-99-99\nleaves: {a: a01}\n",
+        "long number": "name: " + "1" * 5000 + "\nleaves: {a: a01}\n",
+        "long name": "name: x\nleaves: {" + "y" * 10**6 + ": a01}\n",
+        "documents": path.read_text() + "---\n" + path.read_text(),
+        "tabs": "name:\tx\nleaves:\n\ta: a01\n",
+        "keys": "? [a, b]\n: 1\n",
+        "key twice": path.read_text() + path.read_text(),
+        "numbers": "name: 1\nleaves: {1: a01, 2.5: a02, null: a03, true: a04 }\n",
+        "binary": "name: !!binary 'x?'\nleaves: {a: a01}\n",
+        "set": "!!set {a, b}\n",
+        "zeros": "name: x\nleaves: {a: a01" + "\0" + "}\n",
+        "surrogate": 'name: "\\ud800"\nleaves: {"\\ud800 a": a01}\n',
+        "merge": "<<: [1]\nname: x\n",
+        "float": "name: .inf\nleaves: {.nan: a01}\n",
+    }
+    name = draws.choice(list(texts))
+    path.write_text(texts[name])
+    return f"{path.name}: {name}"
 
 
 def config_trial(draws: random.Random, originals: Originals, folder: Path) -> Trial:

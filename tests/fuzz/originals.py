@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -77,23 +76,13 @@ class Originals:
         return [self.folder / name for name in (*names, *more, *last)]
 
 
-@contextlib.contextmanager
-def working_in(folder: Path) -> Iterator[None]:
-    """Paths that end up in files are relative: the files are the same wherever they are made."""
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        yield
-    finally:
-        os.chdir(before)
-
-
 def make_originals(folder: Path) -> Originals:
     """Make all of them; some seconds."""
     folder.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)  # as in the cases: two threads round otherwise
     said = io.StringIO()
-    with working_in(folder), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(said):
+    # Paths that end up in files are relative: the files are the same wherever they are made.
+    with contextlib.chdir(folder), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(said):
         try:
             write_toy(Path("galaxies.h5"), per_class=10, resolution=8)
             _tables(Path("tables"))
