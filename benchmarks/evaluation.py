@@ -31,11 +31,12 @@ from gz_lightning.evaluation.together import Training, train_networks
 from gz_lightning.memory import OFF
 
 CASES = {
-    "ipc 1, 32 px, width 32": (1, 32, 32),
-    "ipc 10, 32 px, width 32": (10, 32, 32),
-    "ipc 1, 64 px, width 64": (1, 64, 64),
-    "ipc 1, 16 px, width 8": (1, 16, 8),
+    "ipc 1, 32 px, width 32": (1, 32, 32, 2),
+    "ipc 10, 32 px, width 32": (10, 32, 32, 1),
+    "ipc 1, 64 px, width 64": (1, 64, 64, 1),
+    "ipc 1, 16 px, width 8": (1, 16, 8, 5),
 }
+"""Images per class, resolution, width, and epochs in units of ``--epochs``: turns of small networks last long enough so."""
 CLASSES, NETWORKS = 5, 5
 WAYS = {
     "loop": ("loop", False),
@@ -49,9 +50,9 @@ TARGETS = {"cpu": 0.6, "cuda": 0.25}
 """Seconds in units of the loop's that training together may take."""
 
 
-def train(name: str, given: tuple[str, tuple[int, int, int], int]) -> None:
+def train(name: str, given: tuple[str, tuple[int, int, int, int], int]) -> None:
     """Train the networks of a case by a way."""
-    device, (ipc, resolution, width), epochs = given
+    device, (ipc, resolution, width, times), epochs = given
     if name == "loop, one thread":
         torch.set_num_threads(1)
     draws = torch.Generator().manual_seed(0)
@@ -59,11 +60,13 @@ def train(name: str, given: tuple[str, tuple[int, int, int], int]) -> None:
     labels = torch.arange(CLASSES).repeat_interleave(ipc)
     network = {"name": "ConvNet", "num_classes": CLASSES, "resolution": resolution, "width": width}
     trainings = [Training(images, labels, [0.01], seed) for seed in range(NETWORKS)]
-    models = train_networks(trainings, network, Protocol(epochs=epochs, augmentation="galaxy"), way=WAYS[name][0])
+    models = train_networks(trainings, network, Protocol(epochs=times * epochs, augmentation="galaxy"), way=WAYS[name][0])
     float(next(models[-1].parameters()).detach().sum())  # waits for the device
 
 
-def measure(case: tuple[int, int, int], turns: Turns, device: str, epochs: int, rounds: int) -> dict[str, dict[str, float]]:
+def measure(
+    case: tuple[int, int, int, int], turns: Turns, device: str, epochs: int, rounds: int
+) -> dict[str, dict[str, float]]:
     for name in WAYS:
         turns.run(name, (device, case, 2))
     runs = [{name: turns.run(name, (device, case, epochs))[0] for name in WAYS} for _ in range(rounds)]
@@ -88,7 +91,7 @@ def main() -> None:
     chosen = "vmap" if device.type == "cuda" else "threads"
     first = next(iter(cases.values()))
     result = {
-        "what": f"{NETWORKS} networks, {settings.epochs} epochs; ratio: seconds in units of the loop's",
+        "what": f"{NETWORKS} networks, {settings.epochs} epochs (of small ones more); ratio: seconds in units of the loop's",
         "way": chosen,
         "seconds": first["seconds"][chosen],
         "ratio": first["ratio"][chosen],

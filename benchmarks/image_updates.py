@@ -11,22 +11,19 @@ resolutions, images per class, seeds) make one record, and an interrupted one go
 from __future__ import annotations
 
 import argparse
-import json
-import multiprocessing
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from whole_runs import val_accuracy
+from whole_runs import recorded, val_accuracy
 
 from gz_lightning import GalaxyZoo2DataModule
 from gz_lightning.evaluation.figures import save_figure
-from gz_lightning.files import written_whole
 
 GRIDS = {"published": (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0), "normalised": (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)}
 DEFAULT = 0.03
 """``lr_img`` of the normalised update where none is given, marked in the plot."""
-BUDGET = ("iterations", "syn_steps", "expert_epochs", "max_start_epoch", "num_eval", "epoch_eval_train")
+BUDGET = ("iterations", "syn_steps", "batch_syn", "expert_epochs", "max_start_epoch", "num_eval", "epoch_eval_train")
 KEY = ("resolution", "ipc", "image_update", "lr_img", "seed", "iterations", "syn_steps", "expert_epochs")
 
 
@@ -67,29 +64,20 @@ def main(arguments: list[str] | None = None) -> None:
     for name, default in (("ipc", 1), ("iterations", 400), ("syn_steps", 20), ("expert_epochs", 5)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--max_start_epoch", type=int, default=8)
+    parser.add_argument("--batch_syn", type=int, help="images in each step of the student; default: all")
     parser.add_argument("--num_eval", type=int, default=3)
     parser.add_argument("--epoch_eval_train", type=int, default=300)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--grid", type=float, nargs="+", help="lr_img; default: seven over three decades")
     parser.add_argument("--updates", nargs="+", default=list(GRIDS), choices=list(GRIDS))
     parser.add_argument("--processes", type=int, default=2)
     given = vars(parser.parse_args(arguments))
-    path, seeds, updates = given.pop("json"), given.pop("seeds"), given.pop("updates")
-    processes = given.pop("processes")
-    records = json.loads(path.read_text()) if path.exists() else []
-    done = {tuple(record[name] for name in KEY) for record in records}
+    path, seeds, updates, processes = (given.pop(name) for name in ("json", "seeds", "updates", "processes"))
     resolution = GalaxyZoo2DataModule(given["data"]).resolution
-    todo = []
-    for seed in seeds:
-        for update in updates:
-            for lr_img in GRIDS[update]:
-                run = {**given, "image_update": update, "lr_img": lr_img, "seed": seed, "resolution": resolution}
-                todo += [run] if tuple(run[name] for name in KEY) not in done else []
-    with multiprocessing.get_context("spawn").Pool(processes, maxtasksperchild=1) as pool:
-        for record in pool.imap_unordered(distil, todo):
-            print({name: record[name] for name in (*KEY[:5], "val_accuracy", "seconds")}, flush=True)
-            records.append(record)
-            with written_whole(path) as temporary:
-                temporary.write_text(json.dumps(records, indent=1) + "\n")
+    runs = [(seed, update, lr_img) for seed in seeds for update in updates for lr_img in given["grid"] or GRIDS[update]]
+    names = ("seed", "image_update", "lr_img")
+    wanted = [{**given, **dict(zip(names, run, strict=True)), "resolution": resolution} for run in runs]
+    records = recorded(path, wanted, KEY, distil, processes)
     table = pd.DataFrame(records)
     save_figure(figure(table), path.with_suffix(".png"))
     shown = table.pivot_table("val_accuracy", ["resolution", "ipc", "image_update"], "lr_img")

@@ -10,15 +10,11 @@ Runs that the record holds already are not done again.
 from __future__ import annotations
 
 import argparse
-import json
-import multiprocessing
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from whole_runs import val_accuracy
-
-from gz_lightning.files import written_whole
+from whole_runs import recorded, val_accuracy
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -68,15 +64,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--processes", type=int, default=2)
     given = vars(parser.parse_args(arguments))
     path, seeds, variants, processes = (given.pop(name) for name in ("json", "seeds", "variants", "processes"))
-    records = json.loads(path.read_text()) if path.exists() else []
-    done = {(record["variant"], record["seed"], record["unrolls"], record["ipc"]) for record in records}
-    wanted = [(variant, seed, given["iterations"], given["ipc"]) for seed in seeds for variant in variants]
-    todo = [{**given, "variant": key[0], "seed": key[1]} for key in wanted if key not in done]
-    with multiprocessing.get_context("spawn").Pool(processes, maxtasksperchild=1) as pool:
-        for record in pool.imap_unordered(run, todo):
-            records.append(record)
-            with written_whole(path) as temporary:
-                temporary.write_text(json.dumps(records, indent=1) + "\n")
+    runs = [{"variant": variant, "seed": seed, "unrolls": given["iterations"]} for seed in seeds for variant in variants]
+    records = recorded(path, [{**given, **own} for own in runs], ("variant", "seed", "unrolls", "ipc"), run, processes)
     table = pd.DataFrame(records).groupby(["ipc", "unrolls", "variant"], sort=False)
     shown = (100 * table["val_accuracy"].agg(["mean", "std", "min", "max"])).round(1)
     print(shown.assign(seeds=table.size(), seconds=table["seconds"].median().round(1)).to_string())

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import multiprocessing
 import tempfile
 import time
 import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,9 @@ import torch
 
 from gz_lightning import GalaxyZoo2DataModule, SyntheticSet, TrajectoryMatching
 from gz_lightning.errors import InputError
+from gz_lightning.files import written_whole
+
+Record = dict[str, Any]
 
 
 def val_accuracy(data: str, trajectories: str, settings: dict[str, Any]) -> tuple[float, float]:
@@ -36,3 +42,27 @@ def val_accuracy(data: str, trajectories: str, settings: dict[str, Any]) -> tupl
         except InputError:
             accuracy = 1 / galaxies.num_classes
     return accuracy, time.perf_counter() - begin
+
+
+def recorded(
+    path: Path, wanted: Sequence[Record], key: Sequence[str], run: Callable[[Record], Record], processes: int
+) -> list[Record]:
+    """The record in ``path`` with the wanted runs in it: those that it lacks are done, and it is written after each.
+
+    Args:
+        path: JSON, a list of records.
+        wanted: What ``run`` is given, once each.
+        key: Names of what tells records apart, in what is given and in the record.
+        run: Gives the record of one run; called in a process of its own.
+        processes: So many at a time.
+    """
+    records: list[Record] = json.loads(path.read_text()) if path.exists() else []
+    done = {tuple(record[name] for name in key) for record in records}
+    todo = [given for given in wanted if tuple(given[name] for name in key) not in done]
+    with multiprocessing.get_context("spawn").Pool(processes, maxtasksperchild=1) as pool:
+        for record in pool.imap_unordered(run, todo):
+            print({name: record[name] for name in (*key, "val_accuracy", "seconds")}, flush=True)
+            records.append(record)
+            with written_whole(path) as temporary:
+                temporary.write_text(json.dumps(records, indent=1) + "\n")
+    return records

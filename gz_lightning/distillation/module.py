@@ -49,6 +49,8 @@ from gz_lightning.randomness import generator
 SEARCH_SEGMENTS = 12
 FAR_OFF = 10.0
 """What a probe loss that is not finite counts as; a student that stays where it is has 1."""
+COLLAPSED = 0.01
+"""Of the first step size: students that take such steps stay where they are, whatever the images show."""
 LABEL_MOMENTUM = 0.9
 """As in DATM (Guo et al. 2024)."""
 
@@ -88,7 +90,9 @@ class TrajectoryMatching(LightningModule):
             to the experts. Published: 1e-4; beginning far off costs most of the accuracy.
         lr_lr: Step size of SGD on the log of the step sizes. Published: 0.01.
         image_update: normalised (the gradient of each image is divided by its root mean square, so that lr_img is in
-            units of the standardised pixels and means the same at any resolution) or published (plain SGD).
+            units of the standardised pixels and means the same at any resolution; where the matching loss is above 1, that
+            is where the student ends farther from the expert than it began, all updates are divided by it) or published
+            (plain SGD).
         lr_img: Step size of SGD on the images. Default: 0.03 (normalised) or 1000 (published; right at 128 px only).
         momentum: Momentum of SGD on the images and on the step sizes. Published: 0.5.
         pix_init: First images: noise, real (random training galaxies) or mean (means of the leaf).
@@ -183,6 +187,7 @@ class TrajectoryMatching(LightningModule):
         self.lr_img = IMAGE_UPDATES[image_update] if lr_img is None else lr_img
         self.iteration = prev_iter
         self.updates = FiniteUpdates()
+        self.first_step_size, self.collapsed = 0.0, False
         self.resumed = False
 
     @property
@@ -290,6 +295,7 @@ class TrajectoryMatching(LightningModule):
             )
         if self.hparams["lr_teacher"] is None:
             self._search_step_size()
+        self.first_step_size = float(self.log_step_sizes.detach().min().exp())
 
     def _require_memory(self) -> None:
         """Refuse what cannot fit, before hours of work."""
@@ -391,6 +397,9 @@ class TrajectoryMatching(LightningModule):
             assert self.images.grad is not None
             scale = self.images.grad.square().mean((1, 2, 3), keepdim=True).sqrt()
             self.images.grad /= scale.clamp(min=torch.finfo(scale.dtype).tiny)
+            for parameter in self._learned():  # else one student gone astray would make the step size useless
+                assert parameter.grad is not None
+                parameter.grad /= loss.clamp(min=1)
         optimizer.param_groups[0]["lr"] = self.lr_img * self.stages.lr_factor
         wrong = self.updates.step(optimizer, loss, self._learned(), self._is_finite)
         if wrong is None:
@@ -428,6 +437,14 @@ class TrajectoryMatching(LightningModule):
         if probe is not None and not math.isfinite(probe):
             say(f"iteration {self.iteration}: the probe loss ({probe}) is not finite; it counts as {FAR_OFF:g}")
             probe = FAR_OFF
+        smallest = min(alphas.values())
+        if smallest < COLLAPSED * self.first_step_size and not self.collapsed:
+            self.collapsed = True
+            say(
+                f"iteration {self.iteration}: the step size has fallen from {self.first_step_size:.2g} to {smallest:.2g}: "
+                f"these images do not lead as far as the experts go. Match fewer epochs (--model.expert_epochs, now "
+                f"{self.expert_epochs}) or earlier ones (--model.max_start_epoch, now start epochs below {self.stages.cap})"
+            )
         before = self.stages.cap
         event = self.stages.record(probe)
         if len(self.log_step_sizes) > 1:
@@ -463,6 +480,7 @@ class TrajectoryMatching(LightningModule):
         checkpoint["distillation"] = {
             "iteration": self.iteration,
             "stages": self.stages.state_dict(),
+            "first_step_size": self.first_step_size,
             "trajectories": self.store.fingerprint,
             "data": self.galaxies.fingerprint,
         }
@@ -486,4 +504,5 @@ class TrajectoryMatching(LightningModule):
         del checkpoint["loops"]
         self.resumed = True
         self.iteration = state["iteration"]
+        self.first_step_size = state.get("first_step_size", 0.0)
         self.stages.load_state_dict(state["stages"])

@@ -41,7 +41,7 @@ WAYS = ("auto", "loop", "threads", "vmap")
 PIXELS_AT_ONCE = 2**24
 """Pixels in one step of a stack at most (1,024 images of 128 px), and so its memory."""
 NETWORKS_AT_ONCE = 64
-STACKED_AT_ONCE, MAP_OF_STACK = 4, 2**21
+STACKED_AT_ONCE, MAP_OF_STACK = 8, 2**21
 """ConvNets of a stack on a CPU at most, and bytes of one activation of their first blocks: a stack pays for networks whose
 operators cost as much as their arithmetic (ten images of 32 px at width 32), and its maps stay in the caches. The number of
 threads plays no part, so that the same networks come out whatever it is."""

@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch.nn.grad import conv2d_input, conv2d_weight
 
 from gz_lightning.networks.convnet_block import Block, Tensor, layout
 from gz_lightning.networks.convnet_derivatives import ConvNetDerivatives
+
+convolution_backward = torch.ops.aten.convolution_backward.default
+ONES = [1, 1]
+"""Stride, padding and dilation of the blocks' convolutions."""
 
 
 class _StackedBlock(Block):
@@ -35,18 +38,20 @@ class _StackedBlock(Block):
         """The sum over each network's images of x, shape (n M, C, 1, 1): shape (n, C)."""
         return x.view(len(self.w), -1, x.shape[1]).sum(1)
 
-    def of_stack(self) -> list[Tensor]:
-        """Derivatives of w, b, gamma and beta, each of shape (n, ...)."""
-        each = zip(self.h.chunk(len(self.w)), self.da.chunk(len(self.w)), self.w, strict=True)
-        to_w = torch.stack([conv2d_weight(h, w.shape, da, padding=1) for h, da, w in each])
+    def back(self, to_input: bool) -> tuple[list[Tensor], Tensor | None]:
+        """Derivatives of w, b, gamma and beta, each of shape (n, ...); and of h, shape (n M, C, H, W), if that is wanted."""
+        each = zip(self.da.chunk(len(self.w)), self.h.chunk(len(self.w)), self.w, strict=True)
+        # One call for both: operators of networks this small cost more than their arithmetic.
+        found = [
+            convolution_backward(*own, None, ONES, ONES, ONES, False, [0, 0], 1, [to_input, True, False]) for own in each
+        ]
         to_b = self.over_images(self.da.sum((2, 3), keepdim=True))
-        return [to_w, torch.zeros_like(to_b) if self.drops_bias else to_b, *self.affine]
-
-    def of_stacked_input(self) -> Tensor:
-        """Back through the convolutions: dL/dh, shape (n M, C, H, W)."""
-        shape = self.h.chunk(len(self.w))[0].shape
-        each = zip(self.da.chunk(len(self.w)), self.w, strict=True)
-        return torch.cat([conv2d_input(shape, w, da, padding=1) for da, w in each])
+        parameters = [
+            torch.stack([own[1] for own in found]),
+            torch.zeros_like(to_b) if self.drops_bias else to_b,
+            *self.affine,
+        ]
+        return parameters, torch.cat([own[0] for own in found]) if to_input else None
 
 
 @torch.no_grad()
@@ -80,9 +85,9 @@ def stacked_gradient(derivatives: ConvNetDerivatives, theta: Tensor, images: Ten
     weight = labels.sum(2, keepdim=True) if soft else 1
     error = (logits.softmax(2) * weight - targets) / m
     u = (error @ head).view(h.shape).contiguous(memory_format=layout(images))
+    found = [error.transpose(1, 2) @ flat, error.sum(1)]
     for i in reversed(range(len(blocks))):
         blocks[i].backward(u)
-        if i:
-            u = blocks[i].of_stacked_input()
-    found = [part for block in blocks for part in block.of_stack()]
-    return torch.cat([part.reshape(n, -1) for part in (*found, error.transpose(1, 2) @ flat, error.sum(1))], 1)
+        of_block, u = blocks[i].back(to_input=i > 0)
+        found = of_block + found
+    return torch.cat([part.reshape(n, -1) for part in found], 1)

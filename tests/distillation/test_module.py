@@ -31,6 +31,16 @@ from tests.conftest import write_toy
 from tests.distillation.conftest import Distil
 
 
+class Losses(pl.Callback):
+    """Matching loss of every iteration."""
+
+    def __init__(self) -> None:
+        self.seen: list[float] = []
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        self.seen.append(float(trainer.callback_metrics["loss"]))
+
+
 def test_published_update_written_out(distil: Distil, tmp_path: Path) -> None:
     """Fixed range, one step size, plain SGD with momentum on pixels and on the log of the step size (MTT)."""
     found = distil(
@@ -81,12 +91,6 @@ def test_a_normalised_first_step_is_lr_img_for_every_image(distil: Distil, tmp_p
 
 
 def test_the_matching_loss_falls(distil: Distil, tmp_path: Path) -> None:
-    class Losses(pl.Callback):
-        seen: list[float] = []  # noqa: RUF012
-
-        def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-            self.seen.append(float(trainer.callback_metrics["loss"]))
-
     losses = Losses()
     distil(tmp_path, callbacks=[losses], iterations=60, stage="fixed", max_start_epoch=1, lr_teacher=None, syn_steps=5)
     assert sum(losses.seen[-10:]) < 0.9 * sum(losses.seen[:10])
@@ -385,3 +389,30 @@ def test_a_probe_loss_that_is_not_finite_does_not_stop_the_stages(
     module = distil(tmp_path, stage="stage", init_epoch=1, max_start_epoch=2, iterations=2)
     assert module.stages.probes == [FAR_OFF, FAR_OFF]
     assert "iteration 1: the probe loss (nan) is not finite; it counts as 10" in capsys.readouterr().err
+
+
+def test_a_student_gone_astray_moves_little(distil: Distil, tmp_path: Path) -> None:
+    """Above a matching loss of 1 the update is divided by it; the published one is not."""
+    far = {"lr_teacher": 0.5, "iterations": 1, "lr_lr": 0.001}
+    first = distil(tmp_path / "first", **{**far, "lr_lr": 0.0}, lr_img=0.0)
+    losses = Losses()
+    guarded = distil(tmp_path / "guarded", **far, lr_img=0.25, callbacks=[losses])
+    (loss,) = losses.seen
+    assert loss > 1.5
+    moved = (guarded.images - first.images).detach().square().mean((1, 2, 3)).sqrt()
+    torch.testing.assert_close(moved, torch.full((6,), 0.25 / loss), rtol=1e-3, atol=0)
+    published = distil(tmp_path / "published", **far, image_update="published", lr_img=0.0)
+    change = guarded.log_step_sizes - first.log_step_sizes, published.log_step_sizes - first.log_step_sizes
+    torch.testing.assert_close(change[0].detach(), change[1].detach() / loss, rtol=1e-3, atol=0)
+
+
+def test_a_step_size_that_collapses_is_reported_once(
+    distil: Distil, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    far: dict[str, Any] = {"lr_teacher": 0.5, "lr_img": 0.0, "stage": "fixed"}
+    distil(tmp_path / "slow", **far, lr_lr=0.0, iterations=3)
+    assert "step size has fallen" not in capsys.readouterr().err
+    distil(tmp_path / "fast", **far, lr_lr=1.0, iterations=8)
+    said = capsys.readouterr().err
+    assert said.count("the step size has fallen from 0.5 to ") == 1
+    assert "(--model.expert_epochs, now 1)" in said
