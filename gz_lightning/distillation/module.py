@@ -68,7 +68,8 @@ class TrajectoryMatching(LightningModule):
     Args:
         trajectories: Folder of the experts; ``buffer_path`` of the published code.
         ipc: Images per class.
-        syn_steps: Steps of the student in an outer iteration, N. Published for Galaxy Zoo 2: 50 (ipc 1), 20 (ipc 10).
+        syn_steps: Steps of the student in an outer iteration, N. Default: as published for Galaxy Zoo 2, 50 where ipc is 1
+            and 20 where it is more.
         expert_epochs: Epochs of the expert that those steps are to match, m. Default: those in which the expert takes five
             times as many steps of its own, at least 1, at most a third of the trajectory. Published: 1.
         segments_per_step: Segments, each of an expert and a start epoch of its own, whose mean an iteration matches; under
@@ -139,7 +140,7 @@ class TrajectoryMatching(LightningModule):
         self,
         trajectories: str = "experts",
         ipc: int = 1,
-        syn_steps: int = 20,
+        syn_steps: int | None = None,
         expert_epochs: int | None = None,
         segments_per_step: int = 1,
         stage: str = "stage",
@@ -182,7 +183,9 @@ class TrajectoryMatching(LightningModule):
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
-        self.save_hyperparameters()
+        if syn_steps is None:
+            syn_steps = 50 if ipc == 1 else 20
+        self.save_hyperparameters()  # takes the value above
         check_settings(self.hparams)
         self.lr_img = IMAGE_UPDATES[image_update] if lr_img is None else lr_img
         self.iteration = prev_iter
