@@ -18,9 +18,8 @@ def demo_commands(output: Path) -> list[list[str]]:
     fit = "--data.batch_size 64 --model.num_experts 6 --model.train_epochs 12 --model.width 32 --model.augmentation galaxy"
     # Segments of five epochs: in a short run they teach more than those of one.
     distill = "--model.ipc 1 --model.stage fixed --model.expert_epochs 5 --model.max_start_epoch 6 --model.lr_img 0.1"
-    schedule = (
-        "--model.syn_steps 20 --model.iterations 300 --model.eval_it 100 --model.num_eval 2 --model.epoch_eval_train 200"
-    )
+    schedule = "--model.iterations 300 --model.syn_steps 20 --model.eval_it 100"
+    scoring = "--model.num_eval 2 --model.epoch_eval_train 200"
     evaluate = "--num_eval 3 --epochs 200 --draws 3 --full_epochs 15 --step_sizes [0.003,0.01,0.03]"
     return [
         ["prepare", "--output", galaxies, *prepare.split()],
