@@ -92,8 +92,8 @@ class TrajectoryMatching(LightningModule):
         lr_lr: Step size of SGD on the log of the step sizes. Published: 0.01.
         image_update: normalised (the gradient of each image is divided by its root mean square, so that lr_img is in
             units of the standardised pixels and means the same at any resolution; where the matching loss is above 1, that
-            is where the student ends farther from the expert than it began, all updates are divided by it) or published
-            (plain SGD).
+            is where the student ends farther from the expert than it began, all updates are divided by it, and the gradient
+            of the log of the step sizes is cut off at 1) or published (plain SGD).
         lr_img: Step size of SGD on the images. Default: 0.03 (normalised) or 1000 (published; right at 128 px only).
         momentum: Momentum of SGD on the images and on the step sizes. Published: 0.5.
         pix_init: First images: noise, real (random training galaxies) or mean (means of the leaf).
@@ -403,6 +403,8 @@ class TrajectoryMatching(LightningModule):
             for parameter in self._learned():  # else one student gone astray would make the step size useless
                 assert parameter.grad is not None
                 parameter.grad /= loss.clamp(min=1)
+            assert self.log_step_sizes.grad is not None
+            self.log_step_sizes.grad.clamp_(-1, 1)
         optimizer.param_groups[0]["lr"] = self.lr_img * self.stages.lr_factor
         wrong = self.updates.step(optimizer, loss, self._learned(), self._is_finite)
         if wrong is None:

@@ -392,7 +392,7 @@ def test_a_probe_loss_that_is_not_finite_does_not_stop_the_stages(
 
 
 def test_a_student_gone_astray_moves_little(distil: Distil, tmp_path: Path) -> None:
-    """Above a matching loss of 1 the update is divided by it; the published one is not."""
+    """Above a matching loss of 1 the update is divided by it, and the step size moves by lr_lr at most; as published neither."""
     far = {"lr_teacher": 0.5, "iterations": 1, "lr_lr": 0.001}
     first = distil(tmp_path / "first", **{**far, "lr_lr": 0.0}, lr_img=0.0)
     losses = Losses()
@@ -402,8 +402,8 @@ def test_a_student_gone_astray_moves_little(distil: Distil, tmp_path: Path) -> N
     moved = (guarded.images - first.images).detach().square().mean((1, 2, 3)).sqrt()
     torch.testing.assert_close(moved, torch.full((6,), 0.25 / loss), rtol=1e-3, atol=0)
     published = distil(tmp_path / "published", **far, image_update="published", lr_img=0.0)
-    change = guarded.log_step_sizes - first.log_step_sizes, published.log_step_sizes - first.log_step_sizes
-    torch.testing.assert_close(change[0].detach(), change[1].detach() / loss, rtol=1e-3, atol=0)
+    assert float(guarded.log_step_sizes - first.log_step_sizes) == pytest.approx(-0.001, rel=1e-3)
+    assert float(published.log_step_sizes - first.log_step_sizes) < -0.001 * loss
 
 
 def test_a_step_size_that_collapses_is_reported_once(
@@ -412,7 +412,7 @@ def test_a_step_size_that_collapses_is_reported_once(
     far: dict[str, Any] = {"lr_teacher": 0.5, "lr_img": 0.0, "stage": "fixed"}
     distil(tmp_path / "slow", **far, lr_lr=0.0, iterations=3)
     assert "step size has fallen" not in capsys.readouterr().err
-    distil(tmp_path / "fast", **far, lr_lr=1.0, iterations=8)
+    distil(tmp_path / "fast", **far, lr_lr=3.0, iterations=8)
     said = capsys.readouterr().err
     assert said.count("the step size has fallen from 0.5 to ") == 1
     assert "(--model.expert_epochs, now 1)" in said
