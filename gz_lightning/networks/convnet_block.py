@@ -70,13 +70,10 @@ class Selection:
             return F.max_unpool2d(u * factor * self.passes, self.index, [2, 2], output_size=list(self.size))
         if self.pooling == "none":
             return u * factor * self.passes
-        height, width = 2 * u.shape[2], 2 * u.shape[3]
-        passes = self.passes[:, :, :height, :width].unflatten(3, (-1, 2)).unflatten(2, (-1, 2))
-        spread: Tensor = (u * (factor / 4))[:, :, :, None, :, None] * passes  # each pixel to the four that it is the mean of
-        spread = spread.reshape(*u.shape[:2], height, width)
-        if (height, width) != self.size:  # an odd last row or column is not pooled
-            spread = F.pad(spread, (0, self.size[1] - width, 0, self.size[0] - height))
-        return spread
+        spread = F.interpolate(u * (factor / 4), scale_factor=2.0, mode="nearest")
+        if spread.shape[2:] != self.size:  # an odd last row or column is not pooled
+            spread = F.pad(spread, (0, self.size[1] - spread.shape[3], 0, self.size[0] - spread.shape[2]))
+        return spread.mul_(self.passes)
 
 
 @dataclass(frozen=True)
