@@ -393,7 +393,7 @@ def test_a_probe_loss_that_is_not_finite_does_not_stop_the_stages(
 
 def test_a_student_gone_astray_moves_little(distil: Distil, tmp_path: Path) -> None:
     """Above a matching loss of 1 the update is divided by it, and the log step size moves by lr_lr; as published neither."""
-    far = {"lr_teacher": 0.5, "iterations": 1, "lr_lr": 0.001}
+    far: dict[str, Any] = {"lr_teacher": 0.5, "iterations": 1, "lr_lr": 0.001}
     first = distil(tmp_path / "first", **{**far, "lr_lr": 0.0}, lr_img=0.0)
     losses = Losses()
     guarded = distil(tmp_path / "guarded", **far, lr_img=0.25, callbacks=[losses])
