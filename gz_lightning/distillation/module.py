@@ -397,14 +397,7 @@ class TrajectoryMatching(LightningModule):
         if self.hparams["skip_above"] is not None and self.hparams["skip_above"] < loss < math.inf:
             return True
         if self.hparams["image_update"] == "normalised":
-            assert self.images.grad is not None
-            scale = self.images.grad.square().mean((1, 2, 3), keepdim=True).sqrt()
-            self.images.grad /= scale.clamp(min=torch.finfo(scale.dtype).tiny)
-            for parameter in self._learned():  # else one student gone astray would make the step size useless
-                assert parameter.grad is not None
-                parameter.grad /= loss.clamp(min=1)
-            assert self.log_step_sizes.grad is not None
-            self.log_step_sizes.grad.clamp_(-1, 1)
+            self._normalise(loss)
         optimizer.param_groups[0]["lr"] = self.lr_img * self.stages.lr_factor
         wrong = self.updates.step(optimizer, loss, self._learned(), self._is_finite)
         if wrong is None:
@@ -422,6 +415,16 @@ class TrajectoryMatching(LightningModule):
             self.synthetic_set().save(last)
         self.updates.check(place, str(last))
         return False
+
+    def _normalise(self, loss: torch.Tensor) -> None:
+        """Make the gradients those of the normalised update."""
+        assert self.images.grad is not None and self.log_step_sizes.grad is not None
+        scale = self.images.grad.square().mean((1, 2, 3), keepdim=True).sqrt()
+        self.images.grad /= scale.clamp(min=torch.finfo(scale.dtype).tiny)
+        for parameter in self._learned():  # else one student gone astray would make the step size useless
+            assert parameter.grad is not None
+            parameter.grad /= loss.clamp(min=1)
+        self.log_step_sizes.grad.clamp_(-1, 1)
 
     def _is_finite(self) -> bool:
         alphas = self.log_step_sizes.detach().exp()
