@@ -21,7 +21,7 @@ from gz_lightning import GalaxyZoo2DataModule
 from gz_lightning.evaluation.figures import save_figure
 
 GRIDS = {"published": (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0), "normalised": (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)}
-DEFAULT = 0.03
+DEFAULT = 0.003
 """``lr_img`` of the normalised update where none is given, marked in the plot."""
 BUDGET = ("iterations", "syn_steps", "batch_syn", "expert_epochs", "max_start_epoch", "num_eval", "epoch_eval_train")
 KEY = ("resolution", "ipc", "image_update", "lr_img", "seed", "iterations", "syn_steps", "expert_epochs")

@@ -91,10 +91,10 @@ class TrajectoryMatching(LightningModule):
             to the experts. Published: 1e-4; beginning far off costs most of the accuracy.
         lr_lr: Step size of SGD on the log of the step sizes. Published: 0.01.
         image_update: normalised (the gradient of each image is divided by its root mean square, so that lr_img is in
-            units of the standardised pixels and means the same at any resolution; where the matching loss is above 1, that
-            is where the student ends farther from the expert than it began, all updates are divided by it, and the gradient
-            of the log of the step sizes is cut off at 1) or published (plain SGD).
-        lr_img: Step size of SGD on the images. Default: 0.03 (normalised) or 1000 (published; right at 128 px only).
+            units of the standardised pixels; where the matching loss is above 1, that is where the student ends farther from
+            the expert than it began, all updates are divided by it, and the gradient of the log of the step sizes is cut off
+            at 1) or published (plain SGD).
+        lr_img: Step size of SGD on the images. Default: 0.003 (normalised) or 1000 (published; right at 128 px only).
         momentum: Momentum of SGD on the images and on the step sizes. Published: 0.5.
         pix_init: First images: noise, real (random training galaxies) or mean (means of the leaf).
         load_syn_image: A distilled set to begin with instead.
@@ -418,7 +418,8 @@ class TrajectoryMatching(LightningModule):
 
     def _normalise(self, loss: torch.Tensor) -> None:
         """Make the gradients those of the normalised update."""
-        assert self.images.grad is not None and self.log_step_sizes.grad is not None
+        assert self.images.grad is not None
+        assert self.log_step_sizes.grad is not None
         scale = self.images.grad.square().mean((1, 2, 3), keepdim=True).sqrt()
         self.images.grad /= scale.clamp(min=torch.finfo(scale.dtype).tiny)
         for parameter in self._learned():  # else one student gone astray would make the step size useless

@@ -11,7 +11,7 @@ from gz_lightning.data.datamodule import LABELS
 from gz_lightning.distillation.unroll import UNROLLS
 from gz_lightning.errors import InputError
 
-IMAGE_UPDATES = {"normalised": 0.03, "published": 1000.0}
+IMAGE_UPDATES = {"normalised": 0.003, "published": 1000.0}
 """Ways to update the images, and the default ``lr_img`` of each."""
 CHOICES = {
     "image_update": IMAGE_UPDATES,
