@@ -18,7 +18,17 @@ from whole_runs import recorded, val_accuracy
 
 from gz_lightning.experts.trajectories import TrajectoryStore
 
-SETTINGS = ("ipc", "iterations", "syn_steps", "expert_epochs", "max_start_epoch", "num_eval", "epoch_eval_train", "seed")
+SETTINGS = (
+    "ipc",
+    "lr_img",
+    "iterations",
+    "syn_steps",
+    "expert_epochs",
+    "max_start_epoch",
+    "num_eval",
+    "epoch_eval_train",
+    "seed",
+)
 KEY = ("experts", "ipc", "iterations", "syn_steps", "seed")
 
 
@@ -45,6 +55,7 @@ def main(arguments: list[str] | None = None) -> None:
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--num_eval", type=int, default=3)
     parser.add_argument("--epoch_eval_train", type=int, default=300)
+    parser.add_argument("--lr_img", type=float, help="step size on the images; default: that of the library")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--processes", type=int, default=2)
     given = vars(parser.parse_args(arguments))

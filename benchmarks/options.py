@@ -38,7 +38,8 @@ def run(given: dict[str, Any]) -> dict[str, Any]:
     iterations = given["iterations"] // own.get("segments_per_step", 1)
     if "open_until" in own:
         own["open_until"] = int(own["open_until"] * iterations)
-    settings = {"stage": "fixed", "max_start_epoch": given["max_start_epoch"], "iterations": iterations, **own}
+    settings = {name: given[name] for name in ("max_start_epoch", "lr_img")}
+    settings |= {"stage": "fixed", "iterations": iterations, **own}
     settings |= {name: given[name] for name in ("ipc", "syn_steps", "seed", "num_eval", "epoch_eval_train")}
     accuracy, seconds = val_accuracy(given["data"], given["trajectories"], settings)
     return {
@@ -59,6 +60,7 @@ def main(arguments: list[str] | None = None) -> None:
     for name, default in (("ipc", 1), ("iterations", 300), ("syn_steps", 20), ("max_start_epoch", 8), ("num_eval", 3)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--epoch_eval_train", type=int, default=300)
+    parser.add_argument("--lr_img", type=float, help="step size on the images; default: that of the library")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
     parser.add_argument("--processes", type=int, default=2)
