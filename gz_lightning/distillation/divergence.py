@@ -1,4 +1,7 @@
-"""Updates that keep everything finite: an unroll is a second-order thing, and a step too far makes infinities."""
+"""Updates that keep everything finite: an unroll is a second-order thing, and a step too far makes infinities.
+
+And the opposite: step sizes too small to lead anywhere.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,8 @@ from gz_lightning.errors import InputError
 
 MOST_IN_A_ROW = 5
 """Iterations without an update after which a run ends."""
+COLLAPSED = 0.01
+"""Of the first step size: students that take such steps stay where they are, whatever the images show."""
 
 
 class FiniteUpdates:
@@ -75,3 +80,15 @@ class FiniteUpdates:
                 f"no update could be made {self.in_a_row} times in a row (last at {place}); the last good images are in "
                 f"{kept}. Begin with a smaller --model.lr_teacher or --model.lr_img"
             )
+
+
+def collapse(step_size: float, first: float) -> str | None:
+    """What to say of a learned step size that has become useless, or None.
+
+    Args:
+        step_size: As it is.
+        first: As it was when distillation began.
+    """
+    if step_size >= COLLAPSED * first:
+        return None
+    return f"the step size has fallen from {first:.2g} to {step_size:.2g}: these images do not lead as far as the experts go"

@@ -21,13 +21,13 @@ from gz_lightning.checkpoints import read_by_checksum
 from gz_lightning.data.datamodule import GalaxyZoo2DataModule
 from gz_lightning.distillation.checkpoint import ResumeCheckpoint
 from gz_lightning.distillation.curves import Curves
-from gz_lightning.distillation.divergence import FiniteUpdates
+from gz_lightning.distillation.divergence import FiniteUpdates, collapse
 from gz_lightning.distillation.evaluating import EvaluateSynthetic
+from gz_lightning.distillation.image_update import normalise
 from gz_lightning.distillation.labels import logits_of_experts, logits_of_shares
 from gz_lightning.distillation.matching import matching_loss, nearest_step
 from gz_lightning.distillation.segments import Segments
 from gz_lightning.distillation.settings import IMAGE_UPDATES, changes, check_settings
-from gz_lightning.distillation.stages import Stages
 from gz_lightning.distillation.start import (
     augmentation_of,
     epochs_to_match,
@@ -36,6 +36,7 @@ from gz_lightning.distillation.start import (
     loaded_images,
     matching_experts,
     search_step_size,
+    stages_of,
 )
 from gz_lightning.distillation.synthetic import SyntheticSet
 from gz_lightning.distillation.unroll import KEPT_OF_GRAPH, MEMORY_BUDGET, least_memory, unroll
@@ -49,8 +50,6 @@ from gz_lightning.randomness import generator
 SEARCH_SEGMENTS = 12
 FAR_OFF = 10.0
 """What a probe loss that is not finite counts as; a student that stays where it is has 1."""
-COLLAPSED = 0.01
-"""Of the first step size: students that take such steps stay where they are, whatever the images show."""
 LABEL_MOMENTUM = 0.9
 """As in DATM (Guo et al. 2024)."""
 
@@ -222,23 +221,7 @@ class TrajectoryMatching(LightningModule):
         self.expert_epochs = settings["expert_epochs"] or epochs_to_match(
             self.store, len(galaxies.train), settings["syn_steps"]
         )
-        last_start = self.store.num_epochs - self.expert_epochs
-        max_start_epoch = last_start if settings["max_start_epoch"] is None else settings["max_start_epoch"]
-        if not 1 <= max_start_epoch <= last_start:
-            raise InputError(
-                f"max_start_epoch ({max_start_epoch}) must be at least 1 and, with expert_epochs "
-                f"({self.expert_epochs}), within the {self.store.num_epochs} epochs of {self.store.folder}"
-            )
-        self.stages = Stages(
-            settings["stage"],
-            settings["init_epoch"],
-            max_start_epoch,
-            settings["start_epochs"],
-            settings["sigma_threshold"],
-            settings["max_duration"],
-            settings["min_start_epoch"],
-            settings["open_until"],
-        )
+        self.stages = stages_of(settings, self.store, self.expert_epochs)
         self.segments = Segments(
             self.store, self.expert_epochs, settings["syn_steps"], settings["batch_syn"], self.augmentation
         )
@@ -249,7 +232,7 @@ class TrajectoryMatching(LightningModule):
             soft = {"hard": False, "votes": True, "experts": None}[settings["labels"]]
             images, self.labels = loaded_images(settings["load_syn_image"], galaxies, settings["ipc"], soft)
         given = 1.0 if settings["lr_teacher"] is None else settings["lr_teacher"]  # None: searched for in on_fit_start
-        number = max_start_epoch if settings["step_sizes"] == "independent" else 1
+        number = self.stages.max_start_epoch if settings["step_sizes"] == "independent" else 1
         self.log_step_sizes = nn.Parameter(first_step_sizes(given, number, self.stages.cap).log())
         self.images = nn.Parameter(images)
         if settings["labels"] == "experts" and self.labels.ndim == 1:
@@ -397,7 +380,7 @@ class TrajectoryMatching(LightningModule):
         if self.hparams["skip_above"] is not None and self.hparams["skip_above"] < loss < math.inf:
             return True
         if self.hparams["image_update"] == "normalised":
-            self._normalise(loss)
+            normalise(loss, *(parameter.grad for parameter in self._learned() if parameter.grad is not None))
         optimizer.param_groups[0]["lr"] = self.lr_img * self.stages.lr_factor
         wrong = self.updates.step(optimizer, loss, self._learned(), self._is_finite)
         if wrong is None:
@@ -415,17 +398,6 @@ class TrajectoryMatching(LightningModule):
             self.synthetic_set().save(last)
         self.updates.check(place, str(last))
         return False
-
-    def _normalise(self, loss: torch.Tensor) -> None:
-        """Make the gradients those of the normalised update."""
-        assert self.images.grad is not None
-        assert self.log_step_sizes.grad is not None
-        scale = self.images.grad.square().mean((1, 2, 3), keepdim=True).sqrt()
-        self.images.grad /= scale.clamp(min=torch.finfo(scale.dtype).tiny)
-        for parameter in self._learned():  # else one student gone astray would make the step size useless
-            assert parameter.grad is not None
-            parameter.grad /= loss.clamp(min=1)
-        self.log_step_sizes.grad.clamp_(-1, 1)
 
     def _is_finite(self) -> bool:
         alphas = self.log_step_sizes.detach().exp()
@@ -446,13 +418,11 @@ class TrajectoryMatching(LightningModule):
         if probe is not None and not math.isfinite(probe):
             say(f"iteration {self.iteration}: the probe loss ({probe}) is not finite; it counts as {FAR_OFF:g}")
             probe = FAR_OFF
-        smallest = min(alphas.values())
-        if smallest < COLLAPSED * self.first_step_size and not self.collapsed:
+        if not self.collapsed and (told := collapse(min(alphas.values()), self.first_step_size)):
             self.collapsed = True
             say(
-                f"iteration {self.iteration}: the step size has fallen from {self.first_step_size:.2g} to {smallest:.2g}: "
-                f"these images do not lead as far as the experts go. Match fewer epochs (--model.expert_epochs, now "
-                f"{self.expert_epochs}) or earlier ones (--model.max_start_epoch, now start epochs below {self.stages.cap})"
+                f"iteration {self.iteration}: {told}. Match fewer epochs (--model.expert_epochs, now {self.expert_epochs}) "
+                f"or earlier ones (--model.max_start_epoch, now start epochs below {self.stages.cap})"
             )
         before = self.stages.cap
         event = self.stages.record(probe)

@@ -15,6 +15,7 @@ from gz_lightning.augmentation import check_strategy
 from gz_lightning.checked import said_of
 from gz_lightning.data.datamodule import GalaxyZoo2DataModule
 from gz_lightning.distillation.matching import matching_loss
+from gz_lightning.distillation.stages import Stages
 from gz_lightning.distillation.synthetic import SyntheticSet
 from gz_lightning.errors import InputError
 from gz_lightning.experts.trajectories import TrajectoryStore
@@ -84,6 +85,36 @@ def epochs_to_match(store: TrajectoryStore, galaxies: int, syn_steps: int) -> in
         )
     steps: int = -(-galaxies * rotations // batch_size)
     return max(1, min(round(STEPS_MATCHED * syn_steps / steps), store.num_epochs // 3))
+
+
+def stages_of(settings: Mapping[str, Any], store: TrajectoryStore, expert_epochs: int) -> Stages:
+    """The stages of a distillation, of start epochs that the experts have.
+
+    Args:
+        settings: Settings of a :class:`gz_lightning.distillation.module.TrajectoryMatching` by name.
+        store: The experts.
+        expert_epochs: Epochs to match from a start epoch, m.
+
+    Raises:
+        InputError: If max_start_epoch, or another setting of the stages, is out of its range.
+    """
+    last_start = store.num_epochs - expert_epochs
+    max_start_epoch = last_start if settings["max_start_epoch"] is None else settings["max_start_epoch"]
+    if not 1 <= max_start_epoch <= last_start:
+        raise InputError(
+            f"max_start_epoch ({max_start_epoch}) must be at least 1 and, with expert_epochs ({expert_epochs}), "
+            f"within the {store.num_epochs} epochs of {store.folder}"
+        )
+    return Stages(
+        settings["stage"],
+        settings["init_epoch"],
+        max_start_epoch,
+        settings["start_epochs"],
+        settings["sigma_threshold"],
+        settings["max_duration"],
+        settings["min_start_epoch"],
+        settings["open_until"],
+    )
 
 
 def initial_images(

@@ -410,7 +410,7 @@ def test_a_step_size_that_collapses_is_reported_once(
     distil: Distil, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Here a fall to three tenths of the first is one: no toy falls to a hundredth within a few iterations."""
-    monkeypatch.setattr("gz_lightning.distillation.module.COLLAPSED", 0.3)
+    monkeypatch.setattr("gz_lightning.distillation.divergence.COLLAPSED", 0.3)
     far: dict[str, Any] = {"lr_teacher": 0.5, "lr_img": 0.0, "stage": "fixed"}
     distil(tmp_path / "slow", **far, lr_lr=0.0, iterations=3)
     assert "step size has fallen" not in capsys.readouterr().err
