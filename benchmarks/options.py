@@ -28,6 +28,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "skipped above 1": {"skip_above": 1.0},
     "nearest": {"nearest": True},
     "independent step sizes": {"step_sizes": "independent"},
+    "start epochs from 2": {"min_start_epoch": 2},
+    "first order": {"unroll": "first_order"},
     "published update": {"image_update": "published", "lr_img": 1.0},
 }
 

@@ -117,6 +117,19 @@ class SyntheticSet:
         """Leaves, int64, shape (M,)."""
         return self.labels if self.labels.ndim == 1 else self.labels.argmax(1)
 
+    @property
+    def places(self) -> torch.Tensor:
+        """Places of the images of each leaf, int64, shape (K, n), n being the most that a leaf has; -1 where one has fewer.
+
+        Distilled sets have as many of each leaf, but labels that are learned may come to say another leaf.
+        """
+        number = len(self.class_names)
+        counts = torch.bincount(self.hard_labels, minlength=number)
+        found = torch.full((number, int(counts.max())), -1)
+        for leaf, count in enumerate(counts.tolist()):
+            found[leaf, :count] = torch.nonzero(self.hard_labels == leaf).flatten()
+        return found
+
     def denormalised(self) -> torch.Tensor:
         """Pixels as they are looked at: float32 in [0, 1], shape (M, 3, H, W); what lies outside is cut off."""
         return denormalise(self.images, self.mean, self.std)

@@ -25,7 +25,7 @@ from gz_lightning.errors import InputError
 from gz_lightning.evaluation.baselines import BASELINES, baseline, has_votes, hidden_features
 from gz_lightning.evaluation.contenders import CHOOSING, Candidate, Contender, Labelled, Outcome, compete
 from gz_lightning.evaluation.evaluation import Evaluation
-from gz_lightning.evaluation.figures import confusion_figure, leaf_figure, save_figure
+from gz_lightning.evaluation.figures import at_places, confusion_figure, leaf_figure, save_figure
 from gz_lightning.evaluation.protocol import Protocol
 from gz_lightning.evaluation.scores import confusion, label_robust_score, recalls, scores, tree_of
 from gz_lightning.evaluation.sources import Source, read_source
@@ -165,7 +165,7 @@ def _evaluate(
     first = source.sets[0]
     training = Protocol(epochs=epochs, augmentation=augmentation or first.augmentation, seed=seed, symmetries=symmetries)
     full = replace(training, epochs=max(full_epochs, 1), batch_size=FULL_BATCH, schedule="cosine", symmetries=1)
-    ipc = int(torch.bincount(first.hard_labels, minlength=galaxies.num_classes).max())
+    ipc = -(-len(first) // galaxies.num_classes)  # labels that are learned need not be as many of each leaf
     features = galaxies.standardise(galaxies.train.images)
     features = hidden_features(teacher.model, features) if teacher is not None else features.flatten(1)
     alphas = sorted(set(step_sizes))
@@ -311,10 +311,8 @@ def _made_with(source: Source, galaxies: GalaxyZoo2DataModule, training: Protoco
 
 
 def _pictures(first: SyntheticSet, real: dict[str, torch.Tensor], galaxies: GalaxyZoo2DataModule) -> dict[str, torch.Tensor]:
-    """Pixels in [0, 1] of the sets to look at, as many of each leaf."""
-    counts = torch.bincount(first.hard_labels, minlength=galaxies.num_classes)
-    rows = [torch.nonzero(first.hard_labels == k).flatten()[: int(counts.min())] for k in range(len(counts))]
-    shown = {"distilled": first.denormalised()[torch.cat(rows)]}
+    """Pixels in [0, 1] of the sets to look at, sorted by leaf."""
+    shown = {"distilled": at_places(first.denormalised(), first.places).flatten(0, 1)}
     return shown | {name: galaxies.denormalise(real[name]) for name in ("class mean", "random real") if name in real}
 
 

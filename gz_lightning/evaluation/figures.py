@@ -21,6 +21,21 @@ COLOURS = ("#1f4e8c", "#c4571a", "#2e7d4f", "#7a3f98", "#8a6d00", "#a3325c")
 """Of runs: each stands out from white by at least 4.5 to 1."""
 
 
+def at_places(images: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """The images at some places, and a white one where a place is -1.
+
+    Args:
+        images: Pixels in [0, 1], shape (M, 3, H, W).
+        places: int64, of any shape.
+
+    Returns:
+        Shape (*places.shape, 3, H, W).
+    """
+    found = images[places]
+    found[places < 0] = 1
+    return found
+
+
 def leaf_figure(sets: Mapping[str, torch.Tensor], class_names: Sequence[str], title: str = "") -> Figure:
     """Galaxies by leaf: a column for each leaf, titled with its name, and one row (or more) for each set.
 

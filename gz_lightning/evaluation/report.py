@@ -23,7 +23,7 @@ from gz_lightning import __version__
 from gz_lightning.data.datamodule import GalaxyZoo2DataModule
 from gz_lightning.errors import InputError
 from gz_lightning.evaluation.baselines import class_means
-from gz_lightning.evaluation.figures import accuracy_figure, confusion_figure, curves_figure, experts_figure
+from gz_lightning.evaluation.figures import accuracy_figure, at_places, confusion_figure, curves_figure, experts_figure
 from gz_lightning.evaluation.protocol import PROTOCOLS
 from gz_lightning.evaluation.runs import Run, nearest_galaxies, read_run
 from gz_lightning.evaluation.scores import tree_of
@@ -224,24 +224,24 @@ def _section(run: Run, several: bool) -> dict[str, Any]:
 def _tree(run: Run, prefix: str) -> Picture:
     """The synthetic images on the tree, beside the class means and the nearest galaxies."""
     own = run.synthetic
-    number, labels = len(own.class_names), own.hard_labels
-    each = min(MOST_SHOWN, int(torch.bincount(labels, minlength=number).min()))
-    pixels = own.denormalised()
-    places = torch.stack([torch.nonzero(labels == label).flatten()[:each] for label in range(number)])
-    sets = {"distilled" if each == 1 else f"distilled {i + 1}": pixels[places[:, i]] for i in range(each)}
+    places = own.places[:, :MOST_SHOWN]
+    each = places.shape[1]
+    pixels = at_places(own.denormalised(), places)
+    sets = {"distilled" if each == 1 else f"distilled {i + 1}": pixels[:, i] for i in range(each)}
     told = ""
     if run.galaxies is not None:
-        sets |= _real_rows(own.images[places[:, 0]], run.galaxies)
+        sets |= _real_rows(own.images, places[:, 0], run.galaxies)
         told = ", below them the class means and the training galaxies nearest to them"
     tree = tree_of(own.tree, own.class_names)
     alt = f"Distilled images of the leaves {'; '.join(own.class_names)}{told}{', on the decision tree' if tree else ''}."
     return _picture(f"{prefix}tree", tree_figure(sets, own.class_names, tree), alt)
 
 
-def _real_rows(images: torch.Tensor, galaxies: GalaxyZoo2DataModule) -> dict[str, torch.Tensor]:
+def _real_rows(images: torch.Tensor, places: torch.Tensor, galaxies: GalaxyZoo2DataModule) -> dict[str, torch.Tensor]:
+    """Class means, and the galaxies nearest to the images at some places."""
     means = class_means(galaxies, 1, generator("class means"))[0]
-    near = nearest_galaxies(images, galaxies)
-    return {"class mean": galaxies.denormalise(means), "nearest real galaxy": galaxies.train.images[near].float() / 255}
+    near = galaxies.train.images[nearest_galaxies(images, galaxies)].float() / 255
+    return {"class mean": galaxies.denormalise(means), "nearest real galaxy": at_places(near, places)}
 
 
 def _scores_tables(run: Run) -> dict[str, Table]:

@@ -168,6 +168,13 @@ def test_labels_are_learned(distil: Distil, tmp_path: Path) -> None:
     torch.testing.assert_close(begun_with.labels, SyntheticSet.load(path).labels)
 
 
+def test_labels_learned_too_fast_are_said(distil: Distil, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = distil(tmp_path / "run", labels="experts", lr_label=1e4).synthetic_set()
+    lost = [name for name, places in zip(found.class_names, found.places.tolist(), strict=True) if places[0] < 0]
+    assert lost
+    assert f"no image is labelled {' or '.join(lost)} any more" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

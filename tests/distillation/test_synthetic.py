@@ -13,6 +13,7 @@ from torchvision.datasets import ImageFolder
 
 from gz_lightning.distillation.synthetic import SyntheticSet
 from gz_lightning.errors import InputError
+from gz_lightning.evaluation.figures import at_places
 
 NAMES = ("completely round", "cigar-shaped")
 
@@ -36,6 +37,19 @@ def test_the_dataset_gives_what_the_set_holds(soft: bool) -> None:
     images, labels = next(iter(DataLoader(synthetic.as_dataset(), batch_size=4)))
     assert torch.equal(images, synthetic.images)
     assert torch.equal(labels, synthetic.labels)
+
+
+def test_places_of_each_leaf_and_white_where_one_has_fewer() -> None:
+    synthetic = made()
+    assert synthetic.places.tolist() == [[0, 1], [2, 3]]
+    synthetic.labels = torch.tensor([1, 0, 1, 1])
+    assert synthetic.places.tolist() == [[1, -1, -1], [0, 2, 3]]
+    pixels = synthetic.denormalised()
+    shown = at_places(pixels, synthetic.places)
+    assert torch.equal(shown[1], pixels[[0, 2, 3]])
+    assert torch.equal(shown[0, 0], pixels[1])
+    assert (shown[0, 1:] == 1).all()
+    assert (pixels[-1] < 1).any()  # the set's own images stay as they are
 
 
 def test_the_folder_is_read_by_torchvision(tmp_path: Path) -> None:

@@ -110,6 +110,23 @@ def test_what_is_missing_is_said(toy: GalaxyZoo2DataModule, tmp_path: Path) -> N
     assert "Without the experts&#39; learning curves (name their place with --experts)" in text
 
 
+def test_a_leaf_that_learned_labels_left_without_images(
+    toy: GalaxyZoo2DataModule, tmp_path: Path, toy_path: Path, toy_experts: Path
+) -> None:
+    run = tmp_path / "run"
+    write_run(run, toy, toy_path, toy_experts)
+    labels = torch.eye(3)[torch.tensor([0, 0, 1, 1, 0, 1])] * 0.7 + 0.1
+    synthetic_set(toy, labels=labels, configuration={"syn_steps": 3, "trajectories": str(toy_experts)}).save(run / "best.h5")
+    result = evaluate(
+        run / "best.h5", toy_path, num_eval=1, epochs=2, step_sizes=[0.01], full_epochs=0,
+        baselines=["random real", "class mean"],
+    )  # fmt: skip
+    assert set(result.table["images"]) == {6}
+    report([run])
+    with Image.open(run / "report" / "tree.png") as tree, Image.open(run / "evaluation" / "leaves.png") as leaves:
+        assert min(*tree.size, *leaves.size) > 100
+
+
 def test_several_runs_side_by_side(evaluated: Path, tmp_path: Path, toy_path: Path, toy_experts: Path) -> None:
     other = tmp_path / "a & b"
     write_run(other, GalaxyZoo2DataModule(str(toy_path)), toy_path, toy_experts)
