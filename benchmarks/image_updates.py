@@ -18,11 +18,10 @@ import pandas as pd
 from whole_runs import recorded, val_accuracy
 
 from gz_lightning import GalaxyZoo2DataModule
+from gz_lightning.distillation.settings import default_lr_img
 from gz_lightning.evaluation.figures import save_figure
 
 GRIDS = {"published": (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0), "normalised": (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)}
-DEFAULT = 0.003
-"""``lr_img`` of the normalised update where none is given, marked in the plot."""
 BUDGET = ("iterations", "syn_steps", "batch_syn", "expert_epochs", "max_start_epoch", "num_eval", "epoch_eval_train")
 KEY = ("resolution", "ipc", "image_update", "lr_img", "seed", "iterations", "syn_steps", "expert_epochs")
 
@@ -37,7 +36,7 @@ def distil(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def figure(table: pd.DataFrame) -> Any:
-    """A panel for each resolution and ipc, a line for each update."""
+    """A panel for each resolution and ipc, a line for each update, and the ``lr_img`` of who names none."""
     from matplotlib.figure import Figure
 
     panels = list(table.groupby(["resolution", "ipc"]))
@@ -47,7 +46,7 @@ def figure(table: pd.DataFrame) -> Any:
             each = 100 * own.groupby("lr_img")["val_accuracy"].agg(["mean", "min", "max"])
             (line,) = axis.plot(each.index, each["mean"], marker="o", label=update, linewidth=1)
             axis.fill_between(each.index, each["min"], each["max"], color=line.get_color(), alpha=0.15)
-        axis.axvline(DEFAULT, color="0.6", linewidth=1, linestyle="--")
+        axis.axvline(default_lr_img("normalised", resolution), color="0.6", linewidth=1, linestyle="--")
         axis.set(xscale="log", xlabel="lr_img", title=f"{resolution} px, ipc {ipc}")
         axis.grid(alpha=0.3)
     drawn.axes[0].set_ylabel("validation accuracy, %")

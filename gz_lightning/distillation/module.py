@@ -27,7 +27,7 @@ from gz_lightning.distillation.image_update import normalise
 from gz_lightning.distillation.labels import logits_of_experts, logits_of_shares
 from gz_lightning.distillation.matching import matching_loss, nearest_step
 from gz_lightning.distillation.segments import Segments
-from gz_lightning.distillation.settings import IMAGE_UPDATES, changes, check_settings
+from gz_lightning.distillation.settings import changes, check_settings, default_lr_img
 from gz_lightning.distillation.start import (
     augmentation_of,
     epochs_to_match,
@@ -93,7 +93,8 @@ class TrajectoryMatching(LightningModule):
             units of the standardised pixels; where the matching loss is above 1, that is where the student ends farther from
             the expert than it began, all updates are divided by it, and the gradient of the log of the step sizes is cut off
             at 1) or published (plain SGD).
-        lr_img: Step size of SGD on the images. Default: 0.003 (normalised) or 1000 (published; right at 128 px only).
+        lr_img: Step size of SGD on the images. Default: 0.003 at 32 px and inversely as the resolution, so that an image
+            moves by the same length at each (normalised), or 1000 (published; right at 128 px only).
         momentum: Momentum of SGD on the images and on the step sizes. Published: 0.5.
         pix_init: First images: noise, real (random training galaxies) or mean (means of the leaf).
         load_syn_image: A distilled set to begin with instead.
@@ -186,7 +187,6 @@ class TrajectoryMatching(LightningModule):
             syn_steps = 50 if ipc == 1 else 20
         self.save_hyperparameters()  # takes the value above
         check_settings(self.hparams)
-        self.lr_img = IMAGE_UPDATES[image_update] if lr_img is None else lr_img
         self.iteration = prev_iter
         self.updates = FiniteUpdates()
         self.first_step_size, self.collapsed = 0.0, False
@@ -207,6 +207,8 @@ class TrajectoryMatching(LightningModule):
             return  # fit is called once more in a notebook: go on
         settings, galaxies = self.hparams, self.galaxies
         galaxies.require("train", "val")
+        found = default_lr_img(settings["image_update"], galaxies.resolution)
+        self.lr_img: float = found if settings["lr_img"] is None else settings["lr_img"]
         if settings["network"] is not None:
             allow_network(settings["network"])
         network = {"name": settings["network"]} | {n: settings[n] for n in ("width", "depth", "norm", "pooling")}

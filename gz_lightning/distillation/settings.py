@@ -12,7 +12,8 @@ from gz_lightning.distillation.unroll import UNROLLS
 from gz_lightning.errors import InputError
 
 IMAGE_UPDATES = {"normalised": 0.003, "published": 1000.0}
-"""Ways to update the images, and the default ``lr_img`` of each."""
+"""Ways to update the images, and the default ``lr_img`` of each, at ``RESOLUTION`` and at any."""
+RESOLUTION = 32
 CHOICES = {
     "image_update": IMAGE_UPDATES,
     "labels": (*LABELS, "experts"),
@@ -55,6 +56,24 @@ def check_settings(settings: Mapping[str, Any]) -> None:
     for name in RATES:
         if settings[name] is not None and not (settings[name] >= 0 and math.isfinite(settings[name])):
             raise InputError(f"{name} must be a number of at least 0, not {settings[name]}")
+
+
+def default_lr_img(image_update: str, resolution: int) -> float:
+    """The ``lr_img`` of who names none.
+
+    The normalised update then moves an image by the same length (root of the sum of squares) at every resolution. What it is
+    worth beside the published update, at 32 and 64 px and with one and ten images: ``benchmarks/image_updates.py``.
+
+    Args:
+        image_update: A key of ``IMAGE_UPDATES``.
+        resolution: Pixels along a side.
+
+    Example:
+        >>> default_lr_img("normalised", 32), default_lr_img("normalised", 64), default_lr_img("published", 64)
+        (0.003, 0.0015, 1000.0)
+    """
+    rate = IMAGE_UPDATES[image_update]
+    return rate if image_update == "published" else rate * RESOLUTION / resolution
 
 
 def changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -90,6 +90,13 @@ def test_a_normalised_first_step_is_lr_img_for_every_image(distil: Distil, tmp_p
     torch.testing.assert_close((after - before).square().mean((1, 2, 3)).sqrt(), torch.full((6,), 0.25), rtol=1e-4, atol=0)
 
 
+def test_the_default_lr_img_moves_images_of_all_resolutions_by_the_same_length(distil: Distil, tmp_path: Path) -> None:
+    before = distil(tmp_path / "0", iterations=1, lr_img=0.0).images.detach()
+    after = distil(tmp_path / "1", iterations=1, lr_img=None).images.detach()
+    of_32_px = 0.003 * (3 * 32 * 32) ** 0.5
+    torch.testing.assert_close((after - before).flatten(1).norm(dim=1), torch.full((6,), of_32_px), rtol=1e-3, atol=0)
+
+
 def test_the_matching_loss_falls(distil: Distil, tmp_path: Path) -> None:
     losses = Losses()
     distil(tmp_path, callbacks=[losses], iterations=60, stage="fixed", max_start_epoch=1, lr_teacher=None, syn_steps=5)
