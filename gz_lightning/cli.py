@@ -135,10 +135,10 @@ def main(args: Sequence[str] | None = None) -> None:
     try:
         with signals_interrupt():
             result = COMMANDS[command](rest)
+            if result is not None:
+                print(result)  # its tables are made now, which takes a while as well
     except (KeyboardInterrupt, Exception) as error:
         _end(command, error)
-    if result is not None:
-        print(result)
 
 
 def _end(command: str, error: BaseException) -> NoReturn:

@@ -31,6 +31,19 @@ def test_a_signal_ends_a_command(
     assert signal.getsignal(sent) == before
 
 
+def test_a_signal_while_the_result_is_printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    class Result:
+        def __str__(self) -> str:
+            os.kill(os.getpid(), signal.SIGTERM)
+            return "a table"
+
+    monkeypatch.setitem(cli.COMMANDS, "report", lambda args: Result())
+    with pytest.raises(SystemExit) as end:
+        cli.main(["report"])
+    assert end.value.code == 130
+    assert capsys.readouterr().err.strip() == "gz-lightning report: interrupted; what is whole is kept"
+
+
 def test_an_error_without_a_signal_is_no_interrupt(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
