@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import WandbLogger
 
-from gz_lightning.evaluation.figures import at_places, leaf_figure, save_figure
+from gz_lightning.evaluation.figures import MOST_IMAGES, at_places, leaf_figure, save_figure
 from gz_lightning.evaluation.protocol import Protocol
 from gz_lightning.evaluation.together import accuracies
 from gz_lightning.progress import say
@@ -95,7 +95,7 @@ class EvaluateSynthetic(Callback):
         self.scores.append((synthetic.iteration, mean, std))
         title = f"iteration {synthetic.iteration}, validation accuracy {100 * mean:.1f} ± {100 * std:.1f} %"
         both = {"distilled": synthetic.denormalised(), f"at {CLIP} sigma": stretched(synthetic.images)}
-        places = synthetic.places
+        places = synthetic.places_by_leaf(MOST_IMAGES)
         rows = {name: at_places(pixels, places).flatten(0, 1) for name, pixels in both.items()}
         figure = leaf_figure(rows, synthetic.class_names, title)
         picture = save_figure(figure, folder / "pictures" / f"iteration_{synthetic.iteration:06d}.png")
@@ -105,7 +105,7 @@ class EvaluateSynthetic(Callback):
                 logger.log_image("images", [str(picture)])
         say(title)
         lost = [name for name, own in zip(synthetic.class_names, places, strict=True) if own[0] < 0]
-        if lost:
+        if lost and synthetic.configuration["lr_label"]:
             say(f"no image is labelled {' or '.join(lost)} any more: learn the labels more slowly (--model.lr_label)")
 
     def state_dict(self) -> dict[str, Any]:

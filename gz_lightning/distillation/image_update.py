@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-MOST_OF_LOG_STEP_SIZE = 1.0
+LARGEST_GRADIENT = 1.0
 """Where the gradient of the log of a step size is cut off: with the default ``lr_lr`` and momentum, 2 % an iteration."""
 
 
@@ -30,4 +30,4 @@ def normalise(loss: torch.Tensor, images: torch.Tensor, log_step_sizes: torch.Te
     images /= scale.clamp(min=torch.finfo(scale.dtype).tiny)
     for gradient in (images, log_step_sizes, *labels):
         gradient /= loss.clamp(min=1)
-    log_step_sizes.clamp_(-MOST_OF_LOG_STEP_SIZE, MOST_OF_LOG_STEP_SIZE)
+    log_step_sizes.clamp_(-LARGEST_GRADIENT, LARGEST_GRADIENT)

@@ -12,8 +12,7 @@ from gz_lightning.distillation.unroll import UNROLLS
 from gz_lightning.errors import InputError
 
 IMAGE_UPDATES = {"normalised": 0.003, "published": 1000.0}
-"""Ways to update the images, and the default ``lr_img`` of each, at ``RESOLUTION`` and at any."""
-RESOLUTION = 32
+"""Ways to update the images, and the default ``lr_img`` of each, at 32 px; see :func:`default_lr_img`."""
 CHOICES = {
     "image_update": IMAGE_UPDATES,
     "labels": (*LABELS, "experts"),
@@ -73,7 +72,7 @@ def default_lr_img(image_update: str, resolution: int) -> float:
         (0.003, 0.0015, 1000.0)
     """
     rate = IMAGE_UPDATES[image_update]
-    return rate if image_update == "published" else rate * RESOLUTION / resolution
+    return rate if image_update == "published" else rate * 32 / resolution
 
 
 def changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -16,6 +16,7 @@ import h5py
 import numpy as np
 import torch
 from PIL import Image
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import TensorDataset
 
 from gz_lightning.augmentation import check_strategy
@@ -117,18 +118,16 @@ class SyntheticSet:
         """Leaves, int64, shape (M,)."""
         return self.labels if self.labels.ndim == 1 else self.labels.argmax(1)
 
-    @property
-    def places(self) -> torch.Tensor:
-        """Places of the images of each leaf, int64, shape (K, n), n being the most that a leaf has; -1 where one has fewer.
+    def places_by_leaf(self, most: int) -> torch.Tensor:
+        """Places of the first ``most`` images of each leaf.
 
         Distilled sets have as many of each leaf, but labels that are learned may come to say another leaf.
+
+        Returns:
+            int64, shape (K, n), n being the number of the leaf that has most; -1 where one has fewer.
         """
-        number = len(self.class_names)
-        counts = torch.bincount(self.hard_labels, minlength=number)
-        found = torch.full((number, int(counts.max())), -1)
-        for leaf, count in enumerate(counts.tolist()):
-            found[leaf, :count] = torch.nonzero(self.hard_labels == leaf).flatten()
-        return found
+        places = [torch.nonzero(self.hard_labels == leaf).flatten()[:most] for leaf in range(len(self.class_names))]
+        return pad_sequence(places, batch_first=True, padding_value=-1)
 
     def denormalised(self) -> torch.Tensor:
         """Pixels as they are looked at: float32 in [0, 1], shape (M, 3, H, W); what lies outside is cut off."""

@@ -25,7 +25,7 @@ from gz_lightning.errors import InputError
 from gz_lightning.evaluation.baselines import BASELINES, baseline, has_votes, hidden_features
 from gz_lightning.evaluation.contenders import CHOOSING, Candidate, Contender, Labelled, Outcome, compete
 from gz_lightning.evaluation.evaluation import Evaluation
-from gz_lightning.evaluation.figures import at_places, confusion_figure, leaf_figure, save_figure
+from gz_lightning.evaluation.figures import MOST_IMAGES, at_places, confusion_figure, leaf_figure, save_figure
 from gz_lightning.evaluation.protocol import Protocol
 from gz_lightning.evaluation.scores import confusion, label_robust_score, recalls, scores, tree_of
 from gz_lightning.evaluation.sources import Source, read_source
@@ -312,7 +312,7 @@ def _made_with(source: Source, galaxies: GalaxyZoo2DataModule, training: Protoco
 
 def _pictures(first: SyntheticSet, real: dict[str, torch.Tensor], galaxies: GalaxyZoo2DataModule) -> dict[str, torch.Tensor]:
     """Pixels in [0, 1] of the sets to look at, sorted by leaf."""
-    shown = {"distilled": at_places(first.denormalised(), first.places).flatten(0, 1)}
+    shown = {"distilled": at_places(first.denormalised(), first.places_by_leaf(MOST_IMAGES)).flatten(0, 1)}
     return shown | {name: galaxies.denormalise(real[name]) for name in ("class mean", "random real") if name in real}
 
 

@@ -224,24 +224,24 @@ def _section(run: Run, several: bool) -> dict[str, Any]:
 def _tree(run: Run, prefix: str) -> Picture:
     """The synthetic images on the tree, beside the class means and the nearest galaxies."""
     own = run.synthetic
-    places = own.places[:, :MOST_SHOWN]
+    places = own.places_by_leaf(MOST_SHOWN)
     each = places.shape[1]
     pixels = at_places(own.denormalised(), places)
     sets = {"distilled" if each == 1 else f"distilled {i + 1}": pixels[:, i] for i in range(each)}
     told = ""
     if run.galaxies is not None:
-        sets |= _real_rows(own.images, places[:, 0], run.galaxies)
+        sets |= _real_rows(own.images[places[:, 0]], run.galaxies)
+        sets["nearest real galaxy"][places[:, 0] < 0] = 1
         told = ", below them the class means and the training galaxies nearest to them"
     tree = tree_of(own.tree, own.class_names)
     alt = f"Distilled images of the leaves {'; '.join(own.class_names)}{told}{', on the decision tree' if tree else ''}."
     return _picture(f"{prefix}tree", tree_figure(sets, own.class_names, tree), alt)
 
 
-def _real_rows(images: torch.Tensor, places: torch.Tensor, galaxies: GalaxyZoo2DataModule) -> dict[str, torch.Tensor]:
-    """Class means, and the galaxies nearest to the images at some places."""
+def _real_rows(images: torch.Tensor, galaxies: GalaxyZoo2DataModule) -> dict[str, torch.Tensor]:
     means = class_means(galaxies, 1, generator("class means"))[0]
-    near = galaxies.train.images[nearest_galaxies(images, galaxies)].float() / 255
-    return {"class mean": galaxies.denormalise(means), "nearest real galaxy": at_places(near, places)}
+    near = nearest_galaxies(images, galaxies)
+    return {"class mean": galaxies.denormalise(means), "nearest real galaxy": galaxies.train.images[near].float() / 255}
 
 
 def _scores_tables(run: Run) -> dict[str, Table]:

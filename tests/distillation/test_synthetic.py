@@ -41,11 +41,13 @@ def test_the_dataset_gives_what_the_set_holds(soft: bool) -> None:
 
 def test_places_of_each_leaf_and_white_where_one_has_fewer() -> None:
     synthetic = made()
-    assert synthetic.places.tolist() == [[0, 1], [2, 3]]
+    assert synthetic.places_by_leaf(9).tolist() == [[0, 1], [2, 3]]
     synthetic.labels = torch.tensor([1, 0, 1, 1])
-    assert synthetic.places.tolist() == [[1, -1, -1], [0, 2, 3]]
+    assert synthetic.places_by_leaf(2).tolist() == [[1, -1], [0, 2]]
+    places = synthetic.places_by_leaf(9)
+    assert places.tolist() == [[1, -1, -1], [0, 2, 3]]
     pixels = synthetic.denormalised()
-    shown = at_places(pixels, synthetic.places)
+    shown = at_places(pixels, places)
     assert torch.equal(shown[1], pixels[[0, 2, 3]])
     assert torch.equal(shown[0, 0], pixels[1])
     assert (shown[0, 1:] == 1).all()
