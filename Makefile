@@ -14,11 +14,11 @@ test: $(VENV)/.installed
 
 # Disturbs real processes some hundred times (half an hour); 'make test' has a short form.
 faults: $(VENV)/.installed
-	$(BIN)/python -m tests.faults
+	$(BIN)/python -m tests.hostile.faults
 
 # Changes files of every kind in 10,000 ways and has them read (a quarter of an hour); 'make test' has a short form.
 fuzz: $(VENV)/.installed
-	$(BIN)/python -m tests.fuzz --cases 10000
+	$(BIN)/python -m tests.hostile.fuzz --cases 10000
 
 # The tests with the oldest release of everything that pyproject.toml allows, in an environment of its own (another 6 GB).
 test-oldest:

@@ -27,7 +27,7 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from gz_lightning.data.datamodule import GalaxyZoo2DataModule
-from gz_lightning.files import written_whole
+from gz_lightning.storage.whole import atomic_write
 
 
 def main() -> None:
@@ -39,22 +39,21 @@ def main() -> None:
     options = parser.parse_args()
     held = GalaxyZoo2DataModule(options.data, batch_size=options.batch_size, in_memory=True)
     rows = GalaxyZoo2DataModule(options.data, batch_size=options.batch_size, in_memory=False)
-    for module in (held, rows):
-        module.setup()
-    images, labels = held.train.images, held.train.labels
+    galaxies, _ = held.galaxies, rows.galaxies
+    images, labels = galaxies.train.images, galaxies.train.labels
     parts = list(images.split(options.batch_size))
-    plain = TensorDataset(held.standardise(images), labels)
+    plain = TensorDataset(galaxies.standardise(images), labels)
 
     def passes(module: GalaxyZoo2DataModule, standardise: bool = False) -> None:
         for batch, _ in module.train_dataloader():
             if standardise:
-                module.standardise(batch)
+                module.galaxies.standardise(batch)
 
     ways: dict[str, Callable[[], object]] = {
         "copy": images.clone,
         "batches": lambda: passes(held),
         "standardised": lambda: passes(held, True),
-        "standardise": lambda: [held.standardise(part) for part in parts],
+        "standardise": lambda: [galaxies.standardise(part) for part in parts],
         "by_rows": lambda: passes(rows),
         "plain": lambda: list(DataLoader(plain, batch_size=options.batch_size, shuffle=True)),
     }
@@ -72,7 +71,7 @@ def main() -> None:
             for name, own in rates.items()
         },
         "galaxies": len(images),
-        "resolution": held.resolution,
+        "resolution": galaxies.resolution,
         "batch_size": options.batch_size,
         "repeats": options.repeats,
         "threads": torch.get_num_threads(),
@@ -81,7 +80,7 @@ def main() -> None:
     text = json.dumps(record, indent=1)
     print(text)
     if options.json:
-        with written_whole(options.json) as temporary:
+        with atomic_write(options.json) as temporary:
             temporary.write_text(text + "\n")
 
 

@@ -26,9 +26,9 @@ from pathlib import Path
 import torch
 from turns import Turns
 
-from gz_lightning.evaluation.protocol import Protocol
-from gz_lightning.evaluation.together import Training, train_networks
 from gz_lightning.memory import OFF
+from gz_lightning.training.fresh import Training, train_networks
+from gz_lightning.training.protocol import Protocol
 
 CASES = {
     "ipc 1, 32 px, width 32": (1, 32, 32, 2),

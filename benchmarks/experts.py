@@ -37,19 +37,20 @@ from turns import Turns
 
 from gz_lightning.augmentation import augment
 from gz_lightning.data.datamodule import GalaxyZoo2DataModule
+from gz_lightning.data.galaxies import Galaxies
 from gz_lightning.experts.module import ExpertModule
 from gz_lightning.experts.trajectories import TrajectoryStore
 from gz_lightning.memory import keep_freed_memory
-from gz_lightning.networks import build_network
+from gz_lightning.networks.registry import build_network
 
 MODES = ("plain", "plain_batched", "plain_kept", "ours", "together")
 
 
-def network_of(given: dict[str, Any], data: GalaxyZoo2DataModule) -> dict[str, Any]:
+def network_of(given: dict[str, Any], data: Galaxies) -> dict[str, Any]:
     return {"name": "ConvNet", "num_classes": data.num_classes, "resolution": data.resolution, "width": given["width"]}
 
 
-def plain(given: dict[str, Any], data: GalaxyZoo2DataModule, batched: bool) -> list[float]:
+def plain(given: dict[str, Any], data: Galaxies, batched: bool) -> list[float]:
     """Validation accuracies of experts trained as by the published ``buffer.py``."""
     device = given["device"]
     train = TensorDataset(data.standardise(data.train.images), data.train.labels)
@@ -90,7 +91,7 @@ def plain(given: dict[str, Any], data: GalaxyZoo2DataModule, batched: bool) -> l
     return accuracies
 
 
-def ours(given: dict[str, Any], data: GalaxyZoo2DataModule, at_once: int) -> list[float]:
+def ours(given: dict[str, Any], data: Galaxies, at_once: int) -> list[float]:
     """Validation accuracies of experts trained by ExpertModule."""
     names = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
     quiet: dict[str, Any] = dict.fromkeys(names, False)
@@ -113,13 +114,13 @@ def ours(given: dict[str, Any], data: GalaxyZoo2DataModule, at_once: int) -> lis
             default_root_dir=folder,
             **quiet,
         )
-        trainer.fit(module, datamodule=data)
+        trainer.fit(module, datamodule=GalaxyZoo2DataModule(given["data"], batch_size=given["batch_size"]))
         store = TrajectoryStore(f"{folder}/experts")
         last = store.metrics[store.metrics["epoch"] == store.num_epochs]
         return [float(value) for value in last["val_accuracy"]]
 
 
-def flops_of_an_expert(given: dict[str, Any], data: GalaxyZoo2DataModule) -> float:
+def flops_of_an_expert(given: dict[str, Any], data: Galaxies) -> float:
     """Floating-point operations of the convolutions and matrix products of an expert, validation included."""
     network = build_network(network_of(given, data)).to("meta")
     images = torch.empty(1, 3, data.resolution, data.resolution, device="meta")
@@ -147,8 +148,7 @@ def matrix_product_rate(device: str, size: int = 2048) -> float:
 def train(mode: str, given: dict[str, Any]) -> tuple[list[float], float | None]:
     """Train experts in a mode: their validation accuracies, and the most GPU memory, in MiB."""
     quiet()
-    data = GalaxyZoo2DataModule(given["data"], batch_size=given["batch_size"])
-    data.setup()
+    data = Galaxies(given["data"])
     on_gpu = given["device"] == "cuda"
     if on_gpu:
         torch.cuda.reset_peak_memory_stats()
@@ -166,7 +166,7 @@ def quiet() -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 
 
-def measure(given: dict[str, Any], data: GalaxyZoo2DataModule, modes: list[str], repeats: int) -> list[dict[str, Any]]:
+def measure(given: dict[str, Any], data: Galaxies, modes: list[str], repeats: int) -> list[dict[str, Any]]:
     """One record for each mode."""
     turns = Turns(train, {mode: {} for mode in modes})
     for mode in modes:
@@ -224,8 +224,7 @@ def main(arguments: list[str] | None = None) -> None:
     quiet()
     path, repeats = given.pop("json"), given.pop("repeats")
     modes = list(dict.fromkeys(["plain", *given.pop("modes")]))
-    data = GalaxyZoo2DataModule(given["data"], batch_size=given["batch_size"])
-    data.setup()
+    data = Galaxies(given["data"])
     records = measure(given, data, modes, repeats)
     columns = ["mode", "seconds", "ratio", "experts_per_hour", "val_accuracy", "val_accuracy_std"]
     columns += ["gpu_mib", "peak_mib", "share_of_matrix_product_rate"]

@@ -17,9 +17,9 @@ from typing import Any
 import pandas as pd
 from whole_runs import recorded, val_accuracy
 
-from gz_lightning import GalaxyZoo2DataModule
+from gz_lightning.data.galaxies import Galaxies
 from gz_lightning.distillation.settings import default_lr_img
-from gz_lightning.evaluation.figures import save_figure
+from gz_lightning.figures import save_figure
 
 GRIDS = {"published": (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0), "normalised": (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)}
 BUDGET = ("iterations", "syn_steps", "batch_syn", "expert_epochs", "max_start_epoch", "num_eval", "epoch_eval_train")
@@ -30,7 +30,7 @@ def distil(given: dict[str, Any]) -> dict[str, Any]:
     """One run; its record."""
     settings = {name: given[name] for name in ("ipc", "image_update", "lr_img", "seed", *BUDGET)}
     accuracy, seconds = val_accuracy(given["data"], given["trajectories"], {**settings, "stage": "fixed"})
-    galaxies = GalaxyZoo2DataModule(given["data"])
+    galaxies = Galaxies(given["data"])
     sizes = {"resolution": galaxies.resolution, "classes": galaxies.num_classes}
     return {**settings, **sizes, "val_accuracy": accuracy, "seconds": seconds}
 
@@ -72,7 +72,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--processes", type=int, default=2)
     given = vars(parser.parse_args(arguments))
     path, seeds, updates, processes = (given.pop(name) for name in ("json", "seeds", "updates", "processes"))
-    resolution = GalaxyZoo2DataModule(given["data"]).resolution
+    resolution = Galaxies(given["data"]).resolution
     runs = [(seed, update, lr_img) for seed in seeds for update in updates for lr_img in given["grid"] or GRIDS[update]]
     names = ("seed", "image_update", "lr_img")
     wanted = [{**given, **dict(zip(names, run, strict=True)), "resolution": resolution} for run in runs]

@@ -35,7 +35,7 @@ from PIL import Image
 from gz_lightning.data.catalog import Catalog
 from gz_lightning.data.prepare import pack
 from gz_lightning.data.selection import select
-from gz_lightning.files import written_whole
+from gz_lightning.storage.whole import atomic_write
 
 RESOLUTION, CROP = 128, 0.5
 
@@ -133,7 +133,7 @@ def main() -> None:
     text = json.dumps(record, indent=1)
     print(text)
     if options.json:
-        with written_whole(options.json) as temporary:
+        with atomic_write(options.json) as temporary:
             temporary.write_text(text + "\n")
 
 

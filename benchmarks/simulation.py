@@ -20,16 +20,16 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from gz_lightning.augmentation import augment
-from gz_lightning.data.datamodule import Galaxies, GalaxyZoo2DataModule
+from gz_lightning.data.galaxies import Galaxies, Split
 from gz_lightning.data.prepare import prepare
-from gz_lightning.files import written_whole
-from gz_lightning.networks import build_network
+from gz_lightning.networks.registry import build_network
 from gz_lightning.randomness import derived_seed, generator
+from gz_lightning.storage.whole import atomic_write
 
 EPOCHS, BATCH, LR, MOMENTUM, WIDTH = 30, 64, 0.02, 0.9, 32
 
 
-def trained(galaxies: GalaxyZoo2DataModule, seed: int) -> torch.nn.Module:
+def trained(galaxies: Galaxies, seed: int) -> torch.nn.Module:
     """A ConvNetD3 trained by SGD with a cosine schedule and full-circle rotation."""
     description = {"name": "ConvNet", "num_classes": galaxies.num_classes, "resolution": galaxies.resolution, "width": WIDTH}
     network = build_network(description, seed=derived_seed(seed, "network"))
@@ -49,7 +49,7 @@ def trained(galaxies: GalaxyZoo2DataModule, seed: int) -> torch.nn.Module:
 
 
 @torch.no_grad()
-def accuracy(network: torch.nn.Module, on: Galaxies, statistics: GalaxyZoo2DataModule) -> float:
+def accuracy(network: torch.nn.Module, on: Split, statistics: Galaxies) -> float:
     """Mean over the leaves of the share that is classified rightly."""
     hits = network(statistics.standardise(on.images)).argmax(1) == on.labels
     return float(torch.stack([hits[on.labels == label].float().mean() for label in on.labels.unique()]).mean())
@@ -62,9 +62,7 @@ def page(real: Path, folder: Path, path: Path, number: int = 5) -> None:
     shares: dict[str, Any] = {"resolution": 64, "val_fraction": 0.0, "test_fraction": 0.0, "overwrite": True}
     prepare(folder / "real10.h5", sample / "images", table, mapping, "simplified", per_class=number, **shares)
     prepare(folder / "simulated10.h5", tree="simplified", per_class=4 * number, **shares)
-    sets = [GalaxyZoo2DataModule(str(folder / name)) for name in ("real10.h5", "simulated10.h5")]
-    for galaxies in sets:
-        galaxies.setup()
+    sets = [Galaxies(folder / name) for name in ("real10.h5", "simulated10.h5")]
     figure = Figure(figsize=(2 * number * 0.9 + 2, 10 * 0.92), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(10, 2 * number)
@@ -77,7 +75,7 @@ def page(real: Path, folder: Path, path: Path, number: int = 5) -> None:
             for place, row in enumerate(members[torch.linspace(0, len(members) - 1, number).long().unique()]):
                 axes[label, side * number + place].imshow(galaxies.train.images[row].permute(1, 2, 0))
     figure.suptitle("real (left), simulated (right)", fontsize=9)
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, format="jpg" if path.suffix == ".jpg" else "png", dpi=90)
 
 
@@ -96,9 +94,7 @@ def main() -> None:
         shares: dict[str, Any] = {"tree": "coarse5", "per_class": 479, "resolution": options.resolution, "val_fraction": 0.0}
         prepare(folder / "real.h5", options.real / "gz2_5class", **shares)
         prepare(folder / "simulated.h5", **shares)
-        kinds = {kind: GalaxyZoo2DataModule(str(folder / f"{kind}.h5")) for kind in ("real", "simulated")}
-        for galaxies in kinds.values():
-            galaxies.setup()
+        kinds = {kind: Galaxies(folder / f"{kind}.h5") for kind in ("real", "simulated")}
         scores: dict[str, list[float]] = {}
         for seed in range(options.seeds):
             for trained_on, galaxies in kinds.items():
@@ -112,7 +108,7 @@ def main() -> None:
     text = json.dumps(record, indent=1)
     print(text)
     if options.json:
-        with written_whole(options.json) as temporary:
+        with atomic_write(options.json) as temporary:
             temporary.write_text(text + "\n")
 
 

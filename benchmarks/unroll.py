@@ -28,8 +28,8 @@ from torch.utils.flop_counter import flop_registry
 from gz_lightning.augmentation import augment
 from gz_lightning.distillation.matching import matching_loss
 from gz_lightning.distillation.unroll import MEMORY_BUDGET, UNROLLS, unroll
-from gz_lightning.evaluation.figures import save_figure
-from gz_lightning.networks import ConvNet
+from gz_lightning.figures import save_figure
+from gz_lightning.networks.convnet import ConvNet
 from gz_lightning.networks.functional import FunctionalNetwork
 from gz_lightning.randomness import generator
 

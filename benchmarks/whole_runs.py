@@ -15,7 +15,7 @@ import torch
 
 from gz_lightning import GalaxyZoo2DataModule, SyntheticSet, TrajectoryMatching
 from gz_lightning.errors import InputError
-from gz_lightning.files import written_whole
+from gz_lightning.storage.whole import atomic_write
 
 Record = dict[str, Any]
 
@@ -40,7 +40,7 @@ def val_accuracy(data: str, trajectories: str, settings: dict[str, Any]) -> tupl
             trainer.fit(distiller, galaxies)
             accuracy = SyntheticSet.load(Path(folder) / "last.h5").results["val_accuracy"]
         except InputError:
-            accuracy = 1 / galaxies.num_classes
+            accuracy = 1 / galaxies.galaxies.num_classes
     return accuracy, time.perf_counter() - begin
 
 
@@ -63,6 +63,6 @@ def recorded(
         for record in pool.imap_unordered(run, todo):
             print({name: record[name] for name in (*key, "val_accuracy", "seconds")}, flush=True)
             records.append(record)
-            with written_whole(path) as temporary:
+            with atomic_write(path) as temporary:
                 temporary.write_text(json.dumps(records, indent=1) + "\n")
     return records

@@ -8,21 +8,23 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from gz_lightning.version import __version__
 
 if TYPE_CHECKING:
     from gz_lightning.data.datamodule import GalaxyZoo2DataModule
+    from gz_lightning.data.galaxies import Galaxies
     from gz_lightning.data.prepare import prepare
     from gz_lightning.distillation.module import TrajectoryMatching
-    from gz_lightning.distillation.synthetic import SyntheticSet
     from gz_lightning.evaluation.evaluate import evaluate
     from gz_lightning.experts.module import ExpertModule
     from gz_lightning.experts.trajectories import TrajectoryStore
+    from gz_lightning.sets.synthetic import SyntheticSet
 
 _HOMES = {
     "ExpertModule": "experts.module",
+    "Galaxies": "data.galaxies",
     "GalaxyZoo2DataModule": "data.datamodule",
-    "SyntheticSet": "distillation.synthetic",
+    "SyntheticSet": "sets.synthetic",
     "TrajectoryMatching": "distillation.module",
     "TrajectoryStore": "experts.trajectories",
     "evaluate": "evaluation.evaluate",
@@ -31,10 +33,12 @@ _HOMES = {
 
 __all__ = [
     "ExpertModule",
+    "Galaxies",
     "GalaxyZoo2DataModule",
     "SyntheticSet",
     "TrajectoryMatching",
     "TrajectoryStore",
+    "__version__",
     "evaluate",
     "prepare",
 ]

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from gz_lightning.data.datamodule import GalaxyZoo2DataModule
+from gz_lightning.data.galaxies import Galaxies
 from gz_lightning.data.packing import write_packed
 from gz_lightning.experts.module import ExpertModule
 
@@ -83,11 +84,9 @@ def toy_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def toy(toy_path: Path) -> GalaxyZoo2DataModule:
-    """The data module of the toy galaxies."""
-    module = GalaxyZoo2DataModule(str(toy_path), batch_size=16)
-    module.setup()
-    return module
+def toy(toy_path: Path) -> Galaxies:
+    """The toy galaxies."""
+    return Galaxies(toy_path)
 
 
 @pytest.fixture(scope="session")

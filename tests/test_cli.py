@@ -6,11 +6,11 @@ import pytest
 import torch
 import yaml
 
-from gz_lightning.cli import HELP, main
-from gz_lightning.data.packing import read_packed
-from gz_lightning.demo import demo_commands
-from gz_lightning.distillation.synthetic import SyntheticSet
+from gz_lightning.cli.commands import HELP, main
+from gz_lightning.cli.demo import demo_commands
+from gz_lightning.data.galaxies import Galaxies
 from gz_lightning.experts.trajectories import TrajectoryStore
+from gz_lightning.sets.synthetic import SyntheticSet
 from tests.data.test_catalog import hart16
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*/*.yaml"))
@@ -104,7 +104,7 @@ def test_every_config(config: Path, tmp_path: Path, toy_path: Path, monkeypatch:
         table, mapping, images = (str(path) for path in hart16(tmp_path, 90))
         source = ["--images", images, "--table", table, "--mapping", mapping]
         main(["prepare", "--config", str(config), *source, "--output", "gz2.h5", "--resolution", "8"])
-        packed = read_packed("gz2.h5")
+        packed = Galaxies("gz2.h5")
         assert packed.tree == settings["tree"]
         assert packed.configuration["per_class"] == settings["per_class"]
         return
@@ -206,7 +206,7 @@ def test_simulated_galaxies_stand_in_where_no_data_is_named(
     main(["fit", *FIT])
     assert "no data named: simulating galaxies into" in capsys.readouterr().err
     (path,) = (tmp_path / "cache").iterdir()
-    packed = read_packed(path)
+    packed = Galaxies(path)
     assert len(packed.class_names) == 10
     assert packed.images.shape == (60, 3, 16, 16)
     assert TrajectoryStore("experts").recipe.data == packed.fingerprint

@@ -13,7 +13,7 @@ import lightning.pytorch as pl
 import pytest
 import yaml
 
-from gz_lightning.cli import COMMANDS, main
+from gz_lightning.cli.commands import COMMANDS, main
 from gz_lightning.data.datamodule import GalaxyZoo2DataModule
 from gz_lightning.distillation.module import TrajectoryMatching
 

@@ -11,12 +11,12 @@ import pytest
 
 from gz_lightning.cli import main
 from gz_lightning.errors import InputError
-from gz_lightning.files import allocate, claimed, remove_left, written_whole
+from gz_lightning.storage.whole import allocate, atomic_write, locked, remove_stale
 
 
 def hold(lock: str, held: Event, done: Event) -> None:
     """Claim, and keep it until told."""
-    with claimed(lock, "into it"):
+    with locked(lock, "into it"):
         held.set()
         done.wait(60)
 
@@ -30,7 +30,7 @@ def test_a_second_run_in_a_folder_is_refused_and_a_killed_one_leaves_no_claim(
     first = context.Process(target=hold, args=(str(folder / ".lock"), held, done))
     first.start()
     assert held.wait(60)
-    with pytest.raises(InputError, match="another run is writing into it"), claimed(folder / ".lock", "into it"):
+    with pytest.raises(InputError, match="another run is writing into it"), locked(folder / ".lock", "into it"):
         raise AssertionError("never reached")
     fit = ["fit", "--data.path", str(toy_path), "--run_dir", str(folder), "--wandb", "off"]
     with pytest.raises(SystemExit) as ended:
@@ -40,7 +40,7 @@ def test_a_second_run_in_a_folder_is_refused_and_a_killed_one_leaves_no_claim(
     assert not (tmp_path / "experts").exists()
     first.kill()
     first.join()
-    with claimed(folder / ".lock", "into it"):
+    with locked(folder / ".lock", "into it"):
         assert (folder / ".lock").exists()
     assert not (folder / ".lock").exists()
 
@@ -53,7 +53,7 @@ def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_n
     living, other = tmp_path / f".a.csv.{os.getpid()}.x.part", tmp_path / ".b.csv.1.x.part"
     for path in (stale, living, other):
         path.write_text("half")
-    with written_whole(tmp_path / "a.csv") as temporary:
+    with atomic_write(tmp_path / "a.csv") as temporary:
         temporary.write_text("whole")
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([living.name, other.name, "a.csv"])
 
@@ -66,7 +66,7 @@ def test_what_an_ended_run_left_is_removed(tmp_path: Path) -> None:
     kept = [logs / f".confusion.png.{os.getpid()}.x.part", logs / ".mine.part", logs / "metrics.csv"]
     for path in left + kept:
         path.touch()
-    remove_left(tmp_path)
+    remove_stale(tmp_path)
     assert not any(path.exists() for path in left)
     assert all(path.exists() for path in kept)
 
@@ -86,7 +86,7 @@ def test_hdf5_that_a_full_disk_cuts_short_says_so_once(tmp_path: Path) -> None:
 import resource, signal, sys
 import numpy as np
 from gz_lightning.errors import InputError
-from gz_lightning.files import create_hdf5
+from gz_lightning.storage.hdf5 import create_hdf5
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
 try:

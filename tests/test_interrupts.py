@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from gz_lightning import cli
+from gz_lightning.cli import commands
 from gz_lightning.interrupts import interrupted, signals_interrupt
 
 
@@ -22,10 +22,10 @@ def test_a_signal_ends_a_command(
                 raise
         raise ValueError("Invalid affine transformation matrix")  # as code in C may, which lets no interrupt through
 
-    monkeypatch.setitem(cli.COMMANDS, "report", work)
+    monkeypatch.setitem(commands.COMMANDS, "report", work)
     before = signal.getsignal(sent)
     with pytest.raises(SystemExit) as end:
-        cli.main(["report"])
+        commands.main(["report"])
     assert end.value.code == 130
     assert capsys.readouterr().err.strip() == "gz-lightning report: interrupted; what is whole is kept"
     assert signal.getsignal(sent) == before
@@ -37,9 +37,9 @@ def test_a_signal_while_the_result_is_printed(monkeypatch: pytest.MonkeyPatch, c
             os.kill(os.getpid(), signal.SIGTERM)
             return "a table"
 
-    monkeypatch.setitem(cli.COMMANDS, "report", lambda args: Result())
+    monkeypatch.setitem(commands.COMMANDS, "report", lambda args: Result())
     with pytest.raises(SystemExit) as end:
-        cli.main(["report"])
+        commands.main(["report"])
     assert end.value.code == 130
     assert capsys.readouterr().err.strip() == "gz-lightning report: interrupted; what is whole is kept"
 
@@ -50,9 +50,9 @@ def test_an_error_without_a_signal_is_no_interrupt(
     def work(args: object) -> None:
         raise ValueError("of the program")
 
-    monkeypatch.setitem(cli.COMMANDS, "report", work)
+    monkeypatch.setitem(commands.COMMANDS, "report", work)
     with pytest.raises(SystemExit) as end:
-        cli.main(["report"])
+        commands.main(["report"])
     assert end.value.code == 1
     assert "unexpected ValueError: of the program; GZ_DEBUG=1 shows where" in capsys.readouterr().err
 

@@ -9,15 +9,16 @@ import torch
 
 from gz_lightning import memory
 from gz_lightning.data.datamodule import GalaxyZoo2DataModule
+from gz_lightning.data.galaxies import Galaxies
 from gz_lightning.distillation.module import TrajectoryMatching
 from gz_lightning.distillation.unroll import least_memory
 from gz_lightning.errors import InputError
 from gz_lightning.evaluation.evaluate import evaluate
 from gz_lightning.experts.module import ExpertModule
-from gz_lightning.files import require_disk
 from gz_lightning.memory import free_memory, keep_freed_memory
-from gz_lightning.networks import ConvNet
+from gz_lightning.networks.convnet import ConvNet
 from gz_lightning.networks.functional import FunctionalNetwork
+from gz_lightning.storage.whole import require_disk
 from tests.evaluation.conftest import synthetic_set
 
 
@@ -43,15 +44,13 @@ def test_free_memory_is_some() -> None:
 
 
 @pytest.mark.usefixtures("scarce")
-def test_experts_that_cannot_fit_say_so(
-    toy: GalaxyZoo2DataModule, tmp_path: Path, trainer_options: dict[str, object]
-) -> None:
+def test_experts_that_cannot_fit_say_so(toy: Galaxies, tmp_path: Path, trainer_options: dict[str, object]) -> None:
     experts = ExpertModule(str(tmp_path), num_experts=2, experts_at_once=2, train_epochs=2, width=8, depth=2)
     trainer = pl.Trainer(**trainer_options, default_root_dir=tmp_path / "run")  # type: ignore[arg-type]
     with pytest.raises(
         InputError, match=r"2 epochs of 2 experts at once take at least .* GiB .*fewer --model.experts_at_once"
     ):
-        trainer.fit(experts, datamodule=toy)
+        trainer.fit(experts, datamodule=GalaxyZoo2DataModule(str(toy.path), batch_size=16))
     assert not list(tmp_path.glob("expert_*"))
 
 
@@ -67,7 +66,7 @@ def test_a_distillation_that_cannot_fit_says_so(
 
 
 @pytest.mark.usefixtures("scarce")
-def test_an_evaluation_that_cannot_fit_says_so(toy: GalaxyZoo2DataModule, tmp_path: Path) -> None:
+def test_an_evaluation_that_cannot_fit_says_so(toy: Galaxies, tmp_path: Path) -> None:
     synthetic_set(toy).save(tmp_path / "set.h5")
     with pytest.raises(InputError, match=r"standardised training galaxies take at least .*--full_epochs 0"):
         evaluate(tmp_path / "set.h5", toy.path)

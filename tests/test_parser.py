@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from gz_lightning import cli
-from gz_lightning.cli import main
-from gz_lightning.parser import MOST_SAID, plainer
+from gz_lightning.cli import commands, main
+from gz_lightning.cli.parser import MOST_SAID, plainer
 
 
 def refused(capsys: pytest.CaptureFixture[str], *args: str) -> str:
@@ -73,7 +72,7 @@ def test_what_was_not_expected_is_one_line_too(monkeypatch: pytest.MonkeyPatch, 
     def faulty(args: object) -> None:
         raise RuntimeError("two\nlines, \x1b[31mcoloured")
 
-    monkeypatch.setitem(cli.COMMANDS, "demo", faulty)
+    monkeypatch.setitem(commands.COMMANDS, "demo", faulty)
     with pytest.raises(SystemExit) as end:
         main(["demo"])
     assert end.value.code == 1

@@ -16,8 +16,8 @@ import pooch
 import requests
 
 from gz_lightning.errors import InputError
-from gz_lightning.files import written_whole
 from gz_lightning.progress import say, track
+from gz_lightning.storage.whole import atomic_write
 
 PIECE = 1 << 16
 """Bytes read at once; what is lost of a broken transfer is less."""
@@ -237,7 +237,7 @@ def unpack(archive: Path, folder: Path) -> Path:
             _room(folder, sum(member.file_size for member in todo), f"unpacking {archive}")
             for member in track(todo, f"unpacking {archive.name}", len(todo)):
                 with (
-                    written_whole(folder / member.filename) as path,
+                    atomic_write(folder / member.filename) as path,
                     content.open(member) as packed,
                     path.open("wb") as file,
                 ):

@@ -1,40 +1,296 @@
-"""The packed HDF5 file.
+"""PackedWriter: writes a packed file, pixels first, each row once, straight to its place.
 
-One file holds everything the rest of the package needs to know of its galaxies: pixels, labels, leaf confidences,
-object ids, splits, the statistics of the training pixels, names, and what made it.
+The file is an HDF5 file from the beginning. Its pixels lie in one piece, so that any thread puts rows where they belong, in
+any order, and whoever was interrupted goes on: a row is whole if it is that of its digest.
 
 Shapes: N galaxies, K leaves, H x W pixels (H = W = ``resolution``).
 """
 
 from __future__ import annotations
 
-import functools
+import hashlib
+import json
+import math
+import os
+import threading
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import h5py
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from gz_lightning.checked import array, check_all, check_class_names, dataset, get_json, get_number, get_vector
-from gz_lightning.data.packed_writer import (
-    DIGEST,
-    FORMAT,
-    FORMAT_VERSION,
-    PackedWriter,
-    check_training,
-    content_fingerprint,
-    row_digest,
-)
 from gz_lightning.data.selection import SPLITS
-from gz_lightning.data.votes import MOST_DEBIASED
-from gz_lightning.errors import InputError
-from gz_lightning.files import get_text, open_checked, written_whole
+from gz_lightning.errors import Damaged, InputError
+from gz_lightning.storage.hdf5 import dataset, get_text, has_dataset, new_hdf5, raw_hdf5, set_text, write_header
+from gz_lightning.storage.whole import allocate, atomic_write, report_unwritable
 
+FORMAT = "galaxies"
+FORMAT_VERSION = 2
 MADE_BY = "gz-lightning prepare"
+DIGEST = hashlib.sha256().digest_size
+HEADER = 2**20
+"""Bytes for what HDF5 itself adds to a packed file: some hundred kB at most."""
+BATCH = 64
+"""Images that are copied at a time."""
+SYNC_EVERY = 2**24
+"""Bytes after which the disk is told to begin with them, so that little is left to wait for at the end."""
+
+
+def check_training(splits: npt.NDArray[np.int64]) -> None:
+    """Check that there are galaxies to train on.
+
+    Raises:
+        InputError: If no galaxy is in the training split.
+    """
+    if not (splits == SPLITS.index("train")).any():
+        raise InputError(f"none of the {len(splits)} galaxies falls into the training split; take more galaxies")
+
+
+def row_digest(row: npt.NDArray[np.uint8]) -> bytes:
+    """SHA-256 of the pixels of one galaxy, by which damage is found."""
+    return hashlib.sha256(np.ascontiguousarray(row).data).digest()
+
+
+def content_fingerprint(
+    digests: bytes,
+    shape: tuple[int, ...],
+    labels: npt.NDArray[np.int64],
+    confidences: npt.NDArray[np.float64],
+    object_ids: Sequence[str],
+    splits: npt.NDArray[np.int64],
+    class_names: Sequence[str],
+    tree: str,
+) -> str:
+    """SHA-256 of all that a packed file holds of its galaxies, their pixels by their digests.
+
+    Args:
+        digests: Digests of the N rows of pixels, one after the other.
+        shape: (N, 3, H, W).
+        labels: This and the rest as :meth:`PackedWriter.finish` takes them.
+        confidences: See there.
+        object_ids: See there.
+        splits: See there.
+        class_names: See there.
+        tree: See there.
+    """
+    digest = hashlib.sha256(digests)
+    digest.update(json.dumps([tree, list(class_names), list(object_ids), shape]).encode())
+    for array in (labels.astype("<i8"), confidences.astype("<f4"), splits.astype("<i8")):
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+class PackedWriter:
+    """Writes the packed file at ``path``.
+
+    A file that is there is gone on with if it is of the same plan and was never finished; any other is begun anew. Not
+    finished, it stays as it is for the next time.
+
+    Args:
+        path: The file.
+        number: N.
+        resolution: Side of the images in pixels.
+        plan: What the images are, in a word that changes with them.
+
+    Attributes:
+        resumed: Whether there are rows of an earlier time, see :meth:`keeps`.
+
+    Example:
+        >>> with PackedWriter(Path("a.h5.unfinished"), 100, 128) as writer:  # doctest: +SKIP
+        ...     writer.put(0, images, training)
+        ...     writer.finish(labels=labels, ...)
+    """
+
+    def __init__(self, path: Path, number: int, resolution: int, plan: str = "") -> None:
+        self.path, self.number, self.shape = path, number, (3, resolution, resolution)
+        self.row_bytes = 3 * resolution**2
+        self.spare = path.with_name(f"{path.name}.part")
+        self.plan = plan
+        self.total, self.squares = np.zeros(3, np.int64), np.zeros(3, np.int64)  # of the training pixels; exact
+        self.number_training = self.unsynced = 0
+        self.lock = threading.Lock()
+
+    def __enter__(self) -> PackedWriter:
+        if self.path.exists() and not self.path.is_file():
+            raise InputError(f"{self.path} is no file, where an unfinished one would lie; remove it")
+        with report_unwritable(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.spare.unlink(missing_ok=True)  # of a run that was killed
+        offsets = self._offsets()
+        self.resumed = offsets is not None
+        if offsets is None:
+            self._create()
+            offsets = self._offsets()
+            assert offsets is not None
+        self.images_at, self.digests_at = offsets
+        with report_unwritable(self.path):
+            self.file = self.path.open("r+b", buffering=0)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.file.close()
+
+    def _create(self) -> None:
+        allocate(self.path, self.number * (math.prod(self.shape) + DIGEST) + HEADER)
+        with report_unwritable(self.path, RuntimeError), new_hdf5(self.path) as file:
+            early = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+            early.set_layout(h5py.h5d.CONTIGUOUS)
+            early.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+            early.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+            early.set_obj_track_times(False)  # the same galaxies make the same bytes
+            for name, shape in ((b"images", (self.number, *self.shape)), (b"digests", (self.number, DIGEST))):
+                h5py.h5d.create(file.id, name, h5py.h5t.STD_U8LE, h5py.h5s.create_simple(shape), early)
+            set_text(file, "plan", self.plan)
+
+    def _offsets(self) -> tuple[int, int] | None:
+        """Where images and digests begin in the file; None where there is no unfinished file of this plan."""
+        try:
+            with raw_hdf5(self.path) as file:
+                wanted = {"images": (self.number, *self.shape), "digests": (self.number, DIGEST)}
+                if not all(has_dataset(file, name) for name in wanted) or get_text(file, "plan") != self.plan:
+                    return None
+                found = [dataset(file, name, "u", shape) for name, shape in wanted.items()]
+                if any(own.dtype.itemsize != 1 or own.chunks is not None for own in found):
+                    return None
+                images, digests = (own.id.get_offset() for own in found)
+                return int(images), int(digests)
+        except Damaged:
+            return None  # none, another file, or one that was killed while it was finished
+
+    def _read(self, place: int, number: int, start: int, width: int) -> bytes:
+        with self.lock:
+            self.file.seek(start + place * width)
+            return self.file.read(number * width)
+
+    def _write(self, place: int, start: int, width: int, content: bytes | memoryview) -> None:
+        left = memoryview(content).cast("B")
+        with report_unwritable(self.path), self.lock:
+            self.file.seek(start + place * width)
+            while left:  # a disk that is nearly full takes less than it is given
+                left = left[self.file.write(left) :]
+
+    def put(self, place: int, rows: npt.NDArray[np.uint8], training: npt.NDArray[np.bool_]) -> None:
+        """Write rows to their places. Any thread may.
+
+        Args:
+            place: Place of the first.
+            rows: Shape (n, 3, H, W).
+            training: Which of them are in the training split, shape (n,).
+
+        Raises:
+            InputError: If they cannot be written, as on a full disk.
+        """
+        rows = np.ascontiguousarray(rows)
+        digests = b"".join(row_digest(row) for row in rows)
+        self._write(place, self.images_at, self.row_bytes, rows.data)
+        self._write(place, self.digests_at, DIGEST, digests)  # what has a digest was written before
+        self._note(rows, training)
+
+    def keeps(self, place: int, training: bool) -> bool:
+        """Whether the row of a place is whole already; if so it is taken note of as by :meth:`put`."""
+        pixels = self._read(place, 1, self.images_at, self.row_bytes)
+        if hashlib.sha256(pixels).digest() != self._read(place, 1, self.digests_at, DIGEST):
+            return False
+        self._note(np.frombuffer(pixels, np.uint8).reshape(1, *self.shape), np.array([training]))
+        return True
+
+    def _note(self, rows: npt.NDArray[np.uint8], training: npt.NDArray[np.bool_]) -> None:
+        """Sums of the training pixels."""
+        sums = np.zeros((2, 3), np.int64)
+        for row in rows[training]:  # float32 holds the sums of a row of up to 258 pixels
+            exact = row.astype(np.float32 if row.shape[2] <= 2**24 // 255**2 else np.float64)
+            for own, lines in zip(sums, (np.einsum("crp->cr", exact), np.einsum("crp,crp->cr", exact, exact)), strict=True):
+                own += lines.sum(axis=1, dtype=np.float64).astype(np.int64)
+        with self.lock:
+            self.total += sums[0]
+            self.squares += sums[1]
+            self.number_training += int(training.sum())
+            self.unsynced += rows.nbytes
+
+    def sync(self) -> None:
+        """Have what was written on the disk, if it is much."""
+        if self.unsynced >= SYNC_EVERY:
+            self.unsynced = 0
+            with report_unwritable(self.path):
+                os.fsync(self.file.fileno())
+
+    def finish(
+        self,
+        output: Path,
+        *,
+        labels: npt.NDArray[np.int64],
+        confidences: npt.NDArray[np.float64],
+        object_ids: Sequence[str],
+        splits: npt.NDArray[np.int64],
+        class_names: Sequence[str],
+        tree: str,
+        configuration: Mapping[str, Any],
+        used: npt.NDArray[np.bool_] | None = None,
+    ) -> None:
+        """Add all but the images, and give the file its name; nothing is left at ``path``.
+
+        Args:
+            output: The name. What is there already is replaced.
+            labels: Leaf of each galaxy, shape (n,).
+            confidences: Leaf confidences, shape (n, K).
+            object_ids: n object ids.
+            splits: Place of each galaxy's split in ``SPLITS``, shape (n,).
+            class_names: Names of the K leaves.
+            tree: Name of the tree, or empty.
+            configuration: Whatever made the file; written into it as JSON.
+            used: Which of the N rows are there, shape (N,): n of them. Default: all.
+
+        Raises:
+            InputError: If no galaxy is in the training split.
+            ValueError: If rows and labels are not as many.
+        """
+        used = np.ones(self.number, dtype=bool) if used is None else used
+        if int(used.sum()) != len(labels):
+            raise ValueError(f"{int(used.sum())} images were given for {len(labels)} labels")
+        check_training(splits)
+        if not used.all():
+            self._without(used)
+        object_ids = [str(object_id) for object_id in object_ids]
+        rows = self._read(0, self.number, self.digests_at, DIGEST), (self.number, *self.shape)
+        fingerprint = content_fingerprint(*rows, labels, confidences, object_ids, splits, class_names, tree)
+        arrays = {"labels": labels.astype("<i8"), "confidences": confidences.astype("<f4"), "splits": splits.astype("<i8")}
+        pixels = self.number_training * self.shape[1] * self.shape[2]
+        mean = self.total / pixels
+        names = [object_id.encode() for object_id in object_ids]
+        size = sum(array.nbytes for array in arrays.values()) + len(names) * max(map(len, names))
+        allocate(self.path, self.path.stat().st_size + size + len(json.dumps(configuration)) + HEADER)
+        with (
+            report_unwritable(self.path, RuntimeError),
+            h5py.File(self.path, "r+", libver=("v110", "v110")) as file,
+        ):
+            for name, array in arrays.items():
+                file.create_dataset(name, data=array, fletcher32=True)
+            file.create_dataset("object_ids", data=np.array(names), fletcher32=True)
+            file.attrs["mean"] = mean / 255
+            file.attrs["std"] = np.sqrt(np.maximum(self.squares / pixels - mean**2, 0)) / 255
+            set_text(file, "class_names", json.dumps(list(class_names)))
+            set_text(file, "tree", tree)
+            write_header(file, FORMAT, FORMAT_VERSION, configuration, fingerprint)
+        with report_unwritable(output):
+            os.fsync(self.file.fileno())  # the rename must not overtake the bytes
+            self.path.replace(output)
+
+    def _without(self, used: npt.NDArray[np.bool_]) -> None:
+        """Go over to a file that has no places for what is not used."""
+        with PackedWriter(self.spare, int(used.sum()), self.shape[1], self.plan) as copy:
+            places = np.flatnonzero(used)
+            for start in range(0, len(places), BATCH):
+                rows = [self._read(int(place), 1, self.images_at, self.row_bytes) for place in places[start : start + BATCH]]
+                copy._write(start, copy.images_at, self.row_bytes, b"".join(rows))
+                digests = [self._read(int(place), 1, self.digests_at, DIGEST) for place in places[start : start + BATCH]]
+                copy._write(start, copy.digests_at, DIGEST, b"".join(digests))
+        self.file.close()
+        self.spare.replace(self.path)
+        self.number, self.images_at, self.digests_at = copy.number, copy.images_at, copy.digests_at
+        self.file = self.path.open("r+b", buffering=0)
 
 
 def write_packed(
@@ -69,7 +325,7 @@ def write_packed(
     """
     check_training(splits)
     training, place = splits == SPLITS.index("train"), 0
-    with written_whole(path) as temporary, PackedWriter(temporary, len(labels), resolution) as writer:
+    with atomic_write(path) as temporary, PackedWriter(temporary, len(labels), resolution) as writer:
         for batch in batches:
             writer.put(place, batch, training[place : place + len(batch)])
             place += len(batch)
@@ -83,161 +339,3 @@ def write_packed(
             tree=tree,
             configuration=configuration,
         )
-
-
-@dataclass(frozen=True)
-class Packed:
-    """The content of a packed file.
-
-    Args:
-        path: The file.
-        labels: Leaf of each galaxy, int64, shape (N,).
-        confidences: Leaf confidences in [0, 1], float32, shape (N, K).
-        object_ids: N object ids.
-        splits: Place of each galaxy's split in ``SPLITS``, int64, shape (N,).
-        mean: Mean of the training pixels per channel, in [0, 1], float32, shape (3,).
-        std: Their standard deviation, in [0, 1], float32, shape (3,).
-        class_names: Names of the K leaves.
-        tree: Name of the tree, or empty.
-        configuration: What made the file.
-        fingerprint: SHA-256 of the content.
-        image_shape: (3, H, W).
-        in_memory: Whether all pixels are held in memory; if not, they are read by rows.
-    """
-
-    path: Path
-    labels: torch.Tensor
-    confidences: torch.Tensor
-    object_ids: tuple[str, ...]
-    splits: torch.Tensor
-    mean: torch.Tensor
-    std: torch.Tensor
-    class_names: tuple[str, ...]
-    tree: str
-    configuration: dict[str, Any]
-    fingerprint: str
-    image_shape: tuple[int, int, int]
-    in_memory: bool
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    @functools.cached_property
-    def images(self) -> torch.Tensor:
-        """All pixels, uint8, shape (N, 3, H, W), RGB; read when first asked for, and kept."""
-        with open_checked(self.path, FORMAT, FORMAT_VERSION, MADE_BY) as file:
-            pixels = array(file, "images", "u", (len(self), *self.image_shape))
-            _check_rows(file, range(len(pixels)), pixels)
-        return torch.from_numpy(pixels)
-
-    @property
-    def soft_labels(self) -> torch.Tensor:
-        """Leaf confidences divided by their sum: what share of the votes each leaf has, float32, shape (N, K)."""
-        return soft_labels(self.confidences)
-
-    def pixels(self, rows: torch.Tensor) -> torch.Tensor:
-        """Pixels of some galaxies, uint8, shape (n, 3, H, W): from memory, or those rows alone from the file.
-
-        Args:
-            rows: Their places, int64, shape (n,).
-
-        Raises:
-            InputError: If the file is damaged.
-        """
-        if self.in_memory:
-            return self.images[rows]
-        pixels = np.empty((len(rows), *self.image_shape), np.uint8)
-        with open_checked(self.path, FORMAT, FORMAT_VERSION, MADE_BY) as file:
-            images, places = dataset(file, "images", "u", (len(self), *self.image_shape)), rows.cpu().numpy()
-            for place in np.argsort(places, kind="stable"):  # the disk is read in one direction
-                images.read_direct(pixels, int(places[place]), int(place))
-            _check_rows(file, places.tolist(), pixels)
-        return torch.from_numpy(pixels)
-
-
-def _check_rows(file: h5py.File, places: Sequence[int], pixels: npt.NDArray[np.uint8]) -> None:
-    """Raise OSError where pixels are not those that were written (files of version 1 have checksums of HDF5's)."""
-    if get_number(file, "format_version") < 2:
-        return
-    digests = _digests(file)
-    for place, row in zip(places, pixels, strict=True):
-        if row_digest(row) != digests[place].tobytes():
-            raise OSError(f"the pixels of galaxy {place} are not those of its checksum")
-
-
-def _digests(file: h5py.File) -> npt.NDArray[np.uint8]:
-    """Digests of the rows of pixels, shape (N, 32)."""
-    return array(file, "digests", "u", (len(file["images"]), DIGEST))
-
-
-def soft_labels(confidences: torch.Tensor) -> torch.Tensor:
-    """Leaf confidences as soft labels: divided by their sum, so that each galaxy's add up to 1.
-
-    Args:
-        confidences: In [0, 1], float, shape (N, K), each row with a leaf above 0.
-    """
-    return confidences / confidences.sum(-1, keepdim=True)
-
-
-def read_packed(path: str | Path, in_memory: bool = True) -> Packed:
-    """Read a packed file.
-
-    Args:
-        path: The file.
-        in_memory: Read all pixels at once; if not, they are read by rows when they are needed.
-
-    Raises:
-        InputError: If it is no packed file, is damaged, or its images hold a channel without any contrast.
-
-    Example:
-        >>> packed = read_packed("gz2.h5")  # doctest: +SKIP
-        >>> packed.images.shape, packed.class_names, packed.configuration["tree"]  # doctest: +SKIP
-    """
-    with open_checked(path, FORMAT, FORMAT_VERSION, MADE_BY) as file:
-        packed = _read_all_but_pixels(Path(path), file, in_memory)
-    if in_memory:
-        _ = packed.images  # damage shows now, not in the middle of the work
-    if not (packed.std > 0).all():
-        raise InputError(f"{path}: a channel of the training images is the same everywhere, so it cannot be standardised")
-    return packed
-
-
-def _read_all_but_pixels(path: Path, file: h5py.File, in_memory: bool) -> Packed:
-    """The content of an open file, once its values are known to go together."""
-    labels = array(file, "labels", "i", (None,))
-    number, class_names = len(labels), check_class_names(get_json(file, "class_names", list))
-    shape = dataset(file, "images", "u", (number, 3, None, None)).shape
-    if shape[2] != shape[3] or not shape[2] or not number:
-        raise ValueError(f"images has the shape {shape}; its galaxies should be squares")
-    confidences = array(file, "confidences", "f", (number, len(class_names)), "galaxy")
-    splits = array(file, "splits", "i", (number,))
-    check_all((labels >= 0) & (labels < len(class_names)), labels, "labels", f"a leaf of {len(class_names)}", "galaxy")
-    check_all((splits >= 0) & (splits < len(SPLITS)), splits, "splits", f"a split of {len(SPLITS)}", "galaxy")
-    good = (confidences >= 0) & (confidences <= MOST_DEBIASED)
-    check_all(good, confidences, "confidences", "a confidence in [0, 1]", "galaxy")
-    best = confidences.max(axis=1)
-    check_all(best > 0, best, "the largest of confidences", "above 0", "galaxy")
-    object_ids = tuple(object_id.decode() for object_id in array(file, "object_ids", "S", (number,)).tolist())
-    mean, std = (get_vector(file, name, 3) for name in ("mean", "std"))
-    if not ((mean >= 0) & (mean <= 1) & (std >= 0) & (std <= 1)).all():
-        raise ValueError(f"mean {mean.tolist()} and std {std.tolist()} are not those of pixels in [0, 1]")
-    tree, fingerprint = get_text(file, "tree"), get_text(file, "fingerprint")
-    if get_number(file, "format_version") >= 2:  # version 1 made its fingerprint of the pixels themselves
-        content = labels, confidences, object_ids, splits, class_names, tree
-        if content_fingerprint(_digests(file).tobytes(), shape, *content) != fingerprint:
-            raise ValueError("its content is not that of its fingerprint")
-    return Packed(
-        path=path,
-        labels=torch.from_numpy(labels.astype(np.int64)),
-        confidences=torch.from_numpy(confidences.astype(np.float32)),
-        object_ids=object_ids,
-        splits=torch.from_numpy(splits.astype(np.int64)),
-        mean=torch.tensor(mean, dtype=torch.float32),
-        std=torch.tensor(std, dtype=torch.float32),
-        class_names=class_names,
-        tree=tree,
-        configuration=get_json(file, "configuration", dict),
-        fingerprint=fingerprint,
-        image_shape=tuple(shape[1:]),
-        in_memory=in_memory,
-    )

@@ -18,15 +18,14 @@ from matplotlib.figure import Figure
 
 from gz_lightning.data.catalog import Catalog, catalog_from_folders, catalog_from_votes
 from gz_lightning.data.cutouts import common_size, decode_cutouts, in_groups, plan_of, refusing_huge
-from gz_lightning.data.packed_writer import BATCH, PackedWriter, check_training
-from gz_lightning.data.packing import write_packed
+from gz_lightning.data.packing import BATCH, PackedWriter, check_training, write_packed
 from gz_lightning.data.report import plot_selection, write_report
 from gz_lightning.data.selection import SPLITS, Selection, select
 from gz_lightning.data.simulation import simulate_galaxies
 from gz_lightning.data.tree import TREES, get_tree
 from gz_lightning.errors import InputError
-from gz_lightning.files import claimed, require_disk, written_whole
 from gz_lightning.progress import say, track
+from gz_lightning.storage.whole import atomic_write, locked, require_disk
 
 NO_TRACE = ("output", "overwrite", "workers", "strict", "max_rejects", "report")
 """Settings that leave no trace in what is packed."""
@@ -149,7 +148,7 @@ def prepare(
         if not 0 <= share <= 1:
             raise InputError(f"--{name} is a share, 0 to 1, not {share}")
     configuration = {name: _plain(value) for name, value in locals().items() if name not in NO_TRACE}
-    with claimed(output.with_name(f".{output.name}.lock"), f"{output}; wait for it, or name another --output"):
+    with locked(output.with_name(f".{output.name}.lock"), f"{output}; wait for it, or name another --output"):
         if images is None:
             if table is not None or mapping is not None:
                 raise InputError("--table and --mapping need --images, the folder of the cut-outs")
@@ -309,7 +308,7 @@ def _write_rejects(output: Path, rejects: list[tuple[str, str, str]]) -> tuple[p
     if not rejects:
         path.unlink(missing_ok=True)  # of an earlier output of that name
         return table, None
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         table.to_csv(temporary, index=False)
     return table, path
 

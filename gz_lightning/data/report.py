@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from gz_lightning.data.selection import Selection
-from gz_lightning.files import written_whole
+from gz_lightning.storage.whole import atomic_write
 
 COLUMNS = 5
 BINS = 40
@@ -45,7 +45,7 @@ def plot_selection(selection: Selection) -> Figure:
 
 def write_report(selection: Selection, folder: Path) -> None:
     """Write ``leaves.csv`` and ``confidences.png`` into ``folder``."""
-    with written_whole(folder / "leaves.csv") as path:
+    with atomic_write(folder / "leaves.csv") as path:
         selection.report.to_csv(path, index=False)
-    with written_whole(folder / "confidences.png") as path:
+    with atomic_write(folder / "confidences.png") as path:
         plot_selection(selection).savefig(path, format="png", dpi=120)

@@ -130,9 +130,9 @@ def _fits_table(path: Path) -> Iterator[Any]:
                 with gzip.open(path) as packed, plain.open("wb") as unpacked:
                     shutil.copyfileobj(packed, unpacked)
             with plain.open("rb") as file:
-                claimed = FIELDS.search(file.read(2**20))
-            if claimed is not None and int(claimed[1]) > MOST_FIELDS:
-                raise InputError(f"{path} cannot be read as FITS: it claims {int(claimed[1]):,} columns")
+                locked = FIELDS.search(file.read(2**20))
+            if locked is not None and int(locked[1]) > MOST_FIELDS:
+                raise InputError(f"{path} cannot be read as FITS: it claims {int(locked[1]):,} columns")
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of oddities in headers that do no harm
                 warnings.filterwarnings("error", message="File may have been truncated")  # of which it only warns

@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from gz_lightning.checked import read_yaml, said_of, short
 from gz_lightning.errors import InputError
+from gz_lightning.storage.text import naming_file, read_yaml, short
 
 ANSWERS: dict[str, str] = {
     "a01": "t01_smooth_or_features_a01_smooth",
@@ -243,5 +243,5 @@ def read_tree(path: str | Path) -> Tree:
         leaves.append(Leaf(str(name), tuple(" ".join(path.split()) for path in paths)))
     if isinstance(content["name"], (dict, list)):
         raise InputError(f"{wanted}; its name is {short(content['name'])}")
-    with said_of(path):
+    with naming_file(path):
         return Tree(str(content["name"]), tuple(leaves))

@@ -25,10 +25,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gz_lightning.checked import short
 from gz_lightning.data.tables import column_names, first_row, read_rows
 from gz_lightning.data.tree import ANSWERS, Tree, get_tree
 from gz_lightning.errors import InputError
+from gz_lightning.storage.text import short
 
 VOTE_KINDS = ("weighted_fraction", "fraction", "debiased")
 """Kinds of votes; where none is asked for, the first of them that a table has."""

@@ -12,9 +12,9 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
-from gz_lightning.checkpoints import LAST, save_last
 from gz_lightning.interrupts import interrupt
 from gz_lightning.progress import say
+from gz_lightning.storage.checkpoints import LAST, save_last
 
 
 class ResumeCheckpoint(Checkpoint):

@@ -11,7 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import WandbLogger
 from matplotlib.figure import Figure
 
-from gz_lightning.evaluation.figures import save_figure
+from gz_lightning.figures import save_figure
 
 NAMES = ("loss", "probe_loss", "step_size", "stage")
 RUNNING = 25

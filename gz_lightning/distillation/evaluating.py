@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import WandbLogger
 
-from gz_lightning.evaluation.figures import MOST_IMAGES, at_places, leaf_figure, save_figure
-from gz_lightning.evaluation.protocol import Protocol
-from gz_lightning.evaluation.together import accuracies
+from gz_lightning.figures import MOST_IMAGES, at_places, leaf_figure, save_figure
 from gz_lightning.progress import say
 from gz_lightning.randomness import derived_seed
-
-if TYPE_CHECKING:
-    from gz_lightning.distillation.module import TrajectoryMatching
-
+from gz_lightning.training.fresh import accuracies
+from gz_lightning.training.protocol import Protocol
 
 CLIP = 2.5
 """Standard deviations that the published pictures are cut off at."""
@@ -55,7 +51,7 @@ class EvaluateSynthetic(Callback):
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Evaluate where it is time."""
         if pl_module.iteration % self.eval_it == 0:  # type: ignore[operator]
-            self.evaluate(trainer, pl_module)  # type: ignore[arg-type]
+            self.evaluate(trainer, pl_module)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Evaluate the last images, and say which were the best.
@@ -65,12 +61,12 @@ class EvaluateSynthetic(Callback):
         if not trainer.is_global_zero:
             return
         if not self.scores or self.scores[-1][0] != pl_module.iteration:
-            self.evaluate(trainer, pl_module)  # type: ignore[arg-type]
+            self.evaluate(trainer, pl_module)
         iteration, mean, _ = max(self.scores, key=lambda score: score[1])
         folder = Path(trainer.default_root_dir)
         say(f"best validation accuracy {100 * mean:.1f} % at iteration {iteration}: {folder / 'best.h5'}")
 
-    def evaluate(self, trainer: Trainer, distiller: TrajectoryMatching) -> None:
+    def evaluate(self, trainer: Trainer, distiller: Any) -> None:
         """Score the images as they are now; save sets and picture."""
         if not trainer.is_global_zero:
             return

@@ -16,9 +16,8 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import nn
 
-from gz_lightning.checked import said_of
-from gz_lightning.checkpoints import read_by_checksum
-from gz_lightning.data.datamodule import GalaxyZoo2DataModule
+from gz_lightning.data.datamodule import datamodule_of
+from gz_lightning.data.galaxies import Galaxies
 from gz_lightning.distillation.checkpoint import ResumeCheckpoint
 from gz_lightning.distillation.curves import Curves
 from gz_lightning.distillation.divergence import FiniteUpdates, collapse
@@ -32,20 +31,22 @@ from gz_lightning.distillation.start import (
     augmentation_of,
     epochs_to_match,
     first_step_sizes,
-    initial_images,
     loaded_images,
-    matching_experts,
     search_step_size,
     stages_of,
 )
-from gz_lightning.distillation.synthetic import SyntheticSet
 from gz_lightning.distillation.unroll import KEPT_OF_GRAPH, MEMORY_BUDGET, least_memory, unroll
 from gz_lightning.errors import InputError
+from gz_lightning.experts.trajectories import matching_experts
 from gz_lightning.memory import keep_freed_memory, require_memory
-from gz_lightning.networks import allow_network, check_network
 from gz_lightning.networks.functional import FunctionalNetwork
+from gz_lightning.networks.registry import allow_network, check_network
 from gz_lightning.progress import say
 from gz_lightning.randomness import generator
+from gz_lightning.sets.coresets import initial_images
+from gz_lightning.sets.synthetic import SyntheticSet
+from gz_lightning.storage.checkpoints import read_by_checksum
+from gz_lightning.storage.text import naming_file
 
 SEARCH_SEGMENTS = 12
 FAR_OFF = 10.0
@@ -193,12 +194,9 @@ class TrajectoryMatching(LightningModule):
         self.resumed = False
 
     @property
-    def galaxies(self) -> GalaxyZoo2DataModule:
-        """The data module of the running Trainer."""
-        module = getattr(self.trainer, "datamodule", None)
-        if not isinstance(module, GalaxyZoo2DataModule):
-            raise InputError("distillation needs a GalaxyZoo2DataModule: trainer.fit(distiller, datamodule=galaxies)")
-        return module
+    def galaxies(self) -> Galaxies:
+        """The galaxies of the running Trainer's data module."""
+        return datamodule_of(self.trainer).galaxies
 
     def setup(self, stage: str) -> None:
         """Read the experts, check that all fits together, and make the first images and step sizes."""
@@ -213,9 +211,9 @@ class TrajectoryMatching(LightningModule):
             allow_network(settings["network"])
         network = {"name": settings["network"]} | {n: settings[n] for n in ("width", "depth", "norm", "pooling")}
         self.store = matching_experts(settings["trajectories"], galaxies, network)
-        with said_of(self.store.folder):
+        with naming_file(self.store.folder):
             network_of_experts = self.store.network()
-            check_network(network_of_experts, galaxies.num_classes, galaxies.packed.image_shape)
+            check_network(network_of_experts, galaxies.num_classes, galaxies.image_shape)
             self.network = FunctionalNetwork(network_of_experts)
         if settings["compile"]:
             self.network.derivatives.compile()
@@ -438,19 +436,19 @@ class TrajectoryMatching(LightningModule):
 
     def synthetic_set(self) -> SyntheticSet:
         """The distilled set as it is now."""
-        packed = self.galaxies.packed
+        galaxies = self.galaxies
         used = self.log_step_sizes[: self.stages.cap] if len(self.log_step_sizes) > 1 else self.log_step_sizes
         return SyntheticSet(
             images=(self.images.detach() if self.hparams["ema"] is None else self.averaged).cpu().clone(),
             labels=self._labels().detach().cpu().clone(),
             step_sizes=used.detach().exp().cpu(),
-            class_names=packed.class_names,
-            mean=packed.mean,
-            std=packed.std,
-            tree=packed.tree,
+            class_names=galaxies.class_names,
+            mean=galaxies.mean,
+            std=galaxies.std,
+            tree=galaxies.tree,
             network=self.store.recipe.network,
             augmentation=self.augmentation,
-            data=packed.fingerprint,
+            data=galaxies.fingerprint,
             trajectories=self.store.fingerprint,
             iteration=self.iteration,
             configuration=dict(self.hparams),

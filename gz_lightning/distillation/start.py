@@ -12,44 +12,19 @@ from typing import Any
 import torch
 
 from gz_lightning.augmentation import check_strategy
-from gz_lightning.checked import said_of
-from gz_lightning.data.datamodule import GalaxyZoo2DataModule
+from gz_lightning.data.galaxies import Galaxies
 from gz_lightning.distillation.matching import matching_loss
 from gz_lightning.distillation.stages import Stages
-from gz_lightning.distillation.synthetic import SyntheticSet
 from gz_lightning.errors import InputError
 from gz_lightning.experts.trajectories import TrajectoryStore
+from gz_lightning.sets.synthetic import SyntheticSet
+from gz_lightning.storage.text import naming_file
 
 STEPS_MATCHED = 5
 """Steps of the expert for each of the student's: in trials at 20 steps on real and simulated galaxies (32 px, 27 steps an
 epoch, 300 iterations) 1 / 3 / 5 / 8 epochs gave 46 / 52 / 55 / 53 % and - / 47 / 60 / 51 %."""
-PIX_INITS = ("noise", "real", "mean")
 STEP_SIZE_GRID = tuple(float(f"{x:.3g}") for x in torch.logspace(-4, -1, 13).tolist())
 """1e-4 to 0.1, four a decade."""
-
-
-def matching_experts(folder: str, galaxies: GalaxyZoo2DataModule, network: Mapping[str, Any]) -> TrajectoryStore:
-    """The experts in ``folder``, once they are known to be of these galaxies and of this network.
-
-    Args:
-        folder: The TrajectoryStore.
-        galaxies: The galaxies to distil.
-        network: What the network must be; None stands for whatever it is.
-
-    Raises:
-        InputError: If they are of other galaxies or of another network.
-    """
-    store = TrajectoryStore(folder)
-    if store.recipe.data != galaxies.fingerprint:
-        raise InputError(
-            f"the experts in {store.folder} were trained on other galaxies (fingerprint {store.recipe.data[:12]}) than "
-            f"those of {galaxies.path} ({galaxies.fingerprint[:12]}); name the packed file they were trained on"
-        )
-    theirs = store.recipe.network
-    wrong = [f"{n} {theirs.get(n)} instead of {v}" for n, v in network.items() if v is not None and theirs.get(n) != v]
-    if wrong:
-        raise InputError(f"the experts in {store.folder} are another network: {', '.join(wrong)}")
-    return store
 
 
 def augmentation_of(store: TrajectoryStore) -> str:
@@ -61,7 +36,7 @@ def augmentation_of(store: TrajectoryStore) -> str:
     found = store.recipe.training.get("augmentation")
     if not isinstance(found, str):
         raise InputError(f"the experts in {store.folder} do not say their augmentation; give --model.augmentation")
-    with said_of(store.folder):
+    with naming_file(store.folder):
         return check_strategy(found)
 
 
@@ -117,59 +92,7 @@ def stages_of(settings: Mapping[str, Any], store: TrajectoryStore, expert_epochs
     )
 
 
-def initial_images(
-    pix_init: str, galaxies: GalaxyZoo2DataModule, ipc: int, draws: torch.Generator, soft: bool = False
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The images that distillation begins with.
-
-    Args:
-        pix_init: ``noise`` (normal, mean 0 and standard deviation 1), ``real`` (random training galaxies of the leaf) or
-            ``mean`` (means of the leaf's training galaxies, dealt into ``ipc`` groups).
-        galaxies: Gives the training galaxies.
-        ipc: Images of each leaf.
-        draws: Random generator.
-        soft: Labels are shares of the votes: those of the galaxies that an image is made of, of noise those of the leaf.
-
-    Returns:
-        Standardised pixels, shape (K * ipc, 3, H, W), sorted by leaf; and labels, int64, shape (K * ipc,), or soft ones,
-        float32, shape (K * ipc, K).
-
-    Raises:
-        InputError: If there is no such initialisation, or a leaf has fewer than ``ipc`` training galaxies.
-    """
-    if pix_init not in PIX_INITS:
-        raise InputError(f"pix_init is one of {', '.join(PIX_INITS)}, not '{pix_init}'")
-    labels = torch.arange(galaxies.num_classes).repeat_interleave(ipc)
-    images, votes = [], []
-    for label, name in enumerate(galaxies.class_names):
-        rows = galaxies.train.of_class(label)
-        if pix_init == "noise":
-            votes += [_votes(galaxies, rows, label)] * ipc
-            continue
-        if len(rows) < ipc:
-            raise InputError(
-                f"ipc {ipc} is larger than leaf '{name}', which has {len(rows)} training galaxies in {galaxies.path}; "
-                "choose a smaller ipc, or pix_init noise"
-            )
-        rows = rows[torch.randperm(len(rows), generator=draws)]
-        groups = rows[:ipc, None] if pix_init == "real" else rows.tensor_split(ipc)
-        images += [galaxies.standardise(galaxies.train.pixels(group)).mean(0) for group in groups]
-        votes += [_votes(galaxies, group, label) for group in groups]
-    shape = (len(labels), *galaxies.packed.image_shape)
-    first = torch.randn(shape, generator=draws) if pix_init == "noise" else torch.stack(images)
-    return first, torch.stack(votes) if soft else labels
-
-
-def _votes(galaxies: GalaxyZoo2DataModule, rows: torch.Tensor, label: int) -> torch.Tensor:
-    """Mean soft label of some training galaxies, shape (K,); of none: all votes for the leaf."""
-    if not len(rows):
-        return torch.eye(galaxies.num_classes)[label]
-    return galaxies.train.soft_labels[rows].mean(0)
-
-
-def loaded_images(
-    path: str, galaxies: GalaxyZoo2DataModule, ipc: int, soft: bool | None = False
-) -> tuple[torch.Tensor, torch.Tensor]:
+def loaded_images(path: str, galaxies: Galaxies, ipc: int, soft: bool | None = False) -> tuple[torch.Tensor, torch.Tensor]:
     """Images and labels of a distilled set to begin with, see :func:`initial_images`; ``soft`` None: labels as they are.
 
     Raises:

@@ -231,7 +231,7 @@ def unroll(
         ValueError: If images, labels and step sizes are not of the same number.
 
     Example:
-        >>> from gz_lightning.networks import ConvNet
+        >>> from gz_lightning.networks.convnet import ConvNet
         >>> from gz_lightning.networks.functional import FunctionalNetwork
         >>> convnet = ConvNet(num_classes=2, resolution=8, width=4, depth=1)
         >>> network, start = FunctionalNetwork(convnet), FunctionalNetwork.parameters_of(convnet)

@@ -12,12 +12,12 @@ from typing import Any
 
 import torch
 
-from gz_lightning.data.datamodule import GalaxyZoo2DataModule
-from gz_lightning.evaluation.protocol import Protocol, logits
+from gz_lightning.data.galaxies import Galaxies
 from gz_lightning.evaluation.scores import confidence_interval
-from gz_lightning.evaluation.together import Training, train_networks
 from gz_lightning.progress import say
 from gz_lightning.randomness import derived_seed, generator
+from gz_lightning.training.fresh import Training, train_networks
+from gz_lightning.training.protocol import Protocol, logits
 
 CHOOSING = 3
 """Networks that speak for a candidate on validation galaxies, over all draws: one alone is often wrong by some per cent."""
@@ -31,7 +31,7 @@ class Candidate:
 
     Args:
         sets: Draws of the set to train on; one where nothing is random about it.
-        step_sizes: As :func:`gz_lightning.evaluation.protocol.train_network` takes them.
+        step_sizes: As :func:`gz_lightning.training.protocol.train_network` takes them.
         name: What tells its set from those of other candidates, such as a file name.
     """
 
@@ -55,7 +55,7 @@ class Contender:
         candidates: What is chosen from; one where nothing is to choose.
         training: How the networks are trained.
         networks: Fresh networks for each draw.
-        protocol: Where the choice is made, see :data:`gz_lightning.evaluation.protocol.PROTOCOLS`.
+        protocol: Where the choice is made, see :data:`gz_lightning.training.protocol.PROTOCOLS`.
         syn_steps: Least number of epochs at each of several step sizes.
         choosing: Networks, over all draws, that each candidate is judged by.
     """
@@ -128,7 +128,7 @@ class Outcome:
 def compete(
     contender: Contender,
     network: Mapping[str, Any],
-    galaxies: GalaxyZoo2DataModule,
+    galaxies: Galaxies,
     device: torch.device,
     tick: Callable[[], Any] = lambda: None,
 ) -> Outcome:

@@ -18,23 +18,23 @@ import lightning
 import pandas as pd
 import torch
 
-from gz_lightning.checked import said_of
-from gz_lightning.data.datamodule import GalaxyZoo2DataModule
-from gz_lightning.distillation.synthetic import SyntheticSet
+from gz_lightning.data.galaxies import Galaxies
 from gz_lightning.errors import InputError
-from gz_lightning.evaluation.baselines import BASELINES, baseline, has_votes, hidden_features
 from gz_lightning.evaluation.contenders import CHOOSING, Candidate, Contender, Labelled, Outcome, compete
-from gz_lightning.evaluation.evaluation import Evaluation
-from gz_lightning.evaluation.figures import MOST_IMAGES, at_places, confusion_figure, leaf_figure, save_figure
-from gz_lightning.evaluation.protocol import Protocol
+from gz_lightning.evaluation.record import Evaluation
 from gz_lightning.evaluation.scores import confusion, label_robust_score, recalls, scores, tree_of
-from gz_lightning.evaluation.sources import Source, read_source
-from gz_lightning.evaluation.teachers import Teacher
 from gz_lightning.evaluation.unfinished import UnfinishedEvaluation
-from gz_lightning.files import claimed
+from gz_lightning.experts.teachers import Teacher
+from gz_lightning.figures import MOST_IMAGES, at_places, confusion_figure, leaf_figure, save_figure
 from gz_lightning.memory import require_memory
-from gz_lightning.networks import build_network, check_network, describe_network
+from gz_lightning.networks.registry import build_network, check_network, describe_network
 from gz_lightning.progress import track
+from gz_lightning.sets.coresets import BASELINES, baseline, has_votes, hidden_features
+from gz_lightning.sets.sources import Source, read_source
+from gz_lightning.sets.synthetic import SyntheticSet
+from gz_lightning.storage.text import naming_file
+from gz_lightning.storage.whole import locked
+from gz_lightning.training.protocol import Protocol
 
 STEP_SIZES = [0.001, 0.003, 0.01, 0.03, 0.1]
 """Step sizes that a baseline's is chosen from on validation galaxies."""
@@ -111,8 +111,7 @@ def evaluate(
     output, experts = (None if given is None else Path(given) for given in (output, experts))
     settings = {n: str(v) if isinstance(v, Path) else v for n, v in locals().items()}
     _check(settings)
-    galaxies = GalaxyZoo2DataModule(str(data))
-    galaxies.setup()
+    galaxies = Galaxies(data)
     source = read_source(synthetic, galaxies, network)
     galaxies.require("train", "val", "test")
     teacher = Teacher.read(experts, galaxies) if experts is not None else None
@@ -124,15 +123,15 @@ def evaluate(
     others = {name: describe_network(name, galaxies.num_classes, galaxies.resolution) for name in networks or ()}
     for description in [source.sets[0].network, *others.values()]:
         # Before hours of training: is there such a network for such images?
-        with said_of(synthetic) if description is source.sets[0].network else contextlib.nullcontext():
-            check_network(build_network(description, seed=0), galaxies.num_classes, galaxies.packed.image_shape)
+        with naming_file(synthetic) if description is source.sets[0].network else contextlib.nullcontext():
+            check_network(build_network(description, seed=0), galaxies.num_classes, galaxies.image_shape)
     if "full data" in baselines and full_epochs:
         pixels = 4 * 3 * len(galaxies.train) * galaxies.resolution**2
         advice = "leave the full data out (--full_epochs 0)"
         require_memory(2 * pixels, "cpu", f"{len(galaxies.train)} standardised training galaxies", advice)
     where = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     folder = (synthetic if synthetic.is_dir() else synthetic.parent) / "evaluation" if output is None else output
-    claim = claimed(folder / ".lock", f"into {folder}; wait for it, or name another --output")
+    claim = locked(folder / ".lock", f"into {folder}; wait for it, or name another --output")
     with claim, _deterministic(deterministic and where.type == "cuda"):
         return _evaluate(source, galaxies, teacher, others, where, folder, settings)
 
@@ -151,7 +150,7 @@ def _deterministic(wanted: bool) -> Iterator[None]:
 
 def _evaluate(
     source: Source,
-    galaxies: GalaxyZoo2DataModule,
+    galaxies: Galaxies,
     teacher: Teacher | None,
     others: dict[str, dict[str, Any]],
     where: torch.device,
@@ -260,10 +259,10 @@ def _record(
     outcomes: Sequence[Outcome],
     soft: dict[str, Outcome],
     matrix: dict[str, dict[str, float]],
-    galaxies: GalaxyZoo2DataModule,
+    galaxies: Galaxies,
     settings: dict[str, Any],
 ) -> Evaluation:
-    labels, tree = galaxies.test.labels, tree_of(galaxies.packed.tree, galaxies.class_names)
+    labels, tree = galaxies.test.labels, tree_of(galaxies.tree, galaxies.class_names)
     accuracy = {one.contender.name: one.accuracy for one in outcomes}
     rows, scored, tried = [], [], []
     for one in outcomes:
@@ -296,7 +295,7 @@ def _record(
     return Evaluation(pd.DataFrame(rows), pd.DataFrame(scored), counts, pd.DataFrame(tried), architectures, settings)
 
 
-def _made_with(source: Source, galaxies: GalaxyZoo2DataModule, training: Protocol) -> dict[str, Any]:
+def _made_with(source: Source, galaxies: Galaxies, training: Protocol) -> dict[str, Any]:
     first = source.sets[0]
     return {
         "sets": [str(path) for path in source.paths],
@@ -310,7 +309,7 @@ def _made_with(source: Source, galaxies: GalaxyZoo2DataModule, training: Protoco
     }
 
 
-def _pictures(first: SyntheticSet, real: dict[str, torch.Tensor], galaxies: GalaxyZoo2DataModule) -> dict[str, torch.Tensor]:
+def _pictures(first: SyntheticSet, real: dict[str, torch.Tensor], galaxies: Galaxies) -> dict[str, torch.Tensor]:
     """Pixels in [0, 1] of the sets to look at, sorted by leaf."""
     shown = {"distilled": at_places(first.denormalised(), first.places_by_leaf(MOST_IMAGES)).flatten(0, 1)}
     return shown | {name: galaxies.denormalise(real[name]) for name in ("class mean", "random real") if name in real}

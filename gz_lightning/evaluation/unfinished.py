@@ -18,7 +18,7 @@ import torch
 
 from gz_lightning.errors import InputError
 from gz_lightning.evaluation.contenders import Contender, Outcome
-from gz_lightning.tensors import load_signed, save_signed
+from gz_lightning.storage.tensors import load_signed, save_signed
 
 
 class UnfinishedEvaluation:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from gz_lightning.augmentation import augment
-from gz_lightning.data.datamodule import Galaxies, GalaxyZoo2DataModule
+from gz_lightning.data.galaxies import Galaxies, Split
 from gz_lightning.experts.rotation import rotated
 from gz_lightning.randomness import generator
 
@@ -25,7 +25,7 @@ class Scored:
         batch_size: Galaxies of a batch.
     """
 
-    def __init__(self, galaxies: Galaxies, batch_size: int) -> None:
+    def __init__(self, galaxies: Split, batch_size: int) -> None:
         self.galaxies, self.batch_size = galaxies, batch_size
 
     def __len__(self) -> int:
@@ -40,14 +40,15 @@ class Batches:
     """Galaxies on the device, and the batches that every expert takes from them.
 
     Args:
-        galaxies: The data module. Its training galaxies are put on the device once, as uint8, unless they are too many.
+        galaxies: Their training galaxies are put on the device once, as uint8, unless they are too many.
+        batch_size: Galaxies of a batch of each expert.
         settings: Of an :class:`gz_lightning.experts.module.ExpertModule`: ``labels``, ``rotations``, ``augmentation``,
             ``seed``.
         device: Where to train.
     """
 
-    def __init__(self, galaxies: GalaxyZoo2DataModule, settings: Mapping[str, Any], device: torch.device) -> None:
-        self.galaxies, self.settings, self.device = galaxies, settings, device
+    def __init__(self, galaxies: Galaxies, batch_size: int, settings: Mapping[str, Any], device: torch.device) -> None:
+        self.galaxies, self.batch_size, self.settings, self.device = galaxies, batch_size, settings, device
         train = galaxies.train
         self.images = train.images.to(device) if train.in_memory else None
         self.labels = train.labels.to(device)
@@ -55,7 +56,7 @@ class Batches:
 
     def __len__(self) -> int:
         galaxies: int = len(self.labels) * self.settings["rotations"]
-        return math.ceil(galaxies / self.galaxies.batch_size)
+        return math.ceil(galaxies / self.batch_size)
 
     def begin_epoch(self, experts: Sequence[int], epoch: int) -> None:
         """Draw the order of each expert's galaxies; only its number, the epoch and the seed decide."""
@@ -71,7 +72,7 @@ class Batches:
             Augmented images, shape (n, N, 3, H, W); what to learn of them, leaves (n, N) or shares for each leaf (n, N, K);
             their leaves, shape (n, N).
         """
-        size = self.galaxies.batch_size
+        size = self.batch_size
         orders = [self.orders[place][index * size :][:size] for place in places]
         taken = [self._take(own, self.draws[place], dtype) for own, place in zip(orders, places, strict=True)]
         rows = torch.stack([own for _, own in taken])

@@ -8,8 +8,8 @@ from pathlib import Path
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
-from gz_lightning.checkpoints import LAST, save_last
 from gz_lightning.progress import say
+from gz_lightning.storage.checkpoints import LAST, save_last
 
 MOST_SHARE = 20
 """Training takes at least so many times as long as writing checkpoints."""

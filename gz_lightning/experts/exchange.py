@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from gz_lightning.augmentation import DSA, check_strategy
-from gz_lightning.data.packing import read_packed
+from gz_lightning.data.galaxies import Galaxies
 from gz_lightning.errors import InputError
 from gz_lightning.experts.trajectories import (
     METRICS,
@@ -28,10 +28,9 @@ from gz_lightning.experts.trajectories import (
     file_of,
     write_expert,
 )
-from gz_lightning.files import save_tensors
-from gz_lightning.networks import allow_network, build_network
+from gz_lightning.networks.registry import allow_network, build_network
 from gz_lightning.progress import say, track
-from gz_lightning.tensors import load_tensors, plain
+from gz_lightning.storage.tensors import load_tensors, plain, save_tensors
 
 
 def export_buffers(trajectories: Path, output: Path, experts_per_file: int = 10, network: str | None = None) -> None:
@@ -100,7 +99,7 @@ def import_buffers(
     """
     check_storage(precision, compression)
     check_strategy(augmentation)
-    galaxies = read_packed(data, False)
+    galaxies = Galaxies(data, in_memory=False)
     files = _buffer_files(buffers)
     number = first_expert
     for path in track(files, "importing", len(files)):

@@ -15,8 +15,7 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import WandbLogger
 
-from gz_lightning.errors import InputError
-from gz_lightning.evaluation.figures import confusion_figure, experts_figure, save_figure
+from gz_lightning.errors import Damaged, InputError
 from gz_lightning.experts.trajectories import (
     FORMAT,
     FORMAT_VERSION,
@@ -29,8 +28,9 @@ from gz_lightning.experts.trajectories import (
     read_rows,
     stored_rows,
 )
-from gz_lightning.files import get_text, open_checked
+from gz_lightning.figures import confusion_figure, experts_figure, save_figure
 from gz_lightning.progress import say, track
+from gz_lightning.storage.hdf5 import get_text, open_hdf5, read_values
 
 
 def summary(store: TrajectoryStore) -> str:
@@ -68,8 +68,8 @@ def experts_table(store: TrajectoryStore) -> pd.DataFrame:
     rows = []
     for expert, own in store.metrics.groupby("expert"):
         path = file_of(store.folder, int(expert))
-        with open_checked(path, FORMAT, FORMAT_VERSION, MADE_BY) as file:
-            precision = get_text(file, "precision") if "precision" in file.attrs else "float32"
+        with open_hdf5(path, FORMAT, FORMAT_VERSION, MADE_BY) as file:
+            precision = get_text(file, "precision")
             lost = read_loss_of_precision(file)
         val = own["val_accuracy"]
         row = {"expert": int(expert), "train": 100 * own["train_accuracy"].iloc[-1], "val": 100 * val.iloc[-1]}
@@ -142,21 +142,17 @@ def check(trajectories: Path) -> str:
 def damage(path: Path) -> str:
     """What is wrong with the file of an expert, in words; nothing if it is whole."""
     try:
-        with open_checked(path, FORMAT, FORMAT_VERSION, MADE_BY) as file:
-            digest, bad, other = hashlib.sha256(), [], []
+        with open_hdf5(path, FORMAT, FORMAT_VERSION, MADE_BY) as file:
+            digest, bad = hashlib.sha256(), dict[int, str]()
             rows = stored_rows(file)
             for epoch in range(len(rows)):
                 try:
-                    digest.update(rows[epoch].tobytes())
+                    digest.update(read_values(rows, epoch).tobytes())
                     read_rows(file, epoch)
-                except OSError:
-                    bad.append(epoch)
-                except ValueError:
-                    other.append(epoch)
+                except Damaged as error:
+                    bad[epoch] = str(error)
             if bad:
-                return f"the parameters of epoch {', '.join(map(str, bad))} cannot be read"
-            if other:
-                return f"the parameters of epoch {', '.join(map(str, other))} are not finite"
+                return f"the parameters of epoch {', '.join(map(str, bad))} are damaged ({next(iter(bad.values()))})"
             if digest.hexdigest() != get_text(file, "fingerprint"):
                 return "the parameters are not those of its fingerprint"
             read_metrics(file)

@@ -20,8 +20,8 @@ from torch.func import vmap
 from torch.nn.parallel import DistributedDataParallel
 
 from gz_lightning.augmentation import DSA
-from gz_lightning.checkpoints import read_by_checksum
-from gz_lightning.data.datamodule import GalaxyZoo2DataModule
+from gz_lightning.data.datamodule import datamodule_of
+from gz_lightning.data.galaxies import Galaxies
 from gz_lightning.errors import InputError
 from gz_lightning.experts.batches import Batches, Scored
 from gz_lightning.experts.checkpoint import GroupCheckpoint
@@ -40,13 +40,14 @@ from gz_lightning.experts.trajectories import (
     describe_difference,
     whole_experts,
 )
-from gz_lightning.files import require_disk
 from gz_lightning.memory import keep_freed_memory, require_memory
-from gz_lightning.networks import allow_network
 from gz_lightning.networks.functional import FunctionalNetwork
+from gz_lightning.networks.registry import allow_network
 from gz_lightning.networks.written_loss import written_loss
 from gz_lightning.progress import say
 from gz_lightning.randomness import derived_seed
+from gz_lightning.storage.checkpoints import read_by_checksum
+from gz_lightning.storage.whole import require_disk
 
 
 class ExpertModule(LightningModule):
@@ -135,12 +136,14 @@ class ExpertModule(LightningModule):
         self.scored: dict[int, torch.Tensor] = {}
 
     @property
-    def galaxies(self) -> GalaxyZoo2DataModule:
-        """The data module of the running Trainer."""
-        module = getattr(self.trainer, "datamodule", None)
-        if not isinstance(module, GalaxyZoo2DataModule):
-            raise InputError("experts are trained on a GalaxyZoo2DataModule: trainer.fit(experts, datamodule=galaxies)")
-        return module
+    def galaxies(self) -> Galaxies:
+        """The galaxies of the running Trainer's data module."""
+        return datamodule_of(self.trainer).galaxies
+
+    @property
+    def batch_size(self) -> int:
+        """Galaxies in a batch of each expert."""
+        return datamodule_of(self.trainer).batch_size
 
     def setup(self, stage: str) -> None:
         """Build the network and find out which experts are missing."""
@@ -153,7 +156,7 @@ class ExpertModule(LightningModule):
             "resolution": galaxies.resolution,
             **{name: settings[name] for name in ("width", "depth", "norm", "pooling")},
         }
-        self.recipe = Recipe(self.description, galaxies.fingerprint, training_settings(settings, galaxies.batch_size))
+        self.recipe = Recipe(self.description, galaxies.fingerprint, training_settings(settings, self.batch_size))
         self.loss = nn.CrossEntropyLoss(weight=galaxies.class_weights)
         self.train_tally, self.val_tally = Tally(), Tally(confusions=True)
         if stage != "fit":
@@ -165,7 +168,7 @@ class ExpertModule(LightningModule):
         if len(self.missing) < settings["num_experts"]:
             held = settings["num_experts"] - len(self.missing)
             say(f"{self.folder} holds {held} of the {settings['num_experts']} experts already")
-        device, size = self.trainer.strategy.root_device, (galaxies.batch_size, galaxies.resolution, settings["width"])
+        device, size = self.trainer.strategy.root_device, (self.batch_size, galaxies.resolution, settings["width"])
         at_once = settings["experts_at_once"] or fitting_number(device, *size)
         self._plan(min(at_once, settings["num_experts"]), [])
 
@@ -207,7 +210,7 @@ class ExpertModule(LightningModule):
         """Put the training galaxies on the device, once and for all epochs."""
         keep_freed_memory()
         self._require_memory()
-        self.batches = Batches(self.galaxies, self.hparams, self.device)
+        self.batches = Batches(self.galaxies, self.batch_size, self.hparams, self.device)
 
     def _require_memory(self) -> None:
         """Refuse what cannot fit, before hours of work."""
@@ -219,16 +222,14 @@ class ExpertModule(LightningModule):
             bits = torch.finfo(PRECISIONS[settings["precision"]]).bits
             advice = "take fewer --model.num_experts or --model.precision float16, or name a folder elsewhere"
             require_disk(len(self.missing) * rows / number * bits / 32, self.folder, f"{len(self.missing)} experts", advice)
-        maps = (
-            4 * MAPS_PER_BLOCK * settings["width"] * min(galaxies.batch_size, len(galaxies.train)) * galaxies.resolution**2
-        )
+        maps = 4 * MAPS_PER_BLOCK * settings["width"] * min(self.batch_size, len(galaxies.train)) * galaxies.resolution**2
         # In threads no more experts work at a time than there are cores.
         at_once = number if self.network.stacked is not None else min(number, torch.get_num_threads())
         advice = "take a smaller --data.batch_size or fewer --model.experts_at_once"
         if self.device.type == "cuda":
-            require_memory(at_once * maps / 2, self.device, f"batches of {galaxies.batch_size} galaxies", advice)
+            require_memory(at_once * maps / 2, self.device, f"batches of {self.batch_size} galaxies", advice)
         elif self.network.derivatives is None:  # else a batch is worked on in portions
-            require_memory(at_once * maps / 4, self.device, f"batches of {galaxies.batch_size} galaxies", advice)
+            require_memory(at_once * maps / 4, self.device, f"batches of {self.batch_size} galaxies", advice)
 
     def train_dataloader(self) -> Iterable[int]:
         """Numbers of the batches of one epoch; the module takes the galaxies from the device itself."""
@@ -236,7 +237,7 @@ class ExpertModule(LightningModule):
 
     def val_dataloader(self) -> Iterable[Any]:
         """All validation galaxies, in every process."""
-        return Scored(self.galaxies.val, self.galaxies.batch_size)
+        return Scored(self.galaxies.val, self.batch_size)
 
     def on_train_start(self) -> None:
         """Time left is told from here. Processes do not share gradients: each trains experts of its own."""

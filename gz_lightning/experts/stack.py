@@ -19,10 +19,11 @@ from torch import nn
 from torch.func import functional_call, vmap
 
 from gz_lightning.errors import InputError
-from gz_lightning.evaluation.together import NETWORKS_AT_ONCE, PIXELS_AT_ONCE
-from gz_lightning.networks import ConvNet, build_network
+from gz_lightning.networks.convnet import ConvNet
 from gz_lightning.networks.convnet_derivatives import ConvNetDerivatives
 from gz_lightning.networks.functional import FunctionalNetwork
+from gz_lightning.networks.registry import build_network
+from gz_lightning.training.fresh import NETWORKS_AT_ONCE, PIXELS_AT_ONCE
 
 T = TypeVar("T")
 WAYS = ("vmap", "threads")
@@ -39,7 +40,7 @@ class Stack(nn.Module):
     what it would do for that network alone, either way.
 
     Args:
-        description: Description of the network, see :func:`gz_lightning.networks.build_network`.
+        description: Description of the network, see :func:`gz_lightning.networks.registry.build_network`.
         number: n, at least 1.
         way: ``vmap`` or ``threads``.
 

@@ -24,14 +24,28 @@ import pandas as pd
 import torch
 from torch import nn
 
-from gz_lightning.checked import array, check_all, dataset, get_json, get_number, said_of
-from gz_lightning.errors import InputError
-from gz_lightning.files import create_hdf5, get_text, open_checked, set_text, write_header
-from gz_lightning.networks import build_network
+from gz_lightning.data.galaxies import Galaxies
+from gz_lightning.errors import Damaged, InputError
+from gz_lightning.networks.registry import build_network
+from gz_lightning.storage.hdf5 import (
+    array,
+    attribute,
+    check_all,
+    create_hdf5,
+    dataset,
+    get_json,
+    get_number,
+    get_text,
+    has_dataset,
+    open_hdf5,
+    read_values,
+    set_text,
+    write_header,
+)
+from gz_lightning.storage.text import naming_file
 
 FORMAT = "trajectory"
 FORMAT_VERSION = 2
-"""Version 1 knew float32 alone."""
 MADE_BY = "gz-lightning fit"
 METRICS = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
 PRECISIONS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -43,7 +57,7 @@ class Recipe:
     """What all experts of a store have in common.
 
     Args:
-        network: Description of the network, see :func:`gz_lightning.networks.build_network`.
+        network: Description of the network, see :func:`gz_lightning.networks.registry.build_network`.
         data: Fingerprint of the packed galaxies.
         training: The training settings that shape a trajectory.
     """
@@ -133,16 +147,15 @@ def stored_rows(file: h5py.File) -> h5py.Dataset:
     """The parameters of an open file as they are stored, shape (E + 1, P).
 
     Raises:
-        KeyError, ValueError: If there are none, or not of the type and shape that they should have.
+        Damaged: If there are none, or not of the type and shape that they should have.
     """
-    # Version 1 named no precision.
-    precision = get_text(file, "precision") if "precision" in file.attrs else "float32"
+    precision = get_text(file, "precision")
     if precision not in PRECISIONS:
-        raise ValueError(f"its precision is {precision:.40}; it can be {', '.join(PRECISIONS)}")
+        raise Damaged(f"its precision is {precision:.40}; it can be {', '.join(PRECISIONS)}")
     rows = dataset(file, "parameters", "i" if precision == "bfloat16" else "f", (None, None))
     size = torch.finfo(PRECISIONS[precision]).bits // 8
     if rows.shape[0] < 2 or not rows.shape[1] or rows.dtype.itemsize != size:
-        raise ValueError(f"parameters has the shape {rows.shape} and the type {rows.dtype}; it should hold {precision}")
+        raise Damaged(f"parameters has the shape {rows.shape} and the type {rows.dtype}; it should hold {precision}")
     return rows
 
 
@@ -150,17 +163,15 @@ def read_rows(file: h5py.File, epoch: int | None = None) -> torch.Tensor:
     """Parameters of an open file as float32: of one epoch, shape (P,), or of all, shape (E + 1, P).
 
     Raises:
-        KeyError, ValueError: As :func:`stored_rows`; or if one is not finite, with its epoch.
-        OSError: If they are not those of their checksum.
+        Damaged: As :func:`stored_rows`; if they are not those of their checksum, or one is not finite, with its epoch.
     """
     stored = stored_rows(file)
-    values = stored[... if epoch is None else epoch]
-    rows = torch.from_numpy(values.astype(values.dtype.newbyteorder("="), copy=False))
+    rows = torch.from_numpy(read_values(stored, ... if epoch is None else epoch))
     rows = rows.view(torch.bfloat16).float() if stored.dtype.kind == "i" else rows.float()
     good = torch.isfinite(rows).all(-1)
     if not good.all():
         bad = [epoch] if epoch is not None else torch.nonzero(~good).flatten().tolist()
-        raise ValueError(f"the parameters of epoch {', '.join(map(str, bad))} are not finite")
+        raise Damaged(f"the parameters of epoch {', '.join(map(str, bad))} are not finite")
     return rows
 
 
@@ -168,9 +179,9 @@ def read_metrics(file: h5py.File) -> dict[str, npt.NDArray[np.float64]]:
     """``METRICS`` of an open file, each of shape (E,); NaN where they are not known.
 
     Raises:
-        KeyError, ValueError: If one is missing, not one number for each epoch, or an accuracy not in [0, 1].
+        Damaged: If one is missing, not one number for each epoch, or an accuracy not in [0, 1].
     """
-    epochs = len(file["parameters"]) - 1
+    epochs = stored_rows(file).shape[0] - 1
     found = {name: array(file, f"metrics/{name}", "f", (epochs,), finite=False) for name in METRICS}
     for name in METRICS:
         if name.endswith("accuracy"):
@@ -183,28 +194,26 @@ def read_confusion(file: h5py.File) -> npt.NDArray[np.int64] | None:
     """Counts of an open file, shape (K, K), if it has any.
 
     Raises:
-        ValueError: If they are not whole numbers of at least 0, as many of each leaf.
+        Damaged: If they are not whole numbers of at least 0, as many of each leaf.
     """
-    if "confusion" not in file:
+    if not has_dataset(file, "confusion"):
         return None
     counts = array(file, "confusion", "iu", (None, None))
     if counts.shape[0] != counts.shape[1]:
-        raise ValueError(f"confusion has the shape {counts.shape}; it should have a row and a column for each leaf")
+        raise Damaged(f"confusion has the shape {counts.shape}; it should have a row and a column for each leaf")
     check_all(counts >= 0, counts, "confusion", "a number of galaxies")
     return counts.astype(np.int64)
 
 
 def read_loss_of_precision(file: h5py.File) -> float:
-    """See :func:`loss_of_precision`; of version 1, which had none, 0.
+    """See :func:`loss_of_precision`.
 
     Raises:
-        ValueError: If it is no number.
+        Damaged: If it is no number.
     """
-    if "precision" not in file.attrs:
-        return 0.0
-    value = file.attrs["loss_of_precision"]
+    value = attribute(file, "loss_of_precision")
     if not isinstance(value, (np.floating, np.integer)) or not value >= 0:
-        raise ValueError(f"loss_of_precision is {value!r:.40}")
+        raise Damaged(f"loss_of_precision is {value!r:.40}")
     return float(value)
 
 
@@ -254,7 +263,7 @@ class TrajectoryStore:
 
     @staticmethod
     def _open(path: Path) -> Any:
-        return open_checked(path, FORMAT, FORMAT_VERSION, MADE_BY)
+        return open_hdf5(path, FORMAT, FORMAT_VERSION, MADE_BY)
 
     def __len__(self) -> int:
         return len(self.experts)
@@ -265,7 +274,7 @@ class TrajectoryStore:
         Raises:
             InputError: If there is no such network, or it has not as many parameters as the experts.
         """
-        with said_of(self.folder):
+        with naming_file(self.folder):
             return build_network(self.recipe.network, parameters=self.num_parameters)
 
     def parameters(self, expert: int, epoch: int) -> torch.Tensor:
@@ -345,3 +354,27 @@ def whole_experts(folder: Path, recipe: Recipe) -> list[int]:
             "name another --model.trajectories"
         )
     return store.experts
+
+
+def matching_experts(folder: str, galaxies: Galaxies, network: Mapping[str, Any]) -> TrajectoryStore:
+    """The experts in ``folder``, once they are known to be of these galaxies and of this network.
+
+    Args:
+        folder: The TrajectoryStore.
+        galaxies: The galaxies to distil.
+        network: What the network must be; None stands for whatever it is.
+
+    Raises:
+        InputError: If they are of other galaxies or of another network.
+    """
+    store = TrajectoryStore(folder)
+    if store.recipe.data != galaxies.fingerprint:
+        raise InputError(
+            f"the experts in {store.folder} were trained on other galaxies (fingerprint {store.recipe.data[:12]}) than "
+            f"those of {galaxies.path} ({galaxies.fingerprint[:12]}); name the packed file they were trained on"
+        )
+    theirs = store.recipe.network
+    wrong = [f"{n} {theirs.get(n)} instead of {v}" for n, v in network.items() if v is not None and theirs.get(n) != v]
+    if wrong:
+        raise InputError(f"the experts in {store.folder} are another network: {', '.join(wrong)}")
+    return store

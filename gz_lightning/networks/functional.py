@@ -29,7 +29,7 @@ class FunctionalNetwork:
         InputError: If the network has buffers, such as running statistics: it is no function of its parameters alone.
 
     Example:
-        >>> from gz_lightning.networks import ConvNet
+        >>> from gz_lightning.networks.convnet import ConvNet
         >>> convnet = ConvNet(num_classes=5, resolution=32, width=8)
         >>> network = FunctionalNetwork(convnet)
         >>> network(network.parameters_of(convnet), torch.zeros(2, 3, 32, 32)).shape

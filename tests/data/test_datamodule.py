@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from gz_lightning.data.datamodule import GalaxyZoo2DataModule
+from gz_lightning.data.galaxies import Galaxies
 from gz_lightning.errors import InputError
 from tests.conftest import CLASS_NAMES
 
@@ -60,34 +61,33 @@ def test_augmentation_is_of_training_batches_alone_and_the_same_again(
 def test_by_rows_is_as_from_memory(toy_path: Path, trainer_options: dict[str, Any]) -> None:
     whole, by_rows = (fit(toy_path, trainer_options, in_memory=kind) for kind in (True, False))
     assert all(torch.equal(a, b) for a, b in zip(whole.train_batches, by_rows.train_batches, strict=True))
-    galaxies = GalaxyZoo2DataModule(str(toy_path), in_memory=False)
-    galaxies.setup()
+    galaxies = Galaxies(toy_path, in_memory=False)
     image, label = galaxies.train[5]
     assert image.shape == (3, 16, 16)
     assert label == galaxies.train.labels[5]
     assert galaxies.resolution == 16
     assert galaxies.class_weights.shape == (3,)
-    assert "images" not in galaxies.packed.__dict__  # nothing read all pixels
+    assert "images" not in galaxies.__dict__  # nothing read all pixels
     assert "read by rows" in repr(galaxies)
-    assert torch.equal(galaxies.train.images, galaxies.packed.images[galaxies.train.rows])
+    assert torch.equal(galaxies.train.images, galaxies.images[galaxies.train.rows])
 
 
 def test_what_does_not_fit_half_the_memory_is_read_by_rows(toy_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert GalaxyZoo2DataModule(str(toy_path)).packed.in_memory
+    assert Galaxies(toy_path).in_memory
     monkeypatch.setattr("os.sysconf", lambda name: 100)
-    assert not GalaxyZoo2DataModule(str(toy_path)).packed.in_memory
+    assert not Galaxies(toy_path).in_memory
 
 
-def test_what_it_says_of_itself(toy: GalaxyZoo2DataModule, toy_path: Path) -> None:
+def test_what_it_says_of_itself(toy: Galaxies, toy_path: Path) -> None:
     assert (toy.num_classes, toy.class_names, toy.tree) == (3, CLASS_NAMES, "")
-    assert repr(toy) == f"GalaxyZoo2DataModule({toy_path}: 63 train, 9 val, 18 test; 3 leaves of 'class folders'; 16 px)"
+    assert repr(toy) == f"Galaxies({toy_path}: 63 train, 9 val, 18 test; 3 leaves of 'class folders'; 16 px)"
     assert "not read yet" in repr(GalaxyZoo2DataModule(str(toy_path)))
     pixels = toy.denormalise(toy.standardise(toy.train.images))
     torch.testing.assert_close(pixels, toy.train.images / 255, atol=1e-5, rtol=0)
     assert toy.mean.shape == toy.std.shape == (3,)
 
 
-def test_show(toy: GalaxyZoo2DataModule) -> None:
+def test_show(toy: Galaxies) -> None:
     figure = toy.show(per_class=4, split="test")
     assert len(figure.axes) == 12
     assert [axis.get_title(loc="left") for axis in figure.axes[::4]] == list(CLASS_NAMES)

@@ -16,7 +16,8 @@ from PIL import Image
 
 from gz_lightning.data import cutouts
 from gz_lightning.data.cutouts import read_cutout
-from gz_lightning.data.packing import read_packed, write_packed
+from gz_lightning.data.galaxies import Galaxies
+from gz_lightning.data.packing import write_packed
 from gz_lightning.data.prepare import prepare
 from gz_lightning.data.resize import area_resize
 from gz_lightning.data.selection import SPLITS
@@ -66,7 +67,7 @@ def test_a_cutout_that_cannot_be_used_is_named(tmp_path: Path) -> None:
 
 
 def test_round_trip_and_statistics(tmp_path: Path) -> None:
-    packed = read_packed(write_toy(tmp_path / "toy.h5", per_class=10))
+    packed = Galaxies(write_toy(tmp_path / "toy.h5", per_class=10))
     images = toy_galaxies(10, 16)
     np.testing.assert_array_equal(packed.images.numpy(), images)
     training = images[packed.splits.numpy() == 0].astype(np.float64) / 255
@@ -78,9 +79,9 @@ def test_round_trip_and_statistics(tmp_path: Path) -> None:
 
 
 def test_fingerprint_is_of_the_content(tmp_path: Path) -> None:
-    same = [read_packed(write_toy(tmp_path / f"{i}.h5", seed=1)).fingerprint for i in range(2)]
+    same = [Galaxies(write_toy(tmp_path / f"{i}.h5", seed=1)).fingerprint for i in range(2)]
     assert same[0] == same[1]
-    assert read_packed(write_toy(tmp_path / "2.h5", seed=2)).fingerprint != same[0]
+    assert Galaxies(write_toy(tmp_path / "2.h5", seed=2)).fingerprint != same[0]
 
 
 @settings(deadline=None, max_examples=40)
@@ -89,7 +90,7 @@ def test_a_damaged_file_is_refused_or_read_rightly(tmp_path_factory: pytest.Temp
     """Bytes changed or cut off: never other pixels or labels than were written, and never any other error."""
     folder = tmp_path_factory.mktemp("damage")
     path = write_toy(folder / "toy.h5", per_class=10)
-    whole = read_packed(path)
+    whole = Galaxies(path)
     content = bytearray(path.read_bytes())
     if data.draw(st.booleans()):
         place = data.draw(st.integers(0, len(content) - 1))
@@ -98,7 +99,7 @@ def test_a_damaged_file_is_refused_or_read_rightly(tmp_path_factory: pytest.Temp
         del content[data.draw(st.integers(0, len(content) - 1)) :]
     path.write_bytes(content)
     try:
-        read = read_packed(path)
+        read = Galaxies(path)
     except InputError as error:
         assert str(path) in str(error)
     else:
@@ -108,16 +109,16 @@ def test_a_damaged_file_is_refused_or_read_rightly(tmp_path_factory: pytest.Temp
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"there is no file .*'gz-lightning prepare' makes one"):
-        read_packed(tmp_path / "none.h5")
+        Galaxies(tmp_path / "none.h5")
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["x"] = 1
     with pytest.raises(InputError, match="is not a file of galaxies: its format is not one of gz_lightning"):
-        read_packed(tmp_path / "other.h5")
+        Galaxies(tmp_path / "other.h5")
     path = write_toy(tmp_path / "toy.h5")
     with h5py.File(path, "r+") as file:
         file.attrs["format_version"] = 99
-    with pytest.raises(InputError, match=r"format version 99.*install a newer one"):
-        read_packed(path)
+    with pytest.raises(InputError, match=r"format version 99.*reads version 2: install the other one"):
+        Galaxies(path)
 
 
 def test_a_file_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -148,7 +149,7 @@ def test_a_file_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
 def test_prepare_from_votes(tmp_path: Path) -> None:
     table, mapping, images = hart16(tmp_path, 40)
     prepared = prepare(tmp_path / "gz2.h5", images, table, mapping, "simplified9", per_class=4, resolution=8, crop=0.5)
-    packed = read_packed(prepared.path)
+    packed = Galaxies(prepared.path)
     # Galaxy i is of leaf i % 10; the tenth is no leaf of this tree and has no confidence on it.
     assert torch.bincount(packed.labels).tolist() == [4] * 9
     assert packed.tree == "simplified9"
@@ -172,7 +173,7 @@ def test_prepare_from_folders_and_its_refusals(tmp_path: Path) -> None:
     root = class_folders(tmp_path / "folders", ["cat", "dog"])
     output = tmp_path / "animals.h5"
     prepare(output, root, resolution=8, val_fraction=0, test_fraction=0)
-    assert read_packed(output).class_names == ("cat", "dog")
+    assert Galaxies(output).class_names == ("cat", "dog")
     with pytest.raises(InputError, match=r"animals.h5 exists.*--overwrite true"):
         prepare(output, root, resolution=8)
     with pytest.raises(InputError, match="--table and --mapping need --images"):
@@ -189,7 +190,7 @@ def test_prepare_is_the_same_whatever_the_number_of_workers(tmp_path: Path) -> N
     paths = [
         prepare(tmp_path / f"{workers}.h5", images, table, mapping, resolution=8, workers=workers).path for workers in (1, 3)
     ]
-    assert read_packed(paths[0]).fingerprint == read_packed(paths[1]).fingerprint
+    assert Galaxies(paths[0]).fingerprint == Galaxies(paths[1]).fingerprint
 
 
 def spoil(images: Path) -> dict[str, str]:
@@ -224,7 +225,7 @@ def test_images_of_no_use_are_counted_listed_and_skipped(tmp_path: Path) -> None
     assert found.pop("") == "has no image in the folder"
     assert set(found) == set(reasons)
     assert all(found[name].startswith(reason) for name, reason in reasons.items())
-    packed = read_packed(prepared.path)
+    packed = Galaxies(prepared.path)
     assert len(packed) == 53
     assert not {str(587722981736120347 + i) for i in range(1, 8)} & set(packed.object_ids)
     assert packed.configuration["rejected"] == 6
@@ -248,7 +249,7 @@ def test_too_many_images_of_no_use_stop_the_run_and_strict_stops_at_the_first(tm
     with pytest.raises(InputError, match=r"10\d.jpg .*; without --strict such images are skipped and listed"):
         prepare(tmp_path / "a.h5", **given, strict=True)  # type: ignore[arg-type]
     assert not (tmp_path / "a.h5").exists()
-    assert len(read_packed(prepare(tmp_path / "a.h5", **given, max_rejects=0.1).path)) == 54  # type: ignore[arg-type]
+    assert len(Galaxies(prepare(tmp_path / "a.h5", **given, max_rejects=0.1).path)) == 54  # type: ignore[arg-type]
     with pytest.raises(InputError, match="max_rejects is a share, 0 to 1, not 2"):
         prepare(tmp_path / "b.h5", **given, max_rejects=2)  # type: ignore[arg-type]
 
@@ -258,7 +259,7 @@ def test_an_interrupted_packing_goes_on(tmp_path: Path, monkeypatch: pytest.Monk
     table, mapping, images = hart16(tmp_path, 60)
     spoil(images)
     given = {"images": images, "table": table, "mapping": mapping, "resolution": 8, "max_rejects": 1.0, "workers": 1}
-    whole = read_packed(prepare(tmp_path / "whole.h5", **given).path)  # type: ignore[arg-type]
+    whole = Galaxies(prepare(tmp_path / "whole.h5", **given).path)  # type: ignore[arg-type]
     decoded: list[str] = []
     true_read = cutouts.read_square
 
@@ -279,7 +280,7 @@ def test_an_interrupted_packing_goes_on(tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "a.h5.unfinished.part").write_bytes(b"what a killed run leaves")
     before = len(decoded)
     again = prepare(tmp_path / "a.h5", **given)  # type: ignore[arg-type]
-    assert read_packed(again.path).fingerprint == whole.fingerprint
+    assert Galaxies(again.path).fingerprint == whole.fingerprint
     assert len(again.rejects) == 6
     assert 60 - before <= len(decoded) - before <= 60 - before + 6  # of what is of no use nothing was kept
     assert [path.name for path in tmp_path.glob("*a.h5*")] == ["a.h5"]
@@ -289,7 +290,7 @@ def test_an_interrupted_packing_goes_on(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_damaged_unfinished_packing_gives_the_same_file(place: int, tmp_path: Path) -> None:
     table, mapping, images = hart16(tmp_path, 20)
     given = {"images": images, "table": table, "mapping": mapping, "resolution": 8}
-    whole = read_packed(prepare(tmp_path / "whole.h5", **given).path)  # type: ignore[arg-type]
+    whole = Galaxies(prepare(tmp_path / "whole.h5", **given).path)  # type: ignore[arg-type]
     (images / "119.jpg").rename(tmp_path / "119.jpg")
     Image.new("L", (32, 32)).save(images / "119.jpg")
     with pytest.raises(InputError, match="without --strict"):
@@ -300,21 +301,7 @@ def test_a_damaged_unfinished_packing_gives_the_same_file(place: int, tmp_path: 
     content = bytearray(unfinished.read_bytes())
     content[place] ^= 1
     unfinished.write_bytes(content)
-    assert read_packed(prepare(tmp_path / "a.h5", **given).path).fingerprint == whole.fingerprint  # type: ignore[arg-type]
-
-
-def test_files_of_version_1_are_read(tmp_path: Path) -> None:
-    """Each galaxy was a chunk with a checksum of HDF5's, and there were no digests."""
-    path = write_toy(tmp_path / "toy.h5")
-    now = read_packed(path)
-    with h5py.File(path, "r+") as file:
-        images = file["images"][...]
-        del file["images"], file["digests"]
-        file.create_dataset("images", data=images, chunks=(1, *images.shape[1:]), fletcher32=True)
-        file.attrs["format_version"] = 1
-    then = read_packed(path)
-    assert torch.equal(then.images, now.images)
-    assert torch.equal(read_packed(path, in_memory=False).pixels(torch.tensor([3, 1])), now.images[[3, 1]])
+    assert Galaxies(prepare(tmp_path / "a.h5", **given).path).fingerprint == whole.fingerprint  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("limit", [10_000, 50_000])  # the pixels take 46,080 bytes
@@ -330,17 +317,17 @@ def test_a_full_disk_is_said_and_what_is_done_is_kept(limit: int, tmp_path: Path
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert not (tmp_path / "a.h5").exists()
-    assert len(read_packed(prepare(tmp_path / "a.h5", **given).path)) == 60  # type: ignore[arg-type]
+    assert len(Galaxies(prepare(tmp_path / "a.h5", **given).path)) == 60  # type: ignore[arg-type]
 
 
 def test_rows_are_read_as_from_memory(tmp_path: Path) -> None:
     path = write_toy(tmp_path / "toy.h5", per_class=10)
-    whole, by_rows = read_packed(path), read_packed(path, in_memory=False)
+    whole, by_rows = Galaxies(path), Galaxies(path, in_memory=False)
     rows = torch.tensor([7, 0, 29, 7])
     assert torch.equal(by_rows.pixels(rows), whole.images[rows])
     assert "images" not in by_rows.__dict__  # nothing else was read
     assert by_rows.fingerprint == whole.fingerprint
-    torch.testing.assert_close(whole.soft_labels.sum(1), torch.ones(30))
+    torch.testing.assert_close(whole.train.soft_labels.sum(1), torch.ones(len(whole.train)))
 
 
 def test_a_folder_that_is_split_keeps_its_splits(tmp_path: Path) -> None:
@@ -351,7 +338,7 @@ def test_a_folder_that_is_split_keeps_its_splits(tmp_path: Path) -> None:
             for i in range(20 if split == "train" else 5):
                 save_image(tmp_path / "cifar" / split / name / f"{i:04d}.png", 100 * label + i)
     prepared = prepare(tmp_path / "c.h5", tmp_path / "cifar", per_class=None, resolution=32, crop=1.0)
-    packed = read_packed(prepared.path)
+    packed = Galaxies(prepared.path)
     assert packed.class_names == ("airplane", "frog")
     assert prepared.report["test"].tolist() == [5, 5]
     assert all((SPLITS[s] == "test") == i.startswith("test/") for s, i in zip(packed.splits, packed.object_ids, strict=True))
@@ -367,7 +354,7 @@ def test_prepare_real_galaxies(real_data: Path, tmp_path: Path) -> None:
     sample = real_data / "gz2_sample"
     table, mapping = sample / "gz2_hart16.csv.gz", sample / "gz2_filename_mapping.csv"
     prepared = prepare(tmp_path / "a.h5", sample / "images", table, mapping, "simplified9", per_class=30, resolution=32)
-    packed = read_packed(prepared.path)
+    packed = Galaxies(prepared.path)
     assert torch.bincount(packed.labels).tolist() == [30, 30, 30, 30, 23, 26, 4, 30, 15]
     # The published means of the nine-class subset, .0635 .0561 .0446, are of a brighter selection of the same survey.
     assert ((packed.mean > 0.03) & (packed.mean < 0.12)).all()

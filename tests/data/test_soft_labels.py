@@ -9,14 +9,16 @@ import pytest
 import torch
 
 from gz_lightning.data.datamodule import GalaxyZoo2DataModule
+from gz_lightning.data.galaxies import Galaxies
 from gz_lightning.data.packing import write_packed
 from gz_lightning.distillation.module import TrajectoryMatching
-from gz_lightning.distillation.start import initial_images, loaded_images
-from gz_lightning.distillation.synthetic import SyntheticSet
+from gz_lightning.distillation.start import loaded_images
 from gz_lightning.errors import InputError
 from gz_lightning.experts.module import ExpertModule
 from gz_lightning.experts.rotation import rotated
 from gz_lightning.experts.trajectories import TrajectoryStore
+from gz_lightning.sets.coresets import initial_images
+from gz_lightning.sets.synthetic import SyntheticSet
 from tests.conftest import CLASS_NAMES, toy_galaxies
 
 SMALL: dict[str, Any] = {"num_experts": 1, "train_epochs": 2, "lr": 0.05, "width": 4, "depth": 2, "augmentation": "none"}
@@ -50,8 +52,7 @@ def fit_experts(folder: Path, data: Path, options: dict[str, Any], **settings: A
 
 
 def test_soft_labels_are_the_votes_normalised(voted: Path) -> None:
-    galaxies = GalaxyZoo2DataModule(str(voted))
-    galaxies.setup()
+    galaxies = Galaxies(voted)
     train = galaxies.train
     torch.testing.assert_close(train.soft_labels.sum(1), torch.ones(27))
     torch.testing.assert_close(train.soft_labels, train.confidences / train.confidences.sum(1, keepdim=True))
@@ -108,8 +109,7 @@ def test_every_rotation_is_in_an_epoch(voted: Path, tmp_path: Path, trainer_opti
 
 @pytest.mark.parametrize("pix_init", ["noise", "real", "mean"])
 def test_first_soft_labels(pix_init: str, voted: Path) -> None:
-    galaxies = GalaxyZoo2DataModule(str(voted))
-    galaxies.setup()
+    galaxies = Galaxies(voted)
     images, labels = initial_images(pix_init, galaxies, 2, torch.Generator().manual_seed(0), soft=True)
     same, hard = initial_images(pix_init, galaxies, 2, torch.Generator().manual_seed(0))
     assert torch.equal(images, same)
@@ -133,8 +133,7 @@ def test_a_distilled_set_carries_soft_labels(voted: Path, tmp_path: Path, traine
     made = SyntheticSet.load(tmp_path / "run" / "last.h5")
     assert made.labels.shape == (3, 3)
     assert made.hard_labels.tolist() == [0, 1, 2]
-    galaxies = GalaxyZoo2DataModule(str(voted))
-    galaxies.setup()
+    galaxies = Galaxies(voted)
     path = str(tmp_path / "run" / "last.h5")
     assert torch.equal(loaded_images(path, galaxies, 1, soft=True)[1], made.labels)
     made.labels = made.hard_labels

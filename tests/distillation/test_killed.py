@@ -8,8 +8,8 @@ from pathlib import Path
 
 import torch
 
-from gz_lightning.checkpoints import LAST
-from gz_lightning.distillation.synthetic import SyntheticSet
+from gz_lightning.sets.synthetic import SyntheticSet
+from gz_lightning.storage.checkpoints import LAST
 
 KILLS = 5
 
@@ -39,7 +39,7 @@ def run(folder: str, data: str, experts: str, go_on: bool) -> None:
 
 def test_killed_at_random_moments(tmp_path: Path, toy_path: Path, toy_experts: Path) -> None:
     context = multiprocessing.get_context("forkserver")  # forks of a process that has only imported things
-    context.set_forkserver_preload(["gz_lightning.distillation.module", "gz_lightning.lightning_cli", __name__])
+    context.set_forkserver_preload(["gz_lightning.distillation.module", "gz_lightning.cli.lightning", __name__])
 
     def process(folder: str, go_on: bool) -> multiprocessing.process.BaseProcess:
         arguments = (str(tmp_path / folder), str(toy_path), str(toy_experts), go_on)

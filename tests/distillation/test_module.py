@@ -16,17 +16,17 @@ import torch
 import torch.nn.functional as F
 
 from gz_lightning.augmentation import augment
-from gz_lightning.checkpoints import LAST
-from gz_lightning.data.datamodule import GalaxyZoo2DataModule
+from gz_lightning.data.galaxies import Galaxies
 from gz_lightning.distillation.divergence import FiniteUpdates
 from gz_lightning.distillation.module import FAR_OFF, TrajectoryMatching
-from gz_lightning.distillation.synthetic import SyntheticSet
 from gz_lightning.errors import InputError
 from gz_lightning.experts.module import ExpertModule
 from gz_lightning.experts.trajectories import TrajectoryStore
-from gz_lightning.networks import build_network
 from gz_lightning.networks.functional import FunctionalNetwork
+from gz_lightning.networks.registry import build_network
 from gz_lightning.randomness import generator
+from gz_lightning.sets.synthetic import SyntheticSet
+from gz_lightning.storage.checkpoints import LAST
 from tests.conftest import write_toy
 from tests.distillation.conftest import Distil
 
@@ -103,7 +103,7 @@ def test_the_matching_loss_falls(distil: Distil, tmp_path: Path) -> None:
     assert sum(losses.seen[-10:]) < 0.9 * sum(losses.seen[:10])
 
 
-def test_pix_init_and_labels(distil: Distil, tmp_path: Path, toy: GalaxyZoo2DataModule) -> None:
+def test_pix_init_and_labels(distil: Distil, tmp_path: Path, toy: Galaxies) -> None:
     options: dict[str, Any] = {"iterations": 1, "lr_img": 0.0}
     real = distil(tmp_path / "real", **options)
     training = toy.standardise(toy.train.images)
@@ -137,7 +137,7 @@ def test_a_run_in_stages_ends_by_itself(distil: Distil, tmp_path: Path) -> None:
     assert 700 < distiller.iteration < 800
 
 
-def test_files_of_a_run(distil: Distil, tmp_path: Path, toy: GalaxyZoo2DataModule) -> None:
+def test_files_of_a_run(distil: Distil, tmp_path: Path, toy: Galaxies) -> None:
     distiller = distil(tmp_path, iterations=5, eval_it=2)
     pictures = ["course.png", *(f"iteration_00000{i}.png" for i in (0, 2, 4, 5))]
     assert sorted(p.name for p in (tmp_path / "pictures").iterdir()) == pictures

@@ -9,19 +9,19 @@ import torch
 from lightning.pytorch.strategies import DDPStrategy
 from PIL import Image
 
-from gz_lightning.checkpoints import LAST
 from gz_lightning.data.datamodule import GalaxyZoo2DataModule
 from gz_lightning.distillation.evaluating import stretched
 from gz_lightning.distillation.labels import logits_of_experts, logits_of_shares
 from gz_lightning.distillation.matching import matching_loss, nearest_step
 from gz_lightning.distillation.module import TrajectoryMatching
-from gz_lightning.distillation.synthetic import SyntheticSet
 from gz_lightning.distillation.unroll import unroll
 from gz_lightning.errors import InputError
 from gz_lightning.experts.trajectories import TrajectoryStore
-from gz_lightning.networks import build_network
 from gz_lightning.networks.functional import FunctionalNetwork
+from gz_lightning.networks.registry import build_network
 from gz_lightning.randomness import generator
+from gz_lightning.sets.synthetic import SyntheticSet
+from gz_lightning.storage.checkpoints import LAST
 from tests.distillation.conftest import SETTINGS, Distil
 
 

@@ -11,9 +11,9 @@ from PIL import Image
 from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 
-from gz_lightning.distillation.synthetic import SyntheticSet
 from gz_lightning.errors import InputError
-from gz_lightning.evaluation.figures import at_places
+from gz_lightning.figures import at_places
+from gz_lightning.sets.synthetic import SyntheticSet
 
 NAMES = ("completely round", "cigar-shaped")
 

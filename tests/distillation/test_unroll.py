@@ -14,9 +14,10 @@ from gz_lightning.distillation.matching import matching_loss
 from gz_lightning.distillation.segments import minibatches
 from gz_lightning.distillation.unroll import EXACT, UNROLLS, unroll
 from gz_lightning.errors import InputError
-from gz_lightning.networks import ConvNet, build_network
+from gz_lightning.networks.convnet import ConvNet
 from gz_lightning.networks.derivatives import Derivatives, Products
 from gz_lightning.networks.functional import FunctionalNetwork
+from gz_lightning.networks.registry import build_network
 from gz_lightning.randomness import generator
 
 CLASSES, IPC, SIDE = 3, 2, 12

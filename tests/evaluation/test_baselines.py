@@ -5,9 +5,11 @@ import itertools
 import pytest
 import torch
 
-from gz_lightning.data.datamodule import GalaxyZoo2DataModule
+from gz_lightning.data.galaxies import Galaxies
 from gz_lightning.errors import InputError
-from gz_lightning.evaluation.baselines import (
+from gz_lightning.networks.registry import build_network
+from gz_lightning.randomness import generator
+from gz_lightning.sets.coresets import (
     BASELINES,
     baseline,
     has_votes,
@@ -18,8 +20,6 @@ from gz_lightning.evaluation.baselines import (
     most_confident,
     votes_of,
 )
-from gz_lightning.networks import build_network
-from gz_lightning.randomness import generator
 from tests.evaluation.conftest import NETWORK
 
 
@@ -60,7 +60,7 @@ def test_k_means_finds_the_clusters() -> None:
     assert sorted(k_means_nearest(features, 24, generator(0)).tolist()) == list(range(24))
 
 
-def test_hidden_features_are_what_the_last_layer_is_given(toy: GalaxyZoo2DataModule) -> None:
+def test_hidden_features_are_what_the_last_layer_is_given(toy: Galaxies) -> None:
     network, images = build_network(NETWORK, seed=0), toy.standardise(toy.train.images)
     features = hidden_features(network, images)
     last = list(network.children())[-1]
@@ -70,7 +70,7 @@ def test_hidden_features_are_what_the_last_layer_is_given(toy: GalaxyZoo2DataMod
 
 
 @pytest.mark.parametrize("name", BASELINES)
-def test_every_baseline(toy: GalaxyZoo2DataModule, name: str) -> None:
+def test_every_baseline(toy: Galaxies, name: str) -> None:
     features = toy.train.images.flatten(1).float()
     images, labels, votes = baseline(name, toy, 3, features, seed=0)
     number = 63 if name == "full data" else 9
@@ -87,7 +87,7 @@ def test_every_baseline(toy: GalaxyZoo2DataModule, name: str) -> None:
     assert (name in ("random real", "class mean", "k-means-nearest")) or torch.equal(other, images)
 
 
-def test_most_confident_galaxies(toy: GalaxyZoo2DataModule) -> None:
+def test_most_confident_galaxies(toy: Galaxies) -> None:
     rows = toy.train.of_class(1)
     toy.train.confidences[rows, 1] = torch.linspace(0.2, 0.9, len(rows)).roll(5)
     surest = float(toy.train.confidences[rows, 1].max())
@@ -96,7 +96,7 @@ def test_most_confident_galaxies(toy: GalaxyZoo2DataModule) -> None:
     torch.testing.assert_close(votes_of(toy, rows).sum(1), torch.ones(len(rows)))
 
 
-def test_refusals(toy: GalaxyZoo2DataModule) -> None:
+def test_refusals(toy: Galaxies) -> None:
     assert not has_votes(toy)
     with pytest.raises(InputError, match="no baseline 'magic'; the baselines are random real, class mean"):
         baseline("magic", toy, 1, torch.zeros(63, 1), 0)

@@ -11,23 +11,23 @@ import pytest
 import torch
 from PIL import Image
 
-from gz_lightning.data.datamodule import GalaxyZoo2DataModule
-from gz_lightning.distillation.synthetic import SyntheticSet
+from gz_lightning.data.galaxies import Galaxies
 from gz_lightning.errors import InputError
-from gz_lightning.evaluation.baselines import BASELINES
 from gz_lightning.evaluation.contenders import Candidate, Contender, Outcome
 from gz_lightning.evaluation.evaluate import evaluate
-from gz_lightning.evaluation.evaluation import read_evaluation
-from gz_lightning.evaluation.figures import leaf_figure, save_figure
-from gz_lightning.evaluation.protocol import Protocol
-from gz_lightning.evaluation.together import accuracies
+from gz_lightning.evaluation.record import read_evaluation
 from gz_lightning.evaluation.unfinished import UnfinishedEvaluation
+from gz_lightning.figures import leaf_figure, save_figure
 from gz_lightning.randomness import generator
+from gz_lightning.sets.coresets import BASELINES
+from gz_lightning.sets.synthetic import SyntheticSet
+from gz_lightning.training.fresh import accuracies
+from gz_lightning.training.protocol import Protocol
 from tests.conftest import CLASS_NAMES, write_toy
 from tests.evaluation.conftest import NETWORK, synthetic_set
 
 
-def test_set_round_trip(toy: GalaxyZoo2DataModule, tmp_path: Path) -> None:
+def test_set_round_trip(toy: Galaxies, tmp_path: Path) -> None:
     for labels in (torch.arange(3).repeat_interleave(2), torch.eye(3).repeat_interleave(2, 0)):
         saved = synthetic_set(toy, labels=labels)
         saved.save(tmp_path / "set.h5")
@@ -38,14 +38,14 @@ def test_set_round_trip(toy: GalaxyZoo2DataModule, tmp_path: Path) -> None:
         assert loaded.hard_labels.tolist() == [0, 0, 1, 1, 2, 2]
 
 
-def test_denormalised_pixels_are_those_of_the_galaxies(toy: GalaxyZoo2DataModule) -> None:
+def test_denormalised_pixels_are_those_of_the_galaxies(toy: Galaxies) -> None:
     saved = synthetic_set(toy)
     pixels = saved.denormalised() * 255
     known = toy.train.images.float()
     assert all((known - image).abs().amax((1, 2, 3)).min() < 1e-3 for image in pixels)
 
 
-def test_evaluate(toy: GalaxyZoo2DataModule, toy_path: Path, tmp_path: Path) -> None:
+def test_evaluate(toy: Galaxies, toy_path: Path, tmp_path: Path) -> None:
     path = tmp_path / "set.h5"
     synthetic_set(toy).save(path)
     small: dict[str, Any] = {"num_eval": 2, "epochs": 30, "draws": 2, "step_sizes": [1e-7, 0.05], "full_epochs": 12}
@@ -81,7 +81,7 @@ def test_evaluate(toy: GalaxyZoo2DataModule, toy_path: Path, tmp_path: Path) -> 
     pd.testing.assert_frame_equal(again.table[:2], result.table[:2])
 
 
-def test_a_mislabelled_set_scores_below_chance(toy: GalaxyZoo2DataModule, toy_path: Path, tmp_path: Path) -> None:
+def test_a_mislabelled_set_scores_below_chance(toy: Galaxies, toy_path: Path, tmp_path: Path) -> None:
     """Every image under a wrong label: a network that learned them is wrong more often than not."""
     right = synthetic_set(toy, ipc=5)
     scores = {}
@@ -95,7 +95,7 @@ def test_a_mislabelled_set_scores_below_chance(toy: GalaxyZoo2DataModule, toy_pa
     assert scores["wrong"] < 34
 
 
-def test_shuffled_sets_score_at_chance(toy: GalaxyZoo2DataModule) -> None:
+def test_shuffled_sets_score_at_chance(toy: Galaxies) -> None:
     """A shuffle by itself may be lucky; with its labels handed round, each leaf is once right: one in three on average."""
     data, protocol = synthetic_set(toy, ipc=5), Protocol(epochs=20, augmentation="galaxy")
     order = generator("shuffle")
@@ -107,9 +107,7 @@ def test_shuffled_sets_score_at_chance(toy: GalaxyZoo2DataModule) -> None:
     assert sum(found) / len(found) == pytest.approx(1 / 3, abs=0.06)
 
 
-def test_of_several_sets_mtt_takes_the_best_on_test_galaxies(
-    toy: GalaxyZoo2DataModule, toy_path: Path, tmp_path: Path
-) -> None:
+def test_of_several_sets_mtt_takes_the_best_on_test_galaxies(toy: Galaxies, toy_path: Path, tmp_path: Path) -> None:
     """And ours the best on validation galaxies; both say what they chose from."""
     good = synthetic_set(toy, ipc=3)
     good.save(tmp_path / "good.h5")
@@ -123,9 +121,7 @@ def test_of_several_sets_mtt_takes_the_best_on_test_galaxies(
     assert "choices.csv" in {path.name for path in result.files}
 
 
-def test_soft_labels_and_other_networks(
-    toy: GalaxyZoo2DataModule, toy_path: Path, toy_experts: Path, tmp_path: Path
-) -> None:
+def test_soft_labels_and_other_networks(toy: Galaxies, toy_path: Path, toy_experts: Path, tmp_path: Path) -> None:
     settings: dict[str, Any] = {"num_eval": 1, "epochs": 2, "draws": 2, "step_sizes": [0.02], "full_epochs": 1}
     synthetic_set(toy).save(tmp_path / "set.h5")
     result = evaluate(
@@ -153,14 +149,14 @@ def test_soft_labels_and_other_networks(
     ],
 )
 def test_a_set_that_does_not_fit_is_refused(
-    toy: GalaxyZoo2DataModule, toy_path: Path, tmp_path: Path, changes: dict[str, Any], message: str
+    toy: Galaxies, toy_path: Path, tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
     synthetic_set(toy, **changes).save(tmp_path / "set.h5")
     with pytest.raises(InputError, match=f"set.h5 does not fit .*: {message}"):
         evaluate(tmp_path / "set.h5", toy_path)
 
 
-def test_other_refusals(toy: GalaxyZoo2DataModule, toy_path: Path, tmp_path: Path) -> None:
+def test_other_refusals(toy: Galaxies, toy_path: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is not a file of synthetic"):
         evaluate(toy_path, toy_path)
     synthetic_set(toy).save(tmp_path / "set.h5")
@@ -184,13 +180,13 @@ def test_other_refusals(toy: GalaxyZoo2DataModule, toy_path: Path, tmp_path: Pat
         evaluate(tmp_path / "set.h5", write_toy_without_val(tmp_path, toy))
 
 
-def write_toy_without_val(folder: Path, toy: GalaxyZoo2DataModule) -> Path:
+def write_toy_without_val(folder: Path, toy: Galaxies) -> Path:
     """Two galaxies of each class are of the first six of ten: all for training. Statistics as the toy set's."""
     import h5py
 
     path = write_toy(folder / "few.h5", per_class=2)
     with h5py.File(path, "r+") as file:
-        file.attrs["mean"], file.attrs["std"] = toy.packed.mean.numpy(), toy.packed.std.numpy()
+        file.attrs["mean"], file.attrs["std"] = toy.mean.numpy(), toy.std.numpy()
     return path
 
 
@@ -204,7 +200,7 @@ def test_leaf_figure_has_a_column_for_each_leaf(tmp_path: Path) -> None:
 
 
 def test_networks_that_diverge_are_named_and_not_chosen(
-    toy: GalaxyZoo2DataModule, toy_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    toy: Galaxies, toy_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """What such a network answers can be right by chance."""
     synthetic_set(toy).save(tmp_path / "set.h5")
@@ -217,7 +213,7 @@ def test_networks_that_diverge_are_named_and_not_chosen(
 
 
 @pytest.mark.parametrize("part", ["images", "step_sizes"])
-def test_a_set_that_is_not_finite_is_not_written(toy: GalaxyZoo2DataModule, tmp_path: Path, part: str) -> None:
+def test_a_set_that_is_not_finite_is_not_written(toy: Galaxies, tmp_path: Path, part: str) -> None:
     made = synthetic_set(toy)
     made.save(tmp_path / "set.h5")
     getattr(made, part).view(-1)[-1] = math.nan
@@ -227,7 +223,7 @@ def test_a_set_that_is_not_finite_is_not_written(toy: GalaxyZoo2DataModule, tmp_
     assert torch.isfinite(SyntheticSet.load(tmp_path / "set.h5").images).all()
 
 
-def test_a_kept_outcome_under_another_ones_name_is_made_again(toy: GalaxyZoo2DataModule, tmp_path: Path) -> None:
+def test_a_kept_outcome_under_another_ones_name_is_made_again(toy: Galaxies, tmp_path: Path) -> None:
     made = synthetic_set(toy)
     one = Contender("one", [Candidate([(made.images, made.labels)], [0.01])], Protocol(epochs=1), 1)
     two, kept = replace(one, name="two"), UnfinishedEvaluation(tmp_path / "kept", toy.fingerprint, "cpu")

@@ -7,13 +7,13 @@ import torch
 import torch.nn.functional as F
 
 from gz_lightning.augmentation import DSA, augment
-from gz_lightning.data.datamodule import GalaxyZoo2DataModule
+from gz_lightning.data.galaxies import Galaxies
 from gz_lightning.errors import InputError
-from gz_lightning.evaluation.protocol import Protocol, predictions, symmetric_copies, train_network
-from gz_lightning.evaluation.together import Training, accuracies, train_networks
-from gz_lightning.networks import build_network
 from gz_lightning.networks.functional import FunctionalNetwork
+from gz_lightning.networks.registry import build_network
 from gz_lightning.randomness import derived_seed, generator
+from gz_lightning.training.fresh import Training, accuracies, train_networks
+from gz_lightning.training.protocol import Protocol, predictions, symmetric_copies, train_network
 from tests.evaluation.conftest import NETWORK, synthetic_set
 
 
@@ -27,7 +27,7 @@ def test_published_schedules() -> None:
     assert cosine == pytest.approx([1, 0.8536, 0.5, 0.1464], abs=1e-4)
 
 
-def test_training_against_the_plain_loop(toy: GalaxyZoo2DataModule) -> None:
+def test_training_against_the_plain_loop(toy: Galaxies) -> None:
     """SGD with momentum .9 and weight decay 5e-4, written out."""
     data, protocol = synthetic_set(toy), Protocol(epochs=4, augmentation="flip_scale", seed=5, batch_size=4)
     found = train_network(data.images, data.labels, NETWORK, [0.05], protocol)
@@ -51,7 +51,7 @@ def test_training_against_the_plain_loop(toy: GalaxyZoo2DataModule) -> None:
 @pytest.mark.parametrize("soft", [False, True])
 @pytest.mark.parametrize("symmetries", [1, 8])
 def test_together_is_one_by_one(
-    toy: GalaxyZoo2DataModule, way: str, soft: bool, symmetries: int, monkeypatch: pytest.MonkeyPatch
+    toy: Galaxies, way: str, soft: bool, symmetries: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In float64, with sets, seeds, and step sizes of their own, and sets of two sizes."""
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
@@ -74,7 +74,7 @@ def test_together_is_one_by_one(
         assert not model.training
 
 
-def test_the_number_of_threads_changes_nothing(toy: GalaxyZoo2DataModule, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_threads_changes_nothing(toy: Galaxies, monkeypatch: pytest.MonkeyPatch) -> None:
     data, protocol = synthetic_set(toy), Protocol(epochs=3, augmentation="galaxy")
     trainings = [Training(data.images, data.labels, [0.05], seed) for seed in range(6)]
     found = []
@@ -105,7 +105,7 @@ def test_symmetric_copies_are_the_eight_of_a_square() -> None:
         assert {tuple(move(copy).flatten().tolist()) for copy in copies[::2]} == of_one
 
 
-def test_accuracies_are_of_the_split_that_is_named(toy: GalaxyZoo2DataModule) -> None:
+def test_accuracies_are_of_the_split_that_is_named(toy: Galaxies) -> None:
     data, protocol = synthetic_set(toy), Protocol(epochs=3, augmentation="none")
     scores = accuracies(data.images, data.labels, NETWORK, [0.05], protocol, toy, ["val", "test"], 2)
     model = train_network(
@@ -119,7 +119,7 @@ def test_accuracies_are_of_the_split_that_is_named(toy: GalaxyZoo2DataModule) ->
     assert len(scores["test"]) == 2
 
 
-def test_training_works_where_gradients_are_off(toy: GalaxyZoo2DataModule) -> None:
+def test_training_works_where_gradients_are_off(toy: Galaxies) -> None:
     data, protocol = synthetic_set(toy), Protocol(epochs=2)
     arguments = (data.images, data.labels, NETWORK, [0.05], protocol, toy, ["val"], 1)
     wanted = accuracies(*arguments)
@@ -131,7 +131,7 @@ def test_training_works_where_gradients_are_off(toy: GalaxyZoo2DataModule) -> No
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
-def test_soft_labels_teach_as_well(toy: GalaxyZoo2DataModule) -> None:
+def test_soft_labels_teach_as_well(toy: Galaxies) -> None:
     data, protocol = synthetic_set(toy), Protocol(epochs=3)
     soft = F.one_hot(data.labels, 3).float()
     hard_scores = accuracies(data.images, data.labels, NETWORK, [0.05], protocol, toy, ["test"], 1)
@@ -139,7 +139,7 @@ def test_soft_labels_teach_as_well(toy: GalaxyZoo2DataModule) -> None:
 
 
 @pytest.mark.parametrize("name", ["AlexNet", "ResNet18"])
-def test_other_architectures_train_together(toy: GalaxyZoo2DataModule, name: str) -> None:
+def test_other_architectures_train_together(toy: Galaxies, name: str) -> None:
     data, network = synthetic_set(toy, ipc=1), {"name": name, "num_classes": 3, "resolution": 16}
     protocol = Protocol(epochs=2, augmentation="none")
     jobs = [Training(data.images.double(), data.labels, [0.01], seed) for seed in range(2)]

@@ -13,14 +13,14 @@ import torch
 from PIL import Image
 
 from gz_lightning.cli import main
-from gz_lightning.data.datamodule import GalaxyZoo2DataModule
+from gz_lightning.data.galaxies import Galaxies
 from gz_lightning.data.tree import get_tree
 from gz_lightning.errors import InputError
 from gz_lightning.evaluation.evaluate import evaluate
-from gz_lightning.evaluation.evaluation import read_evaluation
-from gz_lightning.evaluation.report import report
-from gz_lightning.evaluation.runs import nearest_galaxies, read_run
-from gz_lightning.evaluation.tree_figure import branches, question, tree_figure
+from gz_lightning.evaluation.record import read_evaluation
+from gz_lightning.report.page import report
+from gz_lightning.report.runs import nearest_galaxies, read_run
+from gz_lightning.report.tree_figure import branches, question, tree_figure
 from tests.evaluation.conftest import synthetic_set
 
 METRICS = """loss,probe_loss,stage,step,step_size/start_epoch_0,val/accuracy
@@ -35,7 +35,7 @@ METRICS = """loss,probe_loss,stage,step,step_size/start_epoch_0,val/accuracy
 def evaluated(toy_path: Path, toy_experts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder with an evaluation, as small as it gets, and one more network."""
     folder = tmp_path_factory.mktemp("runs") / "a & b"
-    toy = GalaxyZoo2DataModule(str(toy_path))
+    toy = Galaxies(toy_path)
     write_run(folder, toy, toy_path, toy_experts)
     evaluate(
         folder / "best.h5", toy_path, num_eval=1, epochs=2, draws=2, step_sizes=[0.01, 0.02], full_epochs=1,
@@ -45,9 +45,8 @@ def evaluated(toy_path: Path, toy_experts: Path, tmp_path_factory: pytest.TempPa
     return folder
 
 
-def write_run(folder: Path, toy: GalaxyZoo2DataModule, toy_path: Path, experts: Path) -> None:
+def write_run(folder: Path, toy: Galaxies, toy_path: Path, experts: Path) -> None:
     """What a distillation leaves behind."""
-    toy.setup()
     synthetic_set(toy, configuration={"syn_steps": 3, "trajectories": str(experts)}).save(folder / "best.h5")
     for version, text in enumerate((METRICS, "")):
         logs = folder / "logs" / f"version_{version}"
@@ -101,7 +100,7 @@ def test_the_page_stands_alone_and_can_be_read_aloud(evaluated: Path) -> None:
     assert 'class="remarks"' not in text
 
 
-def test_what_is_missing_is_said(toy: GalaxyZoo2DataModule, tmp_path: Path) -> None:
+def test_what_is_missing_is_said(toy: Galaxies, tmp_path: Path) -> None:
     synthetic_set(toy).save(tmp_path / "run" / "best.h5")
     report([tmp_path / "run"], tmp_path / "page")
     text = (tmp_path / "page" / "report.html").read_text()
@@ -111,7 +110,7 @@ def test_what_is_missing_is_said(toy: GalaxyZoo2DataModule, tmp_path: Path) -> N
 
 
 def test_a_leaf_that_learned_labels_left_without_images(
-    toy: GalaxyZoo2DataModule, tmp_path: Path, toy_path: Path, toy_experts: Path, monkeypatch: pytest.MonkeyPatch
+    toy: Galaxies, tmp_path: Path, toy_path: Path, toy_experts: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[dict[str, torch.Tensor]] = []
 
@@ -119,7 +118,7 @@ def test_a_leaf_that_learned_labels_left_without_images(
         drawn.append(sets)
         return tree_figure(sets, *others)
 
-    monkeypatch.setattr("gz_lightning.evaluation.report.tree_figure", kept)
+    monkeypatch.setattr("gz_lightning.report.page.tree_figure", kept)
     run = tmp_path / "run"
     write_run(run, toy, toy_path, toy_experts)
     labels = torch.eye(3)[torch.tensor([0, 0, 1, 1, 0, 1])] * 0.7 + 0.1
@@ -141,7 +140,7 @@ def test_a_leaf_that_learned_labels_left_without_images(
 
 def test_several_runs_side_by_side(evaluated: Path, tmp_path: Path, toy_path: Path, toy_experts: Path) -> None:
     other = tmp_path / "a & b"
-    write_run(other, GalaxyZoo2DataModule(str(toy_path)), toy_path, toy_experts)
+    write_run(other, Galaxies(toy_path), toy_path, toy_experts)
     command = ["report", str(evaluated), str(other), "--output", str(tmp_path / "page")]
     main(command)
     text = (tmp_path / "page" / "report.html").read_text()
@@ -173,7 +172,7 @@ def test_refusals(evaluated: Path, tmp_path: Path, toy_path: Path, capsys: pytes
         assert "Traceback" not in capsys.readouterr().err
 
 
-def test_nearest_galaxies_are_found_turned(toy: GalaxyZoo2DataModule) -> None:
+def test_nearest_galaxies_are_found_turned(toy: Galaxies) -> None:
     pixels = toy.standardise(toy.train.images)[[3, 40]]
     assert nearest_galaxies(pixels.rot90(1, (2, 3)).transpose(2, 3), toy).tolist() == [3, 40]
 

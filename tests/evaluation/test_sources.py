@@ -7,15 +7,15 @@ import pytest
 import torch
 from PIL import Image
 
-from gz_lightning.data.datamodule import GalaxyZoo2DataModule
+from gz_lightning.data.galaxies import Galaxies
 from gz_lightning.errors import InputError
 from gz_lightning.evaluation.evaluate import evaluate
-from gz_lightning.evaluation.sources import read_source
+from gz_lightning.sets.sources import read_source
 from tests.conftest import CLASS_NAMES
 from tests.evaluation.conftest import NETWORK, synthetic_set
 
 
-def write_pictures(folder: Path, toy: GalaxyZoo2DataModule, side: int = 16) -> torch.Tensor:
+def write_pictures(folder: Path, toy: Galaxies, side: int = 16) -> torch.Tensor:
     """Two PNGs of each leaf; returns their standardised pixels."""
     pixels = torch.stack([toy.train.images[toy.train.of_class(label)[i]] for label in range(3) for i in range(2)])
     for i, image in enumerate(pixels):
@@ -33,7 +33,7 @@ def write_pair(folder: Path, images: torch.Tensor, labels: torch.Tensor, name: s
     return folder / f"images_{name}.pt"
 
 
-def test_pictures_are_the_pixels(toy: GalaxyZoo2DataModule, tmp_path: Path) -> None:
+def test_pictures_are_the_pixels(toy: Galaxies, tmp_path: Path) -> None:
     wanted = write_pictures(tmp_path / "set", toy)
     source = read_source(tmp_path / "set", toy, "ConvNetD2W8")
     assert not source.learned
@@ -43,7 +43,7 @@ def test_pictures_are_the_pixels(toy: GalaxyZoo2DataModule, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("soft", [False, True])
-def test_the_published_pair(toy: GalaxyZoo2DataModule, tmp_path: Path, soft: bool) -> None:
+def test_the_published_pair(toy: Galaxies, tmp_path: Path, soft: bool) -> None:
     made = synthetic_set(toy)
     order = torch.arange(5, -1, -1)  # the labels of a pair need not be sorted
     labels = torch.eye(3)[made.labels] if soft else made.labels
@@ -54,7 +54,7 @@ def test_the_published_pair(toy: GalaxyZoo2DataModule, tmp_path: Path, soft: boo
     assert sorted(found.images.flatten().tolist()) == sorted(made.images.flatten().tolist())
 
 
-def test_a_run_folder_is_all_its_sets(toy: GalaxyZoo2DataModule, tmp_path: Path) -> None:
+def test_a_run_folder_is_all_its_sets(toy: Galaxies, tmp_path: Path) -> None:
     for name in ("last", "best"):
         synthetic_set(toy).save(tmp_path / f"{name}.h5")
     source = read_source(tmp_path, toy)
@@ -62,7 +62,7 @@ def test_a_run_folder_is_all_its_sets(toy: GalaxyZoo2DataModule, tmp_path: Path)
     assert source.learned
 
 
-def test_sets_of_others_are_evaluated(toy: GalaxyZoo2DataModule, toy_path: Path, tmp_path: Path) -> None:
+def test_sets_of_others_are_evaluated(toy: Galaxies, toy_path: Path, tmp_path: Path) -> None:
     """Without a learned step size there is no published row, only the tuned one."""
     write_pictures(tmp_path / "set", toy)
     result = evaluate(
@@ -73,7 +73,7 @@ def test_sets_of_others_are_evaluated(toy: GalaxyZoo2DataModule, toy_path: Path,
     assert result.settings["symmetries"] == 8
 
 
-def test_pictures_that_do_not_fit(toy: GalaxyZoo2DataModule, tmp_path: Path) -> None:
+def test_pictures_that_do_not_fit(toy: Galaxies, tmp_path: Path) -> None:
     write_pictures(tmp_path / "small", toy, side=8)
     with pytest.raises(InputError, match=r"0.png does not fit .*toy.h5: it has 8 x 8 px, the galaxies 16 px"):
         read_source(tmp_path / "small", toy)
@@ -86,7 +86,7 @@ def test_pictures_that_do_not_fit(toy: GalaxyZoo2DataModule, tmp_path: Path) -> 
         read_source(tmp_path / "bad", toy)
 
 
-def test_pairs_that_do_not_fit(toy: GalaxyZoo2DataModule, tmp_path: Path) -> None:
+def test_pairs_that_do_not_fit(toy: Galaxies, tmp_path: Path) -> None:
     made = synthetic_set(toy)
     images, labels = made.images, made.labels
     cases = {
@@ -117,7 +117,7 @@ def test_pairs_that_do_not_fit(toy: GalaxyZoo2DataModule, tmp_path: Path) -> Non
         read_source(path.with_name("labels_best.pt"), toy)
 
 
-def test_a_pair_of_other_than_real_numbers_is_refused(toy: GalaxyZoo2DataModule, tmp_path: Path) -> None:
+def test_a_pair_of_other_than_real_numbers_is_refused(toy: Galaxies, tmp_path: Path) -> None:
     made = synthetic_set(toy)
     path = write_pair(tmp_path / "complex", made.images, made.labels.to(torch.complex64))
     with pytest.raises(InputError, match="labels_best.pt holds a Tensor, not a tensor of numbers that are all there"):

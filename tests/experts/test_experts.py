@@ -11,12 +11,13 @@ import torch.nn.functional as F
 
 from gz_lightning.augmentation import augment
 from gz_lightning.data.datamodule import GalaxyZoo2DataModule
+from gz_lightning.data.galaxies import Galaxies
 from gz_lightning.errors import InputError
 from gz_lightning.experts.inspection import summary
 from gz_lightning.experts.module import ExpertModule
 from gz_lightning.experts.trajectories import METRICS, Recipe, TrajectoryStore, write_expert
-from gz_lightning.networks import build_network
 from gz_lightning.networks.functional import FunctionalNetwork
+from gz_lightning.networks.registry import build_network
 from gz_lightning.randomness import derived_seed, generator
 from tests.conftest import write_toy
 
@@ -79,8 +80,7 @@ def test_trajectory_against_the_plain_loop(tmp_path: Path, toy_path: Path, train
     """SGD on class-balanced cross entropy, written out: the same parameters after every epoch."""
     fit(tmp_path, toy_path, trainer_options, num_experts=1, first_expert=3)
     store = TrajectoryStore(tmp_path)
-    data = GalaxyZoo2DataModule(str(toy_path), batch_size=16)
-    data.setup()
+    data = Galaxies(toy_path)
     network = build_network(store.recipe.network, seed=derived_seed(0, "initialisation", 3))
     assert torch.equal(store.parameters(3, 0), FunctionalNetwork.parameters_of(network))
     images, labels = data.train.images, data.train.labels
@@ -89,9 +89,7 @@ def test_trajectory_against_the_plain_loop(tmp_path: Path, toy_path: Path, train
         order = torch.randperm(len(labels), generator=generator(0, "order", 3, epoch))
         draws = generator(0, "augmentation", 3, epoch)
         for rows in order.split(16):
-            batch = augment(
-                (images[rows] / 255 - data.packed.mean[:, None, None]) / data.packed.std[:, None, None], "galaxy", draws
-            )
+            batch = augment((images[rows] / 255 - data.mean[:, None, None]) / data.std[:, None, None], "galaxy", draws)
             loss = F.cross_entropy(network(batch), labels[rows], weight=weights)
             gradients = torch.autograd.grad(loss, list(network.parameters()))
             with torch.no_grad():
@@ -100,7 +98,7 @@ def test_trajectory_against_the_plain_loop(tmp_path: Path, toy_path: Path, train
         torch.testing.assert_close(store.parameters(3, epoch + 1), FunctionalNetwork.parameters_of(network))
 
 
-def test_accuracies_are_those_of_the_parameters(toy_experts: Path, toy: GalaxyZoo2DataModule) -> None:
+def test_accuracies_are_those_of_the_parameters(toy_experts: Path, toy: Galaxies) -> None:
     store = TrajectoryStore(toy_experts)
     network = FunctionalNetwork(build_network(store.recipe.network))
     for row in store.metrics.itertuples():
@@ -112,7 +110,7 @@ def test_accuracies_are_those_of_the_parameters(toy_experts: Path, toy: GalaxyZo
     assert not torch.equal(store.parameters(0, 0), store.parameters(1, 0))
 
 
-def test_the_store_knows_the_galaxies(toy_experts: Path, toy: GalaxyZoo2DataModule) -> None:
+def test_the_store_knows_the_galaxies(toy_experts: Path, toy: Galaxies) -> None:
     store = TrajectoryStore(toy_experts)
     assert store.recipe.data == toy.fingerprint
     assert store.recipe.network["width"] == 8

@@ -32,7 +32,7 @@ def test_killed_at_random_moments(tmp_path: Path, toy_path: Path, at_once: int, 
         *["--wandb", "off"],
     ]
     context = multiprocessing.get_context("forkserver")  # forks of a process that has only imported things
-    context.set_forkserver_preload(["gz_lightning.experts.module", "gz_lightning.lightning_cli", __name__])
+    context.set_forkserver_preload(["gz_lightning.experts.module", "gz_lightning.cli.lightning", __name__])
 
     def process(folder: str, go_on: bool) -> multiprocessing.process.BaseProcess:
         (tmp_path / folder).mkdir(exist_ok=True)

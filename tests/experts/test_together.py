@@ -12,6 +12,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from gz_lightning.augmentation import augment
 from gz_lightning.data.datamodule import GalaxyZoo2DataModule
+from gz_lightning.data.galaxies import Galaxies
 from gz_lightning.errors import InputError
 from gz_lightning.experts import module
 from gz_lightning.experts.module import ExpertModule
@@ -19,7 +20,7 @@ from gz_lightning.experts.schedule import step_size
 from gz_lightning.experts.sharpness import sharpness_aware_gradient
 from gz_lightning.experts.stack import Stack, fitting_number
 from gz_lightning.experts.trajectories import TrajectoryStore
-from gz_lightning.networks import build_network
+from gz_lightning.networks.registry import build_network
 from gz_lightning.randomness import derived_seed, generator
 
 SETTINGS: dict[str, Any] = {"train_epochs": 3, "lr": 0.05, "width": 4, "depth": 2}
@@ -39,8 +40,7 @@ def trajectories(store: TrajectoryStore) -> torch.Tensor:
 
 def plain_loop(toy_path: Path, expert: int, settings: dict[str, Any], rho: float = 0.0, alpha: float = 0.0) -> torch.Tensor:
     """One expert in float64, every update written out."""
-    data = GalaxyZoo2DataModule(str(toy_path), batch_size=16)
-    data.setup()
+    data = Galaxies(toy_path)
     network = build_network(
         {"name": "ConvNet", "num_classes": 3, "resolution": 16, "width": 4, "depth": 2},
         seed=derived_seed(0, "initialisation", expert),
@@ -174,20 +174,22 @@ def test_one_at_a_time_where_there_is_no_gpu() -> None:
     assert fitting_number(torch.device("cpu"), 256, 32, 128) == 1
 
 
-def test_validate_and_test_score_the_store(
-    toy_experts: Path, toy: GalaxyZoo2DataModule, trainer_options: dict[str, Any]
-) -> None:
+def test_validate_and_test_score_the_store(toy_experts: Path, toy: Galaxies, trainer_options: dict[str, Any]) -> None:
     store = TrajectoryStore(toy_experts)
     experts = ExpertModule(str(toy_experts), width=8, depth=2)
     trainer = pl.Trainer(**trainer_options)
-    (found,) = trainer.validate(experts, datamodule=toy, verbose=False)
+    (found,) = trainer.validate(experts, datamodule=GalaxyZoo2DataModule(str(toy.path), batch_size=16), verbose=False)
     last = store.metrics[store.metrics["epoch"] == store.num_epochs]
     assert found["val/accuracy"] == pytest.approx(last["val_accuracy"].mean())
     assert found["val/loss"] == pytest.approx(last["val_loss"].mean(), rel=1e-4)
-    (found,) = trainer.test(experts, datamodule=toy, verbose=False)
+    (found,) = trainer.test(experts, datamodule=GalaxyZoo2DataModule(str(toy.path), batch_size=16), verbose=False)
     assert set(found) == {"test/loss", "test/accuracy", "test/accuracy_std"}
     with pytest.raises(InputError, match="another kind: its network has width 8 instead of 4"):
-        trainer.test(ExpertModule(str(toy_experts), width=4, depth=2), datamodule=toy, verbose=False)
+        trainer.test(
+            ExpertModule(str(toy_experts), width=4, depth=2),
+            datamodule=GalaxyZoo2DataModule(str(toy.path), batch_size=16),
+            verbose=False,
+        )
 
 
 @pytest.mark.parametrize(

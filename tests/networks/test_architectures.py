@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from gz_lightning.errors import InputError
-from gz_lightning.networks import build_network, describe_network
 from gz_lightning.networks.functional import FunctionalNetwork
+from gz_lightning.networks.registry import build_network, describe_network
 
 
 @pytest.mark.parametrize("name", ["AlexNet", "VGG11", "ResNet18"])

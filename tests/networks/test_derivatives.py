@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from gz_lightning.errors import InputError
-from gz_lightning.networks import ConvNet, convnet_derivatives
-from gz_lightning.networks.convnet import NORMS, POOLINGS
+from gz_lightning.networks import convnet_derivatives
+from gz_lightning.networks.convnet import NORMS, POOLINGS, ConvNet
 from gz_lightning.networks.convnet_derivatives import ConvNetDerivatives
 from gz_lightning.networks.convnet_stack import stacked_gradient
 from gz_lightning.networks.derivatives import Derivatives

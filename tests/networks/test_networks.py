@@ -5,8 +5,9 @@ import torch
 from torch import nn
 
 from gz_lightning.errors import InputError
-from gz_lightning.networks import ConvNet, build_network
+from gz_lightning.networks.convnet import ConvNet
 from gz_lightning.networks.functional import FunctionalNetwork
+from gz_lightning.networks.registry import build_network
 
 
 def test_convnet_d3_has_the_published_number_of_parameters() -> None:

@@ -1,0 +1,5 @@
+"""The command line."""
+
+from gz_lightning.cli.commands import main
+
+__all__ = ["main"]

@@ -1,0 +1,182 @@
+"""The record of an evaluation: tables in memory, and as files that anybody, or the report, can read again.
+
+Shapes: K leaves.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from gz_lightning.errors import InputError
+from gz_lightning.storage.text import read_text, short
+from gz_lightning.storage.whole import atomic_write
+from gz_lightning.version import __version__
+
+RECORD = "evaluation.json"
+FORMAT = "gz_lightning.evaluation"
+FORMAT_VERSION = 1
+PER_CENT = ("val", "test", "spread", "low", "high", "soft", "soft spread")
+"""Columns of the table that are per cent."""
+TEXT: dict[str, tuple[str, ...]] = {
+    "table": ("set", "protocol", "step size"),
+    "scores": ("set",),
+    "confusion": (),
+    "tried": ("set", "labels", "protocol", "candidate", "step size"),
+    "architectures": (),
+}
+"""Columns of each table that are text; all others are numbers."""
+NEEDED: dict[str, tuple[str, ...]] = {
+    "table": (*TEXT["table"], "images", "networks", *PER_CENT[:5]),
+    "scores": (),
+    "tried": (),
+}
+"""Columns that are never empty."""
+MOST_COUNTED = 10**15
+"""Galaxies or images at most; larger whole numbers do not fit a table."""
+MOST_TEXT = 64 * 2**20
+"""Bytes of a record at most."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The result of :func:`gz_lightning.evaluation.evaluate.evaluate`.
+
+    Args:
+        table: One row per contender: ``set``, ``protocol`` (``mtt`` or ``validated``), ``images``, ``step size``,
+            ``networks``, and in per cent the accuracies ``val`` and ``test``, ``spread`` (population standard deviation over
+            draws and networks), ``low`` and ``high`` (95 % confidence interval); with soft labels ``soft``, the test
+            accuracy with those, and ``soft spread``.
+        scores: One row per contender, in [0, 1]: see :func:`gz_lightning.evaluation.scores.scores`, with ``relative
+            accuracy`` (in units of the full data's), ``label-robust score``, and the recall of each leaf.
+        confusion: Test galaxies by true (rows) and predicted leaf (columns), summed over the networks of the distilled set.
+        tried: What was chosen from: ``set``, ``protocol``, ``candidate``, ``step size``, ``accuracy`` in per cent.
+        architectures: Test accuracy in per cent, sets by networks; empty where no other networks were asked for.
+        settings: What it was made with: settings, fingerprints, versions.
+        files: What was written.
+    """
+
+    table: pd.DataFrame
+    scores: pd.DataFrame
+    confusion: pd.DataFrame
+    tried: pd.DataFrame
+    architectures: pd.DataFrame
+    settings: dict[str, Any] = field(default_factory=dict)
+    files: tuple[Path, ...] = ()
+
+    def __str__(self) -> str:
+        shown = self.table.drop(columns=["low", "high"])
+        shown.insert(shown.columns.get_loc("spread") + 1, "95 %", _intervals(self.table))
+        parts = ["accuracy in per cent", shown.to_string(index=False, float_format=lambda x: f"{x:.1f}", na_rep="")]
+        if len(self.scores):
+            recalled = [name for name in self.scores if str(name).startswith("recall: ")]
+            summary = self.scores.drop(columns=["accuracy", *recalled])
+            parts += ["", "as fractions", summary.to_string(index=False, float_format=lambda x: f"{x:.3f}", na_rep="")]
+        if len(self.architectures):
+            matrix = self.architectures.to_string(float_format=lambda x: f"{x:.1f}")
+            parts += ["", "test accuracy in per cent by network", matrix]
+        return "\n".join([*parts, *(f"written: {path}" for path in self.files)])
+
+    def write(self, folder: Path) -> tuple[Path, ...]:
+        """Write the tables as CSV, and all of it as JSON for the report.
+
+        Args:
+            folder: Where to.
+
+        Returns:
+            The files.
+        """
+        tables = {"accuracy": self.table, "scores": self.scores, "choices": self.tried}
+        written = []
+        for name, table in {**tables, "confusion": self.confusion, "architectures": self.architectures}.items():
+            if not len(table):
+                continue
+            with atomic_write(folder / f"{name}.csv") as temporary:
+                table.to_csv(temporary, index=name not in tables)
+            written.append(folder / f"{name}.csv")
+        record = {"format": FORMAT, "format_version": FORMAT_VERSION, "gz_lightning": __version__, "settings": self.settings}
+        for name in ("table", "scores", "confusion", "tried", "architectures"):
+            record[name] = json.loads(getattr(self, name).to_json(orient="split", double_precision=12))
+        with atomic_write(folder / RECORD) as temporary:
+            temporary.write_text(json.dumps(record, indent=1), encoding="utf-8")
+        return (*written, folder / RECORD)
+
+
+def _intervals(table: pd.DataFrame) -> list[str]:
+    return [f"{low:.1f}-{high:.1f}" for low, high in zip(table["low"], table["high"], strict=True)]
+
+
+def read_evaluation(path: Path) -> Evaluation:
+    """Read the record of an evaluation.
+
+    Raises:
+        InputError: If the file is none, or of a newer version.
+    """
+    try:
+        record = json.loads(read_text(path, MOST_TEXT))
+        if record["format"] != FORMAT or not 1 <= record["format_version"] <= FORMAT_VERSION:
+            raise InputError(
+                f"{path} is {record['format']!s:.60} version {short(record['format_version'])}; this release "
+                f"({__version__}) reads {FORMAT} up to version {FORMAT_VERSION}: evaluate again, or install a newer one"
+            )
+        tables = {name: _frame(record[name], name) for name in TEXT}
+        if not isinstance(record["settings"], dict) or not isinstance(record["settings"].get("versions", {}), dict):
+            raise ValueError("its settings are none")
+        return Evaluation(**tables, settings=record["settings"], files=(path,))
+    except InputError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
+        raise InputError(
+            f"{path} is no record of an evaluation or is damaged ({reason:.200}); 'gz-lightning evaluate' makes a new one"
+        ) from error
+
+
+def _frame(record: Mapping[str, Sequence[Any]], name: str) -> pd.DataFrame:
+    """A table of the record, once its cells are what such tables hold.
+
+    Raises:
+        KeyError, TypeError, ValueError: If they are not.
+    """
+    columns, index, rows = record["columns"], record["index"], record["data"]
+    if not all(isinstance(part, list) for part in (columns, index, rows, *rows)):
+        raise ValueError(f"{name} is no table")
+    if not all(isinstance(column, str) for column in columns) or len(set(columns)) < len(columns):
+        raise ValueError(f"the columns of {name} are {short(columns)}")
+    if len(index) != len(rows) or any(len(row) != len(columns) for row in rows):
+        raise ValueError(f"the rows of {name} are of different lengths")
+    heads_are_text = name in ("confusion", "architectures")
+    if not all(isinstance(head, str if heads_are_text else int) for head in index):
+        raise ValueError(f"the rows of {name} are called {short(index)}")
+    if name == "confusion" and index != columns:
+        raise ValueError("confusion has other rows than columns")
+    if missing := [column for column in NEEDED.get(name, ()) if column not in columns]:
+        raise ValueError(f"{name} lacks {', '.join(missing)}")
+    for place, column in enumerate(columns):
+        for row in rows:
+            if not _is_cell(row[place], name, column):
+                raise ValueError(f"{column} in {name} is {short(row[place])}")
+    frame = pd.DataFrame(rows, index=index, columns=columns)
+    numbers = [column for column in columns if column not in TEXT[name] and name != "confusion"]
+    return frame.astype({column: float for column in numbers if frame[column].dtype == object})
+
+
+def _is_cell(value: Any, table: str, column: str) -> bool:
+    """Whether a value can stand in a column."""
+    if column in TEXT[table]:
+        return isinstance(value, str)
+    if value is None:
+        return column not in NEEDED.get(table, ()) and table != "confusion"
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        return False
+    if table == "confusion" or column in ("images", "networks"):
+        return isinstance(value, int) and 0 <= value < MOST_COUNTED
+    if table in ("tried", "architectures") or column in PER_CENT:
+        return 0 <= value <= 100.001  # float32 rounds
+    return True

@@ -1,0 +1,178 @@
+"""Pictures: galaxies by leaf, and curves. Drawn without pyplot, so no state is shared with a notebook's own figures.
+
+Shapes: M images (``ipc`` of each of K leaves), H x W pixels.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from gz_lightning.storage.whole import atomic_write
+
+MOST_IMAGES = 10
+"""Images of a leaf that are shown at most."""
+COLOURS = ("#1f4e8c", "#c4571a", "#2e7d4f", "#7a3f98", "#8a6d00", "#a3325c")
+"""Of runs: each stands out from white by at least 4.5 to 1."""
+
+
+def at_places(images: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """The images at some places, and a white one where a place is -1.
+
+    Args:
+        images: Pixels in [0, 1], shape (M, 3, H, W).
+        places: int64, of any shape.
+
+    Returns:
+        Shape (*places.shape, 3, H, W).
+    """
+    found = images[places]
+    found[places < 0] = 1
+    return found
+
+
+def image_grid(rows: Mapping[str, torch.Tensor], columns: int) -> Figure:
+    """A row of pictures for each name.
+
+    Args:
+        rows: Name -> pixels, uint8 or in [0, 1], shape (n, 3, H, W), n at most ``columns``.
+        columns: Pictures in a row.
+    """
+    figure = Figure(figsize=(columns + 0.2, 1.2 * len(rows)), layout="constrained")
+    FigureCanvasAgg(figure)  # a notebook then shows it
+    axes = figure.subplots(len(rows), columns, squeeze=False)
+    for line, (name, images) in zip(axes, rows.items(), strict=True):
+        line[0].set_title(name, loc="left", fontsize=8)
+        for axis in line:
+            axis.set_axis_off()
+        for axis, image in zip(line, images, strict=False):
+            axis.imshow(image.permute(1, 2, 0).numpy())
+    return figure
+
+
+def leaf_figure(sets: Mapping[str, torch.Tensor], class_names: Sequence[str], title: str = "") -> Figure:
+    """Galaxies by leaf: a column for each leaf, titled with its name, and one row (or more) for each set.
+
+    Args:
+        sets: Name -> pixels in [0, 1], shape (M, 3, H, W), sorted by leaf, as many of each.
+        class_names: Names of the K leaves.
+        title: Title of the whole.
+    """
+    rows: list[tuple[str, torch.Tensor]] = []
+    for name, images in sets.items():
+        by_leaf = images.detach().cpu().float().unflatten(0, (len(class_names), -1))[:, :MOST_IMAGES]
+        rows += [(name if i == 0 else "", by_leaf[:, i]) for i in range(by_leaf.shape[1])]
+    columns = len(class_names)
+    figure = Figure(figsize=(1.5 * columns + 0.8, 1.55 * len(rows) + 0.9), layout="constrained", dpi=120)
+    axes = figure.subplots(len(rows), columns, squeeze=False)
+    for axis, name in zip(axes[0], class_names, strict=True):
+        axis.set_title(textwrap.fill(name, 18), fontsize=8)
+    for (name, images), line in zip(rows, axes, strict=True):
+        for image, axis in zip(images, line, strict=True):
+            axis.imshow(image.permute(1, 2, 0).numpy(), interpolation="nearest")
+            axis.set(xticks=[], yticks=[])
+        line[0].set_ylabel(name, fontsize=9)
+    if title:
+        figure.suptitle(title, fontsize=10)
+    return figure
+
+
+def curves_figure(
+    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], x: str, y: str, log: bool = False
+) -> Figure:
+    """Curves over one axis: name -> (x values, y values)."""
+    figure = Figure(figsize=(6.4, 3.6), layout="constrained", dpi=120)
+    axis = figure.subplots()
+    for name, (across, up) in curves.items():
+        axis.plot(across, up, label=name, linewidth=1)
+    axis.set(xlabel=x, ylabel=y, yscale="log" if log else "linear")
+    axis.grid(alpha=0.3)
+    if len(curves) > 1:
+        axis.legend(fontsize=8)
+    return figure
+
+
+def save_figure(figure: Figure, path: str | Path) -> Path:
+    """Write a figure as PNG, whole or not at all."""
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, format="png")
+    return Path(path)
+
+
+def confusion_figure(counts: torch.Tensor, class_names: Sequence[str], title: str = "") -> Figure:
+    """Confusion of K leaves: the share of each leaf's galaxies (rows) that were taken for each leaf (columns).
+
+    Args:
+        counts: Galaxies by true and predicted leaf, shape (K, K).
+        class_names: Names of the K leaves.
+        title: Title of the whole.
+    """
+    share = counts.double() / counts.sum(1, keepdim=True).clamp(min=1)
+    number = len(class_names)
+    figure = Figure(figsize=(0.62 * number + 3.2, 0.62 * number + 2.4), layout="constrained", dpi=120)
+    axis = figure.subplots()
+    axis.imshow(share.numpy(), cmap="Blues", vmin=0, vmax=1)
+    names = [textwrap.fill(name, 22) for name in class_names]
+    axis.set_xticks(range(number), names, rotation=60, ha="right", rotation_mode="anchor", fontsize=7)
+    axis.set_yticks(range(number), names, fontsize=7)
+    axis.set(xlabel="predicted", ylabel="true")
+    for i in range(number):
+        for j in range(number):
+            colour = "white" if share[i, j] > 0.5 else "black"
+            axis.text(j, i, f"{100 * float(share[i, j]):.0f}", ha="center", va="center", fontsize=7, color=colour)
+    axis.set_title(title + "\n(per cent of each true leaf)", fontsize=9)
+    return figure
+
+
+def accuracy_figure(tables: Mapping[str, pd.DataFrame], title: str = "") -> Figure:
+    """Test accuracy of each set as a bar with its 95 % interval; one colour for each run.
+
+    Args:
+        tables: Name of the run -> table of an :class:`gz_lightning.evaluation.record.Evaluation`.
+        title: Title of the whole.
+    """
+    names = list(dict.fromkeys(name for table in tables.values() for name in table["set"]))
+    figure = Figure(figsize=(6.8, 0.3 * len(names) * len(tables) + 1.3), layout="constrained", dpi=120)
+    axis = figure.subplots()
+    thick = 0.8 / len(tables)
+    for i, (run, table) in enumerate(tables.items()):
+        own = table.set_index("set")
+        place = [names.index(name) + (i - (len(tables) - 1) / 2) * thick for name in own.index]
+        sides = [(own["test"] - own["low"]).clip(lower=0), (own["high"] - own["test"]).clip(lower=0)]
+        colour = COLOURS[i % len(COLOURS)]
+        axis.barh(place, own["test"], thick, xerr=sides, label=run, color=colour, ecolor="#222222", capsize=2)
+        for y, value, high in zip(place, own["test"], own["high"], strict=True):
+            axis.text(max(value, high) + 1, y, f"{value:.1f}", va="center", fontsize=7)
+    axis.set_yticks(range(len(names)), names, fontsize=8)
+    axis.invert_yaxis()
+    axis.set(xlabel="test accuracy in per cent, with 95 % interval", xlim=(0, 105), title=title)
+    axis.grid(axis="x", alpha=0.3)
+    axis.set_axisbelow(True)
+    if len(tables) > 1:
+        axis.legend(fontsize=8)
+    return figure
+
+
+def experts_figure(metrics: pd.DataFrame, title: str = "") -> Figure:
+    """Learning curves of experts: the mean over experts, and the range of all.
+
+    Args:
+        metrics: Of a :class:`gz_lightning.experts.trajectories.TrajectoryStore`.
+        title: Title of the whole.
+    """
+    figure = Figure(figsize=(6.4, 3.6), layout="constrained", dpi=120)
+    axis = figure.subplots()
+    for i, (column, name) in enumerate((("train_accuracy", "training"), ("val_accuracy", "validation"))):
+        by_epoch = 100 * metrics.groupby("epoch")[column].agg(["mean", "min", "max"])
+        axis.plot(by_epoch.index, by_epoch["mean"], color=COLOURS[i], label=f"{name} galaxies", linestyle=("-", "--")[i])
+        axis.fill_between(by_epoch.index, by_epoch["min"], by_epoch["max"], color=COLOURS[i], alpha=0.15)
+    axis.set(xlabel="epoch", ylabel="accuracy in per cent", title=title)
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=8)
+    return figure

@@ -1,0 +1,264 @@
+"""SyntheticSet: distilled galaxies, and all that is needed to use them.
+
+Shapes: M images (``ipc`` of each of K leaves), H x W pixels, S step sizes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import torch
+from PIL import Image
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import TensorDataset
+
+from gz_lightning.augmentation import check_strategy
+from gz_lightning.data.galaxies import Galaxies, denormalise
+from gz_lightning.data.tree import leaf_folder
+from gz_lightning.errors import Damaged, InputError
+from gz_lightning.storage.hdf5 import (
+    array,
+    check_all,
+    check_class_names,
+    create_hdf5,
+    dataset_dims,
+    get_json,
+    get_number,
+    get_text,
+    open_hdf5,
+    set_text,
+    write_header,
+)
+from gz_lightning.storage.text import naming_file, short
+from gz_lightning.storage.whole import atomic_write
+
+FORMAT = "synthetic"
+FORMAT_VERSION = 1
+MADE_BY = "gz-lightning distill"
+LARGEST = 1e30
+"""Standardised pixels are of the order of 1; beyond this float32 cannot even square them."""
+
+
+def _tensors(file: h5py.File, leaves: int) -> dict[str, torch.Tensor]:
+    """Images, labels, step sizes and statistics of an open file, once they are known to go together."""
+    images = array(file, "images", "f", (None, 3, None, None), "image")
+    number = len(images)
+    if not number or images.shape[2] != images.shape[3] or not images.shape[3]:
+        raise Damaged(f"images has the shape {images.shape}; there should be some, and squares")
+    check_all(np.abs(images.astype(np.float64)) < LARGEST, images, "images", f"below {LARGEST:g}", "image")
+    if dataset_dims(file, "labels") == 1:
+        labels = array(file, "labels", "i", (number,))
+        check_all((labels >= 0) & (labels < leaves), labels, "labels", f"a leaf of {leaves}", "image")
+    else:
+        labels = array(file, "labels", "f", (number, leaves), "image")
+        check_all(labels >= 0, labels, "labels", "a share of at least 0", "image")
+        check_all(labels.sum(1) > 0, labels.sum(1), "the sum of labels", "above 0", "image")
+    step_sizes = array(file, "step_sizes", "f", (None,), "start epoch")
+    check_all(step_sizes > 0, step_sizes, "step_sizes", "above 0", "start epoch")
+    mean, std = (array(file, name, "f", (3,), "channel") for name in ("mean", "std"))
+    check_all((mean >= 0) & (mean <= 1), mean, "mean", "in [0, 1]", "channel")
+    check_all((std > 0) & (std <= 1), std, "std", "in (0, 1]", "channel")
+    given = {"images": images, "labels": labels, "step_sizes": step_sizes, "mean": mean, "std": std}
+    found = {name: torch.from_numpy(values) for name, values in given.items()}
+    return {name: tensor.float() if tensor.is_floating_point() else tensor.long() for name, tensor in found.items()}
+
+
+def _augmentation(file: h5py.File, path: str | Path) -> str:
+    with naming_file(path):
+        return check_strategy(get_text(file, "augmentation"))
+
+
+def _results(file: h5py.File) -> dict[str, float]:
+    found: dict[str, Any] = get_json(file, "results", dict)
+    if not all(isinstance(value, (int, float)) and math.isfinite(value) for value in found.values()):
+        raise Damaged(f"results holds {short(found)}, where it should hold numbers")
+    return found
+
+
+@dataclass
+class SyntheticSet:
+    """A small set of images to train a network on.
+
+    Args:
+        images: Standardised pixels, float32, shape (M, 3, H, W).
+        labels: Leaves, int64, shape (M,); or soft labels, float32, shape (M, K).
+        step_sizes: The learned step sizes alpha, shape (S,): one, or one for each start epoch.
+        class_names: Names of the K leaves.
+        mean: Mean of the training pixels per channel, in [0, 1], shape (3,).
+        std: Their standard deviation, in [0, 1], shape (3,).
+        tree: Name of the tree, or empty.
+        network: Description of the network it was distilled for.
+        augmentation: The augmentation it was distilled with.
+        data: Fingerprint of the packed galaxies.
+        trajectories: Fingerprint of the experts.
+        iteration: Outer iterations it took.
+        configuration: The settings of the distillation.
+        results: What is known of its worth, by name.
+
+    Example:
+        >>> synthetic = SyntheticSet.load("runs/ipc1/best.h5")  # doctest: +SKIP
+        >>> synthetic.denormalised(), synthetic.step_sizes, synthetic.results  # doctest: +SKIP
+        >>> synthetic.to_image_folder("distilled")  # doctest: +SKIP
+    """
+
+    images: torch.Tensor
+    labels: torch.Tensor
+    step_sizes: torch.Tensor
+    class_names: tuple[str, ...]
+    mean: torch.Tensor
+    std: torch.Tensor
+    tree: str = ""
+    network: dict[str, Any] = field(default_factory=dict)
+    augmentation: str = "none"
+    data: str = ""
+    trajectories: str = ""
+    iteration: int = 0
+    configuration: dict[str, Any] = field(default_factory=dict)
+    results: dict[str, float] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def hard_labels(self) -> torch.Tensor:
+        """Leaves, int64, shape (M,)."""
+        return self.labels if self.labels.ndim == 1 else self.labels.argmax(1)
+
+    def places_by_leaf(self, most: int) -> torch.Tensor:
+        """Places of the first ``most`` images of each leaf.
+
+        Distilled sets have as many of each leaf, but labels that are learned may come to say another leaf.
+
+        Returns:
+            int64, shape (K, n), n being the number of the leaf that has most; -1 where one has fewer.
+        """
+        places = [torch.nonzero(self.hard_labels == leaf).flatten()[:most] for leaf in range(len(self.class_names))]
+        return pad_sequence(places, batch_first=True, padding_value=-1)
+
+    def denormalised(self) -> torch.Tensor:
+        """Pixels as they are looked at: float32 in [0, 1], shape (M, 3, H, W); what lies outside is cut off."""
+        return denormalise(self.images, self.mean, self.std)
+
+    def as_dataset(self) -> TensorDataset:
+        """Pairs (standardised pixels, label) for a DataLoader; labels as they are, hard or soft.
+
+        Example:
+            >>> from torch.utils.data import DataLoader
+            >>> synthetic = SyntheticSet.load("best.h5")  # doctest: +SKIP
+            >>> batches = DataLoader(synthetic.as_dataset(), batch_size=256, shuffle=True)  # doctest: +SKIP
+        """
+        return TensorDataset(self.images, self.labels)
+
+    def to_image_folder(self, folder: str | Path) -> Path:
+        """Write the images as PNGs, one folder for each leaf: what torchvision's ImageFolder and ``evaluate`` read.
+
+        Pixels become whole numbers of 0 to 255; what lies outside is cut off, so such a folder is worth a little less than
+        the set. Soft labels are left out.
+
+        Args:
+            folder: A folder that is not there yet, or is empty; it appears whole.
+
+        Returns:
+            The folder.
+
+        Raises:
+            InputError: If there is something in it, or the names of two leaves make one folder.
+        """
+        folder = Path(folder)
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise InputError(f"{folder} is there already; name a folder that is not")
+        folders = [leaf_folder(name) for name in self.class_names]
+        if len({*folders, ""}) <= len(folders):
+            raise InputError(f"the leaves {', '.join(self.class_names)} cannot each have a folder of their own name")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        pixels = self.denormalised().mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.", suffix=".part") as temporary:
+            whole = Path(temporary) / folder.name
+            for name in folders:
+                (whole / name).mkdir(parents=True)
+            for place, label in enumerate(self.hard_labels.tolist()):
+                Image.fromarray(pixels[place]).save(whole / folders[label] / f"{place:05d}.png")
+            whole.replace(folder)
+        return folder
+
+    def to_npz(self, path: str | Path) -> None:
+        """Write ``images`` (standardised), ``labels``, ``step_sizes``, ``mean``, ``std`` and ``class_names`` for NumPy."""
+        names = ("images", "labels", "step_sizes", "mean", "std")
+        arrays = {name: getattr(self, name).detach().cpu().numpy() for name in names}
+        with atomic_write(path) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, class_names=np.array(self.class_names), **arrays)
+
+    def not_finite(self) -> str:
+        """In words, the first of images, labels and step sizes that is not finite; empty where all are."""
+        parts = (("image", self.images), ("label of image", self.labels), ("step size of start epoch", self.step_sizes))
+        for name, tensor in parts:
+            good = torch.isfinite(tensor.detach()).reshape(len(tensor), -1).all(1) if len(tensor) else torch.ones(1)
+            if not good.all():
+                return f"the {name} {int(good.int().argmin())} is not finite"
+        return ""
+
+    def save(self, path: str | Path) -> None:
+        """Write the set into one HDF5 file, whole or not at all.
+
+        Raises:
+            InputError: If a pixel, a label or a step size is not finite; what is at ``path`` stays.
+        """
+        if wrong := self.not_finite():
+            raise InputError(f"{path} is not written: {wrong}")
+        with create_hdf5(path) as file:
+            for name in ("images", "labels", "step_sizes", "mean", "std"):
+                file.create_dataset(name, data=getattr(self, name).detach().cpu().numpy(), fletcher32=True)
+            for name in ("class_names", "network", "results"):
+                set_text(file, name, json.dumps(getattr(self, name)))
+            for name in ("tree", "augmentation", "data", "trajectories"):
+                set_text(file, name, getattr(self, name))
+            file.attrs["iteration"] = self.iteration
+            write_header(file, FORMAT, FORMAT_VERSION, self.configuration, f"{self.data}+{self.trajectories}")
+
+    @classmethod
+    def load(cls, path: str | Path) -> SyntheticSet:
+        """Read a set.
+
+        Raises:
+            InputError: If the file is no distilled set or is damaged.
+        """
+        with open_hdf5(path, FORMAT, FORMAT_VERSION, MADE_BY) as file:
+            class_names = check_class_names(get_json(file, "class_names", list))
+            return cls(
+                **_tensors(file, len(class_names)),
+                class_names=class_names,
+                network=get_json(file, "network", dict),
+                results=_results(file),
+                tree=get_text(file, "tree"),
+                augmentation=_augmentation(file, path),
+                data=get_text(file, "data"),
+                trajectories=get_text(file, "trajectories"),
+                iteration=get_number(file, "iteration"),
+                configuration=get_json(file, "configuration", dict),
+            )
+
+    def check_fits(self, galaxies: Galaxies, path: str | Path = "the set") -> None:
+        """Check that the set can be used with these galaxies.
+
+        Raises:
+            InputError: If leaves, image size, or mean and standard deviation differ; says which.
+        """
+        what = ""
+        if self.class_names != galaxies.class_names:
+            what = f"its leaves are {', '.join(self.class_names)}, those of the galaxies {', '.join(galaxies.class_names)}"
+        elif self.images.shape[1:] != galaxies.image_shape:
+            what = f"its images have {self.images.shape[-1]} px, the galaxies {galaxies.resolution} px"
+        elif not (torch.allclose(self.mean, galaxies.mean) and torch.allclose(self.std, galaxies.std)):
+            what = (
+                f"its pixels are standardised with mean {self.mean.tolist()} and standard deviation {self.std.tolist()}, "
+                f"those of the galaxies with {galaxies.mean.tolist()} and {galaxies.std.tolist()}"
+            )
+        if what:
+            raise InputError(f"{path} does not fit {galaxies.path}: {what}")

@@ -1,0 +1,342 @@
+"""HDF5 files of the package: the header that each carries, and values read once they are known to be what they should be.
+
+A header says what a file is (``format``), in which version, which release wrote it, the configuration that made it and
+the fingerprint of what is in it; whoever reads one checks it first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from gz_lightning.errors import Damaged, InputError
+from gz_lightning.storage.text import checked_json, short
+from gz_lightning.storage.whole import atomic_write, report_unwritable
+from gz_lightning.version import __version__
+
+T = TypeVar("T")
+MOST_SQUEEZED, SMALL = 100, 16 * 2**20
+"""Compressed values may be so many times as large as what is stored of them (parameters: 1.2 times), or of so many bytes."""
+MOST_CHUNKS = 10**7
+"""Experts have one for each epoch."""
+
+
+@contextlib.contextmanager
+def create_hdf5(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
+    """A new HDF5 file, written whole or not at all.
+
+    Damage must be found, not read: the format of HDF5 1.10 keeps checksums of all its own structures (a flipped bit in
+    the older default can make the library loop forever). Datasets bring theirs with ``fletcher32=True``; text goes in at
+    fixed length (:func:`set_text`), because text of variable length lies in a heap without a checksum.
+
+    It is made in memory and then written: HDF5 cannot close a file that a full disk cuts short, and says so again and again.
+    """
+    with atomic_write(path) as temporary, report_unwritable(path):
+        content = io.BytesIO()
+        with h5py.File(content, "w", libver=("v110", "v110")) as file:
+            yield file
+        temporary.write_bytes(content.getbuffer())
+
+
+def new_hdf5(path: Path) -> h5py.File:
+    """A new file of the format of HDF5 1.10, see :func:`create_hdf5`, written where it is."""
+    return h5py.File(path, "w", libver=("v110", "v110"))
+
+
+def set_text(file: h5py.File, name: str, text: str) -> None:
+    """Write a text attribute, which HDF5 keeps together with its checksum."""
+    file.attrs[name] = np.bytes_(text.encode() or b"\0")
+
+
+def write_header(file: h5py.File, kind: str, version: int, configuration: Mapping[str, Any], fingerprint: str) -> None:
+    """Write the header of ``file``.
+
+    Args:
+        file: An HDF5 file open for writing.
+        kind: What the file is, such as ``galaxies``.
+        version: Version of that format.
+        configuration: Whatever made the file; must be writable as JSON.
+        fingerprint: SHA-256 of the content, in hexadecimal.
+    """
+    set_text(file, "format", f"gz_lightning.{kind}")
+    file.attrs["format_version"] = version
+    set_text(file, "gz_lightning_version", __version__)
+    set_text(file, "configuration", json.dumps(dict(configuration), sort_keys=True, default=str))
+    set_text(file, "fingerprint", fingerprint)
+
+
+@contextlib.contextmanager
+def _reading(what: str) -> Iterator[None]:
+    """Turn whatever h5py raises on a damaged file into Damaged. Around calls of h5py alone, never around code of ours."""
+    try:
+        yield
+    except (KeyError, OSError, OverflowError, RuntimeError, TypeError, ValueError) as error:
+        if isinstance(error, Damaged):
+            raise
+        reason = "it is missing" if isinstance(error, KeyError) else " ".join(str(error).split())
+        raise Damaged(f"{what} cannot be read: {reason}") from error
+
+
+@contextlib.contextmanager
+def raw_hdf5(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
+    """An HDF5 file open for reading, whatever is in it.
+
+    Raises:
+        Damaged: If it is no HDF5 file.
+    """
+    with _reading("it"):
+        file = h5py.File(path, "r")
+    try:
+        yield file
+    finally:
+        with contextlib.suppress(RuntimeError):  # a damaged file may not even close
+            file.close()
+
+
+@contextlib.contextmanager
+def open_hdf5(path: str | os.PathLike[str], kind: str, version: int, made_by: str) -> Iterator[h5py.File]:
+    """Open an HDF5 file of this package for reading, once its header says that it is one.
+
+    Args:
+        path: The file.
+        kind: What it must be, such as ``galaxies``.
+        version: The version of that format.
+        made_by: The command that makes such a file, for the error message.
+
+    Raises:
+        InputError: If there is no such file, it is no HDF5 file, is of another format or version, or a reader in the block
+            finds it damaged.
+    """
+    path = Path(path)
+    if not os.path.isfile(path):  # of a name that is too long Path.is_file raises OSError
+        raise InputError(f"there is no file {path}; '{made_by}' makes one")
+    try:
+        with raw_hdf5(path) as file:
+            _check_header(path, file, kind, version, made_by)
+            yield file
+    except Damaged as error:
+        raise InputError(f"{path} is not a file of {kind} or is damaged ({error}); '{made_by}' makes a new one") from error
+
+
+def _check_header(path: Path, file: h5py.File, kind: str, version: int, made_by: str) -> None:
+    with _reading("its header"):
+        has_format = "format" in file.attrs
+    found = get_text(file, "format") if has_format else "not one of gz_lightning"
+    if found != f"gz_lightning.{kind}":
+        raise InputError(f"{path} is not a file of {kind}: its format is {found:.60}; '{made_by}' makes one")
+    found_version = get_number(file, "format_version")
+    if found_version != version:
+        raise InputError(
+            f"{path} has format version {found_version}, written by gz_lightning "
+            f"{get_text(file, 'gz_lightning_version'):.60}; this release ({__version__}) reads version {version}: "
+            f"install the other one, or make the file anew with '{made_by}'"
+        )
+
+
+def has_attribute(file: h5py.File, name: str) -> bool:
+    """Whether a file has an attribute."""
+    with _reading(name):
+        return name in file.attrs
+
+
+def has_dataset(file: h5py.File, name: str) -> bool:
+    """Whether a file has a dataset or group of that name."""
+    with _reading(name):
+        return name in file
+
+
+def dataset_dims(file: h5py.File, name: str) -> int:
+    """Number of axes of a dataset.
+
+    Raises:
+        Damaged: If there is none, or it cannot be read.
+    """
+    with _reading(name):
+        return len(file[name].shape)
+
+
+def attribute(file: h5py.File, name: str) -> Any:
+    """An attribute as h5py gives it.
+
+    Raises:
+        Damaged: If there is none, or it cannot be read.
+    """
+    with _reading(name):
+        return file.attrs[name]
+
+
+def get_text(file: h5py.File, name: str) -> str:
+    """Read an attribute that :func:`set_text` wrote.
+
+    Raises:
+        Damaged: If there is none, or it is not text.
+    """
+    value = attribute(file, name)
+    if not isinstance(value, bytes):
+        raise Damaged(f"the attribute {name} is not text")
+    try:
+        return value.decode()
+    except UnicodeDecodeError as error:
+        raise Damaged(f"the attribute {name} holds bytes that are no text ({error.reason})") from error
+
+
+def get_json(file: h5py.File, name: str, kind: type[T]) -> T:
+    """A text attribute that holds JSON.
+
+    Raises:
+        Damaged: If there is none, or it is something else.
+    """
+    return checked_json(get_text(file, name), name, kind)
+
+
+def get_number(file: h5py.File, name: str) -> int:
+    """An attribute that is a whole number of at least 0.
+
+    Raises:
+        Damaged: If there is none, or it is something else.
+    """
+    value = attribute(file, name)
+    if not isinstance(value, (int, np.integer)) or value < 0:
+        raise Damaged(f"{name} is {short(value)}, not a whole number")
+    return int(value)
+
+
+def get_vector(file: h5py.File, name: str, length: int) -> npt.NDArray[np.float64]:
+    """An attribute that is so many finite numbers.
+
+    Raises:
+        Damaged: If there is none, or it is something else.
+    """
+    value = attribute(file, name)
+    numbers = np.asarray(value) if isinstance(value, (np.ndarray, np.generic)) else np.empty(0)
+    if numbers.shape != (length,) or numbers.dtype.kind not in "fiu" or not np.isfinite(numbers).all():
+        raise Damaged(f"{name} is {short(value)}, not {length} numbers")
+    return numbers.astype(np.float64)
+
+
+def dataset(file: h5py.File, name: str, kinds: str, shape: Sequence[int | None]) -> h5py.Dataset:
+    """A dataset that can be read: nothing larger than its file is made room for, and nothing is read from elsewhere.
+
+    Args:
+        file: The open file.
+        name: Name of the dataset.
+        kinds: What its values may be, as NumPy's letters: ``f`` numbers, ``i`` and ``u`` whole numbers, ``S`` text.
+        shape: Its shape; None where any length will do.
+
+    Raises:
+        Damaged: If there is none, it is of another type or shape, or its values are not all in the file.
+    """
+    with _reading(name):
+        values = file[name]
+        holds_values = isinstance(values, h5py.Dataset) and values.shape is not None
+        elsewhere = holds_values and (values.file != file or bool(values.external) or values.is_virtual)
+        kind = values.dtype.kind if holds_values else ""
+    if not holds_values:
+        raise Damaged(f"{name} holds no values")
+    fits = len(values.shape) == len(shape) and all(n in (None, m) for n, m in zip(shape, values.shape, strict=True))
+    if kind not in kinds or not fits:
+        lengths = ", ".join("any" if number is None else str(number) for number in shape)
+        raise Damaged(f"{name} has the shape {values.shape} and the type {values.dtype}; its shape should be ({lengths})")
+    if elsewhere:
+        raise Damaged(f"the values of {name} are in another file")
+    if not _is_whole(values, os.path.getsize(file.filename)):
+        raise Damaged(f"{name} claims the shape {values.shape}, which is more than is there")
+    return values
+
+
+def _is_whole(values: h5py.Dataset, size: int) -> bool:
+    """Whether a file of so many bytes holds all values of a dataset: what was never written would be read as zeros."""
+    with _reading(values.name):
+        claimed = math.prod(values.shape) * values.dtype.itemsize  # not .nbytes, which overflows
+        squeezed, chunks = values.compression is not None, values.chunks
+        stored: int = values.id.get_storage_size()
+    if claimed > (max(MOST_SQUEEZED * size, SMALL) if squeezed else size):
+        return False
+    if chunks is not None:
+        number = math.prod(-(-length // of) for length, of in zip(values.shape, chunks, strict=True))
+        if number > MOST_CHUNKS:  # HDF5 looks at each: of a file that claims too many this alone would take hours
+            return False
+        with _reading(values.name):
+            if values.id.get_num_chunks() != number:
+                return False
+    return claimed <= (max(MOST_SQUEEZED * stored, SMALL) if squeezed else stored) and stored <= size
+
+
+def read_values(values: h5py.Dataset, index: Any = ...) -> npt.NDArray[Any]:
+    """Values of a :func:`dataset` in the machine's own order of bytes.
+
+    Raises:
+        Damaged: If they are not those of their checksum.
+    """
+    with _reading(values.name.lstrip("/")):
+        found = np.asarray(values[index])
+    return found.astype(found.dtype.newbyteorder("="), copy=False)
+
+
+def read_row_into(values: h5py.Dataset, row: int, out: npt.NDArray[Any], place: int) -> None:
+    """Read one row of a :func:`dataset` into a place of an array, without a copy in between.
+
+    Raises:
+        Damaged: If it cannot be read.
+    """
+    with _reading(values.name.lstrip("/")):
+        values.read_direct(out, row, place)
+
+
+def array(
+    file: h5py.File, name: str, kinds: str, shape: Sequence[int | None], places: str = "", finite: bool = True
+) -> npt.NDArray[Any]:
+    """The values of a :func:`dataset`, numbers in the machine's own order of bytes.
+
+    Args:
+        file: The open file.
+        name: Name of the dataset.
+        kinds: See :func:`dataset`.
+        shape: See :func:`dataset`.
+        places: What the first axis counts, such as ``galaxy``.
+        finite: Whether a number must be finite.
+
+    Raises:
+        Damaged: As :func:`dataset`; if they are not those of their checksum; or if a number is not finite, with its place.
+    """
+    values = read_values(dataset(file, name, kinds, shape))
+    if values.dtype.kind == "f" and finite:
+        check_all(np.isfinite(values), values, name, "a finite number", places)
+    return values
+
+
+def check_all(good: npt.NDArray[np.bool_], values: npt.NDArray[Any], name: str, expected: str, places: str = "") -> None:
+    """Raise Damaged unless all is good, naming the first place that is not.
+
+    Args:
+        good: Whether each value is.
+        values: The values, of the same shape.
+        name: What they are.
+        expected: What they should be, in words.
+        places: What the first axis counts, such as ``galaxy``.
+    """
+    if not good.all():
+        place = np.unravel_index(int(np.argmin(good)), good.shape)
+        where = f" of {places} {place[0]}" if places else f" at {tuple(map(int, place))}"
+        raise Damaged(f"{name}{where} is {values[place]}, which is not {expected}")
+
+
+def check_class_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Names of leaves, none of which occurs twice.
+
+    Raises:
+        Damaged: If there are none, or one is empty or occurs twice.
+    """
+    if not names or not all(names) or len(set(names)) < len(names):
+        raise Damaged(f"the names of the leaves are {short(names)}, but each leaf needs a name that no other has")
+    return tuple(names)
