@@ -13,10 +13,14 @@ from jsonargparse import DefaultHelpFormatter
 
 SECTION = re.compile(r"^(Args|Attributes|Example|Raises|Returns|Shape):$", re.MULTILINE)
 MOST_COLUMNS = 100
+RANGED = re.compile(r"Annotated\[(\w+), ([^\]]*)\]")
 
 
 class Formatter(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):
-    """That of jsonargparse, but the description keeps its paragraphs."""
+    """That of jsonargparse, but the description keeps its paragraphs, and a range reads ``int >= 1``."""
+
+    def _expand_help(self, action: argparse.Action) -> str:
+        return RANGED.sub(r"\1 \2", super()._expand_help(action))
 
 
 def description(thing: Any) -> str:

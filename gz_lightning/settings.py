@@ -1,0 +1,140 @@
+"""Settings: the types of a signature are at once the check of a value and what the command line says of it.
+
+A module or command writes ``ipc: PositiveInt`` or ``stage: Literal["stage", "fixed"]`` into its signature;
+:func:`check_settings` refuses any other value in one line that names the flag, on the command line and in a notebook alike.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+import numbers
+import os
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, ParamSpec, TypeVar, Union
+
+from gz_lightning.errors import InputError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, repr=False)
+class Range:
+    """The range of a number, for ``Annotated``. None: no bound."""
+
+    least: float | None = None
+    above: float | None = None
+    most: float | None = None
+    below: float | None = None
+
+    def holds(self, value: float) -> bool:
+        """Whether a number is inside."""
+        return (
+            (self.least is None or value >= self.least)
+            and (self.above is None or value > self.above)
+            and (self.most is None or value <= self.most)
+            and (self.below is None or value < self.below)
+        )
+
+    def __repr__(self) -> str:
+        bounds = ((">=", self.least), (">", self.above), ("<=", self.most), ("<", self.below))
+        return " and ".join(f"{sign} {bound:g}" for sign, bound in bounds if bound is not None)
+
+
+PositiveInt = Annotated[int, Range(least=1)]
+NonNegativeInt = Annotated[int, Range(least=0)]
+PositiveFloat = Annotated[float, Range(above=0)]
+NonNegativeFloat = Annotated[float, Range(least=0)]
+Share = Annotated[float, Range(least=0, most=1)]
+
+
+def check_settings(owner: Callable[..., Any], settings: Mapping[str, Any], flag: str = "--") -> None:
+    """Refuse the first setting whose value is not of the type that a signature gives it.
+
+    Args:
+        owner: The function (of a class its ``__init__``) with the signature.
+        settings: Values by name; names that the signature lacks are passed over.
+        flag: What stands before a name on the command line, such as ``--model.``.
+
+    Raises:
+        InputError: With flag, expected type and value.
+
+    Example:
+        >>> def distil(ipc: PositiveInt = 1, stage: Literal["stage", "fixed"] = "stage") -> None: ...
+        >>> check_settings(distil, {"ipc": 0, "stage": "fixed"})
+        Traceback (most recent call last):
+        ...
+        gz_lightning.errors.InputError: --ipc must be a whole number >= 1, not 0
+    """
+    for name, hint in typing.get_type_hints(owner, include_extras=True).items():
+        if name in settings and name != "return" and not _fits(hint, settings[name]):
+            raise InputError(f"{flag}{name} must be {_described(hint)}, not {_shown(settings[name])}")
+
+
+def check_name(flag: str, name: str, table: Iterable[str]) -> None:
+    """Refuse a name that a table (such as UNROLLS or STAGES) does not have.
+
+    Raises:
+        InputError: With flag, name and the names that there are.
+    """
+    names = list(table)
+    if name not in names:
+        raise InputError(f"{flag} must be one of {', '.join(names)}, not '{name}'")
+
+
+def checked(function: Callable[P, R]) -> Callable[P, R]:
+    """Decorate a command: its settings are checked by their types before it runs."""
+
+    @functools.wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        given = inspect.signature(function).bind(*args, **kwargs)
+        check_settings(function, given.arguments)
+        return function(*args, **kwargs)
+
+    return run
+
+
+def _fits(hint: Any, value: Any) -> bool:
+    origin, parts = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        ranges = [part for part in hint.__metadata__ if isinstance(part, Range)]
+        return _fits(parts[0], value) and all(inside.holds(value) for inside in ranges)
+    if origin in (Union, types.UnionType):
+        return any(_fits(part, value) for part in parts)
+    if origin is Literal:
+        return any(value == part and type(value) is type(part) for part in parts)
+    if origin is list:
+        return isinstance(value, (list, tuple)) and all(_fits(parts[0], item) for item in value)
+    if hint is type(None):
+        return value is None
+    if hint is float:
+        return not isinstance(value, bool) and isinstance(value, numbers.Real) and math.isfinite(value)
+    if hint is int:
+        return not isinstance(value, bool) and isinstance(value, numbers.Integral)
+    if inspect.isclass(hint) and issubclass(hint, os.PathLike):
+        return isinstance(value, (str, os.PathLike))
+    return isinstance(value, hint) if hint in (bool, str) else True
+
+
+def _described(hint: Any) -> str:
+    origin, parts = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        return f"{_described(parts[0])} {' and '.join(str(part) for part in hint.__metadata__)}"
+    if origin in (Union, types.UnionType):
+        return " or ".join(_described(part) for part in parts)
+    if origin is Literal:
+        return f"{'one of ' if len(parts) > 1 else ''}{', '.join(map(str, parts))}"
+    if origin is list:
+        return f"a list, of which each is {_described(parts[0])}"
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}
+    return words.get(hint, "a path")
+
+
+def _shown(value: Any) -> str:
+    text = "null" if value is None else f"'{value}'" if isinstance(value, (str, os.PathLike)) else repr(value)
+    return text if len(text) <= 80 else f"{text[:76]} ..."
