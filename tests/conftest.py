@@ -3,6 +3,22 @@
 from __future__ import annotations
 
 import os
+
+from jaxtyping import install_import_hook
+
+from tests import shape_checker
+
+# Shapes in the signatures of these modules are checked at run time, in every test; before they are imported.
+CHECKED = (
+    "augmentation",
+    "distillation.matching",
+    "distillation.unroll",
+    "networks.convnet_derivatives",
+    "networks.derivatives",
+    "networks.functional",
+)
+install_import_hook([f"gz_lightning.{module}" for module in CHECKED], f"{shape_checker.__name__}.check")
+
 from pathlib import Path
 
 import lightning.pytorch as pl
