@@ -1,28 +1,35 @@
-"""How far a student ends from where the expert went.
+"""How far a student ends from where the expert went, and what an outer iteration matches.
 
-Shapes: T steps, P parameters.
+Shapes: M images, K leaves, T steps (``syn_steps``), P parameters.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
 
-from gz_lightning.distillation.unroll import unroll
-from gz_lightning.networks.derivatives import Network
+from gz_lightning.augmentation import augment
+from gz_lightning.experts.trajectories import TrajectoryStore
+from gz_lightning.shapes import Float, Tensor
+
+Match = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""A function (student, start, target) -> loss, see MATCHES."""
 
 
-def matching_loss(student: torch.Tensor, start: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+def matching_loss(
+    student: Float[Tensor, " P"], start: Float[Tensor, " P"], target: Float[Tensor, " P"]
+) -> Float[Tensor, ""]:
     """Normalised distance |theta_N - theta*_{s+m}|^2 / |theta*_s - theta*_{s+m}|^2 (Cazenavette et al. 2022).
 
     Args:
-        student: theta_N, where the student ended, shape (P,).
-        start: theta*_s, where student and expert set out, shape (P,).
-        target: theta*_{s+m}, where the expert was ``expert_epochs`` later, shape (P,).
+        student: theta_N, where the student ended.
+        start: theta*_s, where student and expert set out.
+        target: theta*_{s+m}, where the expert was ``expert_epochs`` later.
 
     Returns:
-        A number: 0 where the student met the expert, 1 where it came no nearer than it was.
+        0 where the student met the expert, 1 where it came no nearer than it was. Not finite if the expert did not move.
 
     Example:
         >>> start, target = torch.zeros(3), torch.ones(3)
@@ -32,27 +39,100 @@ def matching_loss(student: torch.Tensor, start: torch.Tensor, target: torch.Tens
     return (student - target).square().sum() / (start - target).square().sum()
 
 
-@torch.no_grad()
-def nearest_step(
-    network: Network,
-    start: torch.Tensor,
-    batches: Sequence[torch.Tensor],
-    labels: Sequence[torch.Tensor],
-    step_size: torch.Tensor,
-    target: torch.Tensor,
-) -> int:
-    """The number of steps, 1 to T, after which the student is nearest to the target (ATT, Liu et al. 2024).
+MATCHES: dict[str, Match] = {"distance": matching_loss}
+"""Matching losses by name: functions (student, start, target), each of shape (P,), -> loss of shape (), differentiable with
+respect to the student. The scale matters: 0 where the student met the target, 1 where it stayed at the start, for updates
+are damped where the loss is above 1, and a probe loss that is not finite counts as 10."""
+
+
+def minibatches(num_images: int, batch_syn: int | None, steps: int, draws: torch.Generator) -> list[torch.Tensor]:
+    """Places of the images of each step: all of them, or shuffled passes of ``batch_syn`` at a time.
+
+    Returns:
+        T tensors of int64. A pass ends with what is left over, as in the published code.
+
+    Example:
+        >>> [len(rows) for rows in minibatches(5, 2, steps=4, draws=torch.Generator())]
+        [2, 2, 1, 2]
+    """
+    if batch_syn is None or batch_syn >= num_images:
+        return [torch.arange(num_images)] * steps
+    parts: list[torch.Tensor] = []
+    while len(parts) < steps:
+        parts += torch.randperm(num_images, generator=draws).split(batch_syn)
+    return parts[:steps]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A piece of an expert's trajectory, and the minibatches with which a student is to follow it.
 
     Args:
-        network: Function (theta, images) -> logits.
+        expert: Number of the expert.
+        start_epoch: s.
         start: theta*_s, shape (P,).
-        batches: T minibatches.
-        labels: Their labels.
-        step_size: Alpha, shape ().
         target: theta*_{s+m}, shape (P,).
+        batches: T augmented minibatches.
+        labels: Their labels.
     """
-    theta, distances = start, []
-    for batch, own in zip(batches, labels, strict=True):
-        theta = unroll(network, theta, [batch], [own], step_size)
-        distances.append((theta - target).square().sum())
-    return int(torch.stack(distances).argmin()) + 1
+
+    expert: int
+    start_epoch: int
+    start: torch.Tensor
+    target: torch.Tensor
+    batches: list[torch.Tensor]
+    labels: list[torch.Tensor]
+
+    @property
+    def place(self) -> str:
+        """Where it is, in words."""
+        return f"expert {self.expert}, start epoch {self.start_epoch}"
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Draws segments of the experts' trajectories, and what a student sees on its way.
+
+    Args:
+        store: The experts.
+        expert_epochs: Epochs of a segment, m.
+        syn_steps: T.
+        batch_syn: Images of a minibatch; None: all.
+        augmentation: See :func:`gz_lightning.augmentation.augment`.
+    """
+
+    store: TrajectoryStore
+    expert_epochs: int
+    syn_steps: int
+    batch_syn: int | None
+    augmentation: str
+
+    def expert(self, draws: torch.Generator) -> int:
+        """Number of an expert, all alike likely."""
+        return self.store.experts[int(torch.randint(len(self.store), (), generator=draws))]
+
+    def at(
+        self, expert: int, start_epoch: int, images: torch.Tensor, labels: torch.Tensor, draws: torch.Generator
+    ) -> Segment:
+        """A segment with augmented minibatches for T steps.
+
+        Args:
+            expert: Number of the expert.
+            start_epoch: s.
+            images: Standardised pixels, shape (M, 3, H, W).
+            labels: int64, shape (M,), or soft, shape (M, K), on the device of the images.
+            draws: Random generator.
+        """
+        places = [rows.to(images.device) for rows in minibatches(len(images), self.batch_syn, self.syn_steps, draws)]
+        batches = [augment(images[rows], self.augmentation, draws) for rows in places]
+        ends = self._ends(expert, start_epoch, images.device)
+        return Segment(expert, start_epoch, *ends, batches, [labels[rows] for rows in places])
+
+    def moved(self, segment: Segment, start_epoch: int) -> Segment:
+        """The same expert and minibatches from another epoch."""
+        start, target = self._ends(segment.expert, start_epoch, segment.start.device)
+        return replace(segment, start_epoch=start_epoch, start=start, target=target)
+
+    def _ends(self, expert: int, start_epoch: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+        start = self.store.parameters(expert, start_epoch).to(device)
+        return start, self.store.parameters(expert, start_epoch + self.expert_epochs).to(device)

@@ -1,4 +1,4 @@
-"""What a distillation starts from: experts that fit the galaxies, first images, first step sizes.
+"""What a distillation starts from: settings that go together, experts that fit the galaxies, first images and step sizes.
 
 Shapes: M images (``ipc`` of each of K leaves), P parameters, S step sizes.
 """
@@ -6,64 +6,155 @@ Shapes: M images (``ipc`` of each of K leaves), P parameters, S step sizes.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 
 from gz_lightning.augmentation import check_strategy
 from gz_lightning.data.galaxies import Galaxies
-from gz_lightning.distillation.matching import matching_loss
-from gz_lightning.distillation.stages import Stages
+from gz_lightning.distillation.matching import MATCHES, Match, Segment, Segments, matching_loss
+from gz_lightning.distillation.stages import STAGES, FixedRange
+from gz_lightning.distillation.unroll import MEMORY_BUDGET, UNROLLS, Unroll
+from gz_lightning.distillation.updates import UPDATES
 from gz_lightning.errors import InputError
 from gz_lightning.experts.trajectories import TrajectoryStore
+from gz_lightning.memory import require_memory
+from gz_lightning.networks.derivatives import Network
+from gz_lightning.networks.functional import FunctionalNetwork
+from gz_lightning.networks.registry import check_network
+from gz_lightning.progress import say
+from gz_lightning.randomness import generator
+from gz_lightning.sets.coresets import PIX_INITS, initial_images
 from gz_lightning.sets.synthetic import SyntheticSet
+from gz_lightning.settings import check_name
 from gz_lightning.storage.text import naming_file
 
 STEPS_MATCHED = 5
-"""Steps of the expert for each of the student's: in trials at 20 steps on real and simulated galaxies (32 px, 27 steps an
+"""Steps of the expert for one of the student: in trials at 20 steps on real and simulated galaxies (32 px, 27 steps an
 epoch, 300 iterations) 1 / 3 / 5 / 8 epochs gave 46 / 52 / 55 / 53 % and - / 47 / 60 / 51 %."""
 STEP_SIZE_GRID = tuple(float(f"{x:.3g}") for x in torch.logspace(-4, -1, 13).tolist())
 """1e-4 to 0.1, four a decade."""
+SEARCH_SEGMENTS = 12
+LEAST_SHARE = 1e-3
+"""A leaf that no volunteer chose gets this share before the logarithm, so that it can be learned."""
+FREE_TO_CHANGE = (
+    *("trajectories", "iterations", "eval_it", "num_eval", "epoch_eval_train", "load_syn_image"),
+    *("unroll", "memory_budget", "compile"),  # but for rounding
+)
+"""Settings that a resumed run may change: they do not shape the images, or are checked by fingerprint."""
+
+
+def check_together(settings: Mapping[str, Any]) -> None:
+    """Refuse what the types of the settings cannot: names that no table has, and settings that contradict each other.
+
+    Args:
+        settings: Settings of a :class:`gz_lightning.distillation.module.TrajectoryMatching` by name.
+
+    Raises:
+        InputError: With the flag.
+    """
+    tables = {"match": MATCHES, "stage": STAGES, "unroll": UNROLLS, "image_update": UPDATES, "pix_init": PIX_INITS}
+    for name, table in tables.items():
+        check_name(f"--model.{name}", settings[name], table)
+    if settings["augmentation"] is not None:
+        check_strategy(settings["augmentation"])
+    if settings["prev_iter"] >= settings["iterations"]:
+        raise InputError(
+            f"--model.iterations ({settings['iterations']}) must be more than --model.prev_iter ({settings['prev_iter']})"
+        )
+    if settings["labels"] == "hard" and settings["lr_label"]:
+        raise InputError("--model.lr_label: hard labels are not learned; choose --model.labels experts or votes")
+    alphas = settings["lr_teacher"]
+    if isinstance(alphas, list) and settings["step_sizes"] == "global" and len(alphas) != 1:
+        raise InputError(f"--model.lr_teacher lists {len(alphas)} step sizes, but --model.step_sizes global has one")
+
+
+def changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """In words, settings that shape the images and are not what they were."""
+    return [
+        f"{name} was {then.get(name)} and is {value} now"
+        for name, value in now.items()
+        if name not in FREE_TO_CHANGE and then.get(name) != value
+    ]
+
+
+def same_run(
+    path: str | os.PathLike[str], checkpoint: Mapping[str, Any], settings: Mapping[str, Any], fingerprints: Mapping[str, str]
+) -> dict[str, Any]:
+    """The state of the distillation in a checkpoint, once it is known to be of this run.
+
+    Args:
+        path: The checkpoint, for the message.
+        checkpoint: Its content.
+        settings: Settings of this run by name.
+        fingerprints: Of its ``trajectories`` and ``data``.
+
+    Raises:
+        InputError: If a setting that shapes the images, the experts or the galaxies are not those of the checkpoint.
+    """
+    if "distillation" not in checkpoint:
+        raise InputError(f"{path} is no checkpoint of 'gz-lightning distill'; leave out --ckpt_path to begin anew")
+    state: dict[str, Any] = checkpoint["distillation"]
+    changed = changes(checkpoint["hyper_parameters"], settings)
+    changed += [f"the {name} are others" for name, fingerprint in fingerprints.items() if state[name] != fingerprint]
+    if changed:
+        raise InputError(f"{path} is of another run: {'; '.join(changed)}; name another --run_dir")
+    return state
+
+
+def network_of(store: TrajectoryStore, galaxies: Galaxies) -> FunctionalNetwork:
+    """The experts' network as a function of its parameters.
+
+    Raises:
+        InputError: If it cannot be built, or does not take these galaxies.
+    """
+    with naming_file(store.folder):
+        network = store.network()
+        check_network(network, galaxies.num_classes, galaxies.image_shape)
+        return FunctionalNetwork(network)
 
 
 def augmentation_of(store: TrajectoryStore) -> str:
     """The augmentation that experts were trained with.
 
     Raises:
-        InputError: If they do not say, or it is none that there is.
+        InputError: If they do not say, or there is no such augmentation.
     """
-    found = store.recipe.training.get("augmentation")
-    if not isinstance(found, str):
+    strategy = store.recipe.training.get("augmentation")
+    if not isinstance(strategy, str):
         raise InputError(f"the experts in {store.folder} do not say their augmentation; give --model.augmentation")
     with naming_file(store.folder):
-        return check_strategy(found)
+        return check_strategy(strategy)
 
 
-def epochs_to_match(store: TrajectoryStore, galaxies: int, syn_steps: int) -> int:
-    """Epochs m in which an expert takes ``STEPS_MATCHED`` times ``syn_steps`` steps; 1 to a third of the trajectory.
+def epochs_to_match(settings: Mapping[str, Any], store: TrajectoryStore, galaxies: int) -> int:
+    """Epochs m to match: ``expert_epochs`` or those in which an expert takes ``STEPS_MATCHED`` times ``syn_steps`` steps.
 
     Args:
-        store: The experts.
-        galaxies: Their training galaxies.
-        syn_steps: Steps of the student.
+        settings: Settings of the distillation by name.
+        store: The experts; m is at most a third of their trajectory, where it is not given.
+        galaxies: Number of their training galaxies.
 
     Raises:
         InputError: If the experts do not say how large their batches were.
     """
+    if settings["expert_epochs"] is not None:
+        return int(settings["expert_epochs"])
     training = store.recipe.training
-    batch_size, rotations = training.get("batch_size"), training.get("rotations", 1)
+    batch_size, rotations = training.get("batch_size"), training.get("rotations")
     if not all(isinstance(number, int) and number > 0 for number in (batch_size, rotations)):
         raise InputError(
             f"the experts in {store.folder} do not say how many steps an epoch took (batch_size {batch_size!r:.40}, "
             f"rotations {rotations!r:.40}), as imported ones do not; give --model.expert_epochs"
         )
     steps: int = -(-galaxies * rotations // batch_size)
-    return max(1, min(round(STEPS_MATCHED * syn_steps / steps), store.num_epochs // 3))
+    return max(1, min(round(STEPS_MATCHED * settings["syn_steps"] / steps), store.num_epochs // 3))
 
 
-def stages_of(settings: Mapping[str, Any], store: TrajectoryStore, expert_epochs: int) -> Stages:
-    """The stages of a distillation, of start epochs that the experts have.
+def stages_of(settings: Mapping[str, Any], store: TrajectoryStore, expert_epochs: int) -> FixedRange:
+    """The rule of the start epochs, of those that the experts have.
 
     Args:
         settings: Settings of a :class:`gz_lightning.distillation.module.TrajectoryMatching` by name.
@@ -71,7 +162,7 @@ def stages_of(settings: Mapping[str, Any], store: TrajectoryStore, expert_epochs
         expert_epochs: Epochs to match from a start epoch, m.
 
     Raises:
-        InputError: If max_start_epoch, or another setting of the stages, is out of its range.
+        InputError: If max_start_epoch or init_epoch is beyond the trajectories.
     """
     last_start = store.num_epochs - expert_epochs
     max_start_epoch = last_start if settings["max_start_epoch"] is None else settings["max_start_epoch"]
@@ -80,24 +171,44 @@ def stages_of(settings: Mapping[str, Any], store: TrajectoryStore, expert_epochs
             f"max_start_epoch ({max_start_epoch}) must be at least 1 and, with expert_epochs ({expert_epochs}), "
             f"within the {store.num_epochs} epochs of {store.folder}"
         )
-    return Stages(
-        settings["stage"],
+    return STAGES[settings["stage"]](
         settings["init_epoch"],
         max_start_epoch,
         settings["start_epochs"],
         settings["sigma_threshold"],
         settings["max_duration"],
-        settings["min_start_epoch"],
-        settings["open_until"],
     )
 
 
-def loaded_images(path: str, galaxies: Galaxies, ipc: int, soft: bool | None = False) -> tuple[torch.Tensor, torch.Tensor]:
-    """Images and labels of a distilled set to begin with, see :func:`initial_images`; ``soft`` None: labels as they are.
+def first_images(
+    settings: Mapping[str, Any], galaxies: Galaxies, store: TrajectoryStore, network: Network
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The images and labels that a distillation begins with: a coreset, noise, or a loaded set.
+
+    Returns:
+        Standardised pixels, shape (M, 3, H, W), and labels, int64, shape (M,), or soft, shape (M, K).
 
     Raises:
-        InputError: If the set does not fit the galaxies, is not of ``ipc`` images a leaf, or has no soft labels where they
-            are wanted.
+        InputError: If a leaf has too few galaxies, or the loaded set does not fit.
+    """
+    if settings["load_syn_image"] is not None:
+        soft = {"hard": False, "votes": True, "experts": None}[settings["labels"]]
+        images, labels = loaded_images(settings["load_syn_image"], galaxies, settings["ipc"], soft)
+    else:
+        draws, votes = generator(settings["seed"], "images"), settings["labels"] == "votes"
+        images, labels = initial_images(settings["pix_init"], galaxies, settings["ipc"], draws, votes)
+    if settings["labels"] == "experts" and labels.ndim == 1:
+        ends = [store.parameters(expert, store.num_epochs) for expert in store.experts]
+        labels = logits_of_experts(network, ends, images, labels).softmax(1)
+    return images, labels
+
+
+def loaded_images(path: str, galaxies: Galaxies, ipc: int, soft: bool | None = False) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images and labels of a distilled set to begin with; ``soft`` None: labels as they are.
+
+    Raises:
+        InputError: If the set does not fit the galaxies, has not ``ipc`` images of each leaf, or lacks soft labels that are
+            asked for.
     """
     loaded = SyntheticSet.load(path)
     loaded.check_fits(galaxies, path)
@@ -110,50 +221,136 @@ def loaded_images(path: str, galaxies: Galaxies, ipc: int, soft: bool | None = F
     return loaded.images, loaded.hard_labels if soft is False else loaded.labels
 
 
-def first_step_sizes(given: float | Sequence[float], number: int, first_stage: int) -> torch.Tensor:
-    """The step sizes that distillation begins with.
+@torch.no_grad()
+def logits_of_experts(
+    network: Network, thetas: Sequence[torch.Tensor], images: torch.Tensor, leaves: torch.Tensor
+) -> torch.Tensor:
+    """Soft labels of trained experts as logits (DATM, Guo et al. 2024): the mean over the experts.
+
+    Where they take an image for another leaf, the logits of the two leaves change places: the leaf stays the most likely.
+    (DATM takes one expert and only images that it classifies rightly.)
 
     Args:
-        given: One number, or one for each start epoch of the first stage.
+        network: Function (theta, images) -> logits.
+        thetas: Parameters of experts at the end of their training, each of shape (P,).
+        images: Standardised pixels, shape (M, 3, H, W).
+        leaves: int64, shape (M,).
+
+    Returns:
+        Shape (M, K).
+    """
+    logits = torch.stack([network(theta, images) for theta in thetas]).mean(0)
+    rows, likeliest = torch.arange(len(logits)), logits.argmax(1)
+    swapped = logits.clone()
+    swapped[rows, leaves], swapped[rows, likeliest] = logits[rows, likeliest], logits[rows, leaves]
+    return swapped
+
+
+def logits_of_shares(shares: torch.Tensor) -> torch.Tensor:
+    """Logits whose softmax gives soft labels, shape (M, K): learned as logits, labels stay shares after any update."""
+    return shares.clamp(min=LEAST_SHARE).log()
+
+
+def first_step_sizes(alphas: float | Sequence[float], number: int, first_stage: int) -> torch.Tensor:
+    """The step sizes that a distillation begins with.
+
+    Args:
+        alphas: One number, or one for each start epoch of the first stage.
         number: S: one, or one for each start epoch there can be.
         first_stage: Start epochs of the first stage.
 
     Returns:
-        Shape (S,). Later start epochs begin with the step size of the last that is given.
+        Shape (S,). Later start epochs begin with the last step size of the list.
 
     Raises:
-        InputError: If a list is of the wrong length or a number not positive.
+        InputError: If a list has the wrong length.
     """
-    wanted = min(first_stage, number)
-    first = [float(given)] * wanted if isinstance(given, (int, float)) else [float(alpha) for alpha in given]
-    if len(first) != wanted:
+    needed = min(first_stage, number)
+    first = [float(alphas)] * needed if isinstance(alphas, (int, float)) else [float(alpha) for alpha in alphas]
+    if len(first) != needed:
         raise InputError(
-            f"lr_teacher lists {len(first)} step sizes, but the first stage has {wanted} to learn; give as many "
+            f"lr_teacher lists {len(first)} step sizes, but the first stage has {needed} to learn; give as many "
             "(with step_sizes independent one for each start epoch, with global one), or one number for all"
         )
-    if not all(alpha > 0 and math.isfinite(alpha) for alpha in first):
-        raise InputError(f"lr_teacher must be positive, not {given}")
-    return torch.tensor(first + [first[-1]] * (number - wanted))
+    return torch.tensor(first + [first[-1]] * (number - needed))
+
+
+@torch.no_grad()
+def first_step_size(
+    segments: Segments,
+    stages: FixedRange,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    student: Callable[[Segment, torch.Tensor], torch.Tensor],
+    match: Match,
+    seed: int,
+) -> float:
+    """The step size that brings the first images nearest to the experts, from ``SEARCH_SEGMENTS`` segments.
+
+    Args:
+        segments: Draws the segments.
+        stages: Rule of the start epochs.
+        images: First images, shape (M, 3, H, W).
+        labels: Their labels.
+        student: Function (segment, alpha) -> theta_N, shape (P,).
+        match: The matching loss.
+        seed: Seed of the draws.
+    """
+    draws, places = generator(seed, "step size"), []
+    for i in range(SEARCH_SEGMENTS):
+        start_epoch = stages.start_epoch(i, float(torch.rand((), generator=draws)))
+        places.append((segments.expert(draws), start_epoch))
+    drawn = (segments.at(*place, images, labels, generator(seed, "step size", i)) for i, place in enumerate(places))
+    alpha, losses = search_step_size(drawn, lambda segment, alpha: student(segment, torch.tensor(alpha)), match)
+    say(f"first step size {alpha:.3g}: matching loss {losses[alpha]:.3f}")
+    return alpha
 
 
 @torch.no_grad()
 def search_step_size(
-    segments: Sequence[tuple[torch.Tensor, torch.Tensor]],
-    run: Callable[[torch.Tensor, float, int], torch.Tensor],
+    segments: Iterable[Segment],
+    student: Callable[[Segment, float], torch.Tensor],
+    match: Match = matching_loss,
     grid: Sequence[float] = STEP_SIZE_GRID,
 ) -> tuple[float, dict[float, float]]:
     """The step size at which the images, as they are, come nearest to the experts.
 
     Args:
-        segments: Pairs (theta*_s, theta*_{s+m}), each of shape (P,).
-        run: Function (theta*_s, alpha, i) -> theta_N, shape (P,): the unroll of segment i with step size alpha.
+        segments: What students follow.
+        student: Function (segment, alpha) -> theta_N, shape (P,): an unroll with step size alpha.
+        match: The matching loss.
         grid: Step sizes to try.
 
     Returns:
         The one of least mean matching loss, and the mean matching loss of each.
     """
-    losses = {}
-    for alpha in grid:
-        each = [matching_loss(run(start, alpha, i), start, target) for i, (start, target) in enumerate(segments)]
-        losses[alpha] = float(torch.stack(each).mean())
-    return min(losses, key=lambda alpha: losses[alpha] if math.isfinite(losses[alpha]) else math.inf), losses
+    losses: dict[float, list[torch.Tensor]] = {alpha: [] for alpha in grid}
+    for segment in segments:
+        for alpha in grid:
+            losses[alpha].append(match(student(segment, alpha), segment.start, segment.target))
+    means = {alpha: float(torch.stack(found).mean()) for alpha, found in losses.items()}
+    return min(means, key=lambda alpha: means[alpha] if math.isfinite(means[alpha]) else math.inf), means
+
+
+def require_unroll_memory(
+    way: Unroll, network: Network, theta: torch.Tensor, images: torch.Tensor, settings: Mapping[str, Any]
+) -> None:
+    """Refuse an unroll that cannot fit into memory, before hours of work.
+
+    Args:
+        way: How to differentiate.
+        network: The network.
+        theta: Parameters, shape (P,).
+        images: A minibatch, on the device.
+        settings: Settings of the distillation by name.
+
+    Raises:
+        InputError: If it cannot.
+    """
+    advice = "take fewer --model.syn_steps or a smaller --model.batch_syn"
+    if settings["unroll"] == "full":
+        advice = f"{advice}, or --model.unroll adjoint, which keeps least"
+    elif settings["memory_budget"] > MEMORY_BUDGET:
+        advice = f"{advice}, or a smaller --model.memory_budget"
+    what = f"{settings['syn_steps']} steps of {len(images)} images (unroll {settings['unroll']})"
+    require_memory(way.least_memory(network, theta, images, settings["syn_steps"]), images.device, what, advice)

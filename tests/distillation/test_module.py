@@ -1,4 +1,4 @@
-"""TrajectoryMatching: the published algorithm, going on where it stopped, and clear refusals."""
+"""TrajectoryMatching: the published algorithm, resuming to the same bits, and clear refusals."""
 
 import math
 import os
@@ -14,11 +14,15 @@ import lightning.pytorch as pl
 import pytest
 import torch
 import torch.nn.functional as F
+from lightning.pytorch.strategies import DDPStrategy
 
 from gz_lightning.augmentation import augment
+from gz_lightning.data.datamodule import GalaxyZoo2DataModule
 from gz_lightning.data.galaxies import Galaxies
-from gz_lightning.distillation.divergence import FiniteUpdates
+from gz_lightning.distillation.matching import matching_loss
 from gz_lightning.distillation.module import FAR_OFF, TrajectoryMatching
+from gz_lightning.distillation.start import logits_of_experts
+from gz_lightning.distillation.unroll import unroll
 from gz_lightning.errors import InputError
 from gz_lightning.experts.module import ExpertModule
 from gz_lightning.experts.trajectories import TrajectoryStore
@@ -28,7 +32,7 @@ from gz_lightning.randomness import generator
 from gz_lightning.sets.synthetic import SyntheticSet
 from gz_lightning.storage.checkpoints import LAST
 from tests.conftest import write_toy
-from tests.distillation.conftest import Distil
+from tests.distillation.conftest import SETTINGS, Distil
 
 
 class Losses(pl.Callback):
@@ -103,22 +107,6 @@ def test_the_matching_loss_falls(distil: Distil, tmp_path: Path) -> None:
     assert sum(losses.seen[-10:]) < 0.9 * sum(losses.seen[:10])
 
 
-def test_pix_init_and_labels(distil: Distil, tmp_path: Path, toy: Galaxies) -> None:
-    options: dict[str, Any] = {"iterations": 1, "lr_img": 0.0}
-    real = distil(tmp_path / "real", **options)
-    training = toy.standardise(toy.train.images)
-    for image, label in zip(real.images, real.labels, strict=True):
-        same = (training == image).all(-1).all(-1).all(-1).nonzero().flatten()
-        assert toy.train.labels[same].tolist() == [int(label)]
-    mean = distil(tmp_path / "mean", pix_init="mean", ipc=1, **options)
-    for label in range(3):
-        torch.testing.assert_close(mean.images[label], training[toy.train.labels == label].mean(0), rtol=1e-4, atol=1e-5)
-    noise = distil(tmp_path / "noise", pix_init="noise", **options)
-    assert abs(float(noise.images.mean())) < 0.1
-    assert float(noise.images.std()) == pytest.approx(1, abs=0.05)
-    assert real.labels.tolist() == [0, 0, 1, 1, 2, 2]
-
-
 def test_stages_move_and_take_the_step_size_along(distil: Distil, tmp_path: Path) -> None:
     """A threshold so low that any trend at all ends a stage."""
     distiller = distil(tmp_path, iterations=40, sigma_threshold=0.01, lr_img=0.05, lr_lr=0.3, step_sizes="independent")
@@ -172,7 +160,9 @@ def interrupted(distil: Distil, folder: Path, iteration: int, sent: signal.Signa
 
 @pytest.mark.parametrize("sent", [None, signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("iteration", [3, 7, 11])
-def test_going_on_gives_the_same_bits(distil: Distil, tmp_path: Path, iteration: int, sent: signal.Signals | None) -> None:
+def test_a_resumed_run_gives_the_same_bits(
+    distil: Distil, tmp_path: Path, iteration: int, sent: signal.Signals | None
+) -> None:
     """Stopped in an iteration: the checkpoint is of a whole one, and the end is that of an uninterrupted run."""
     settings: dict[str, Any] = {"iterations": 14, "eval_it": 3, "sigma_threshold": 0.01, "lr_img": 0.05}
     whole = distil(tmp_path / "whole", **settings)
@@ -193,14 +183,9 @@ def test_going_on_gives_the_same_bits(distil: Distil, tmp_path: Path, iteration:
         assert torch.equal(one.images, two.images)
 
 
-def test_looking_more_often_changes_nothing(distil: Distil, tmp_path: Path) -> None:
-    rarely, often = (distil(tmp_path / str(n), iterations=6, eval_it=n) for n in (100, 1))
-    assert torch.equal(rarely.images, often.images)
-
-
-def test_going_on_with_other_settings_is_refused(distil: Distil, tmp_path: Path) -> None:
+def test_resuming_with_other_settings_is_refused(distil: Distil, tmp_path: Path) -> None:
     distil(tmp_path, iterations=3)
-    with pytest.raises(InputError, match=r"holds a run already: go on with it by --ckpt_path last"):
+    with pytest.raises(InputError, match=r"holds a run already: resume it by --ckpt_path last"):
         distil(tmp_path, iterations=3)
     with pytest.raises(InputError, match=r"another run: syn_steps was 3 and is 4 now; name another --run_dir"):
         distil(tmp_path, ckpt_path=tmp_path / LAST, iterations=6, syn_steps=4)
@@ -216,70 +201,18 @@ def test_a_finished_run_can_be_made_longer(distil: Distil, tmp_path: Path) -> No
     assert torch.equal(longer.images, whole.images)
 
 
-def test_a_saved_set_to_begin_with(distil: Distil, tmp_path: Path) -> None:
-    distil(tmp_path / "a", iterations=4)
-    path = tmp_path / "a" / "last.h5"
-    saved = SyntheticSet.load(path)
-    second = distil(tmp_path / "b", load_syn_image=str(path), prev_iter=4, iterations=5, lr_img=0.0)
-    assert second.iteration == 5
-    assert torch.equal(second.images, saved.images)
-    with pytest.raises(InputError, match=r"last.h5 holds 6 images; ipc 1 of 3 leaves are 3"):
-        distil(tmp_path / "c", load_syn_image=str(path), ipc=1)
-    with pytest.raises(InputError, match="there is no file nowhere.h5; 'gz-lightning distill' makes one"):
-        distil(tmp_path / "c", load_syn_image="nowhere.h5")
-
-
 def test_other_galaxies_or_networks_than_the_experts_are_refused(
     distil: Distil, tmp_path: Path, toy_path: Path, trainer_options: dict[str, Any]
 ) -> None:
-    with pytest.raises(InputError, match=r"are another network: width 8 instead of 16, norm instance instead of none"):
-        distil(tmp_path, width=16, norm="none")
-    assert distil(tmp_path / "same", width=8, norm="instance").iteration == 6
+    with pytest.raises(InputError, match="are another network: name ConvNet instead of VGG11"):
+        distil(tmp_path, network="VGG11")
+    assert distil(tmp_path / "same", network="ConvNet").iteration == 6
     distil.toy_path = write_toy(tmp_path / "other.h5", seed=3)
     with pytest.raises(InputError, match=r"were trained on other galaxies \(fingerprint .*\) than those of .*other.h5"):
         distil(tmp_path / "x")
     distil.experts = tmp_path / "none"
     with pytest.raises(InputError, match="there are no experts in"):
         distil(tmp_path / "x")
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"max_start_epoch": 4}, r"max_start_epoch \(4\) .* expert_epochs \(1\), within the 4 epochs of"),
-        ({"expert_epochs": 5}, r"max_start_epoch \(-1\)"),
-        ({"lr_teacher": [0.1, 0.2]}, "lr_teacher lists 2 step sizes, but the first stage has 1 to learn"),
-        (
-            {"lr_teacher": [0.1], "stage": "fixed", "step_sizes": "independent"},
-            "lists 1 step sizes, but the first stage has 3",
-        ),
-        ({"lr_teacher": -0.1}, "lr_teacher must be positive"),
-        ({"ipc": 30}, "ipc 30 is larger than leaf 'round', which has 21 training galaxies"),
-        ({"pix_init": "zeros"}, "pix_init is one of noise, real, mean, not 'zeros'"),
-        ({"ipc": 0}, "ipc must be at least 1"),
-        ({"iterations": 3, "prev_iter": 3}, r"iterations \(3\) must be more than prev_iter \(3\)"),
-        ({"unroll": "sideways"}, "unroll is one of adjoint, checkpoint, full, first_order, not 'sideways'"),
-        ({"image_update": "adam"}, "image_update is one of normalised, published"),
-        ({"lr_img": float("nan")}, "lr_img must be a number of at least 0"),
-        ({"augmentation": "blur"}, "no augmentation 'blur'"),
-        ({"init_epoch": 4}, r"init_epoch \(4\) must be between 1 and max_start_epoch \(3\)"),
-    ],
-)
-def test_what_does_not_fit_is_refused(distil: Distil, tmp_path: Path, settings: dict[str, Any], message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        distil(tmp_path, **settings)
-    assert not (tmp_path / LAST).exists()
-
-
-def test_a_list_of_step_sizes(distil: Distil, tmp_path: Path) -> None:
-    distiller = distil(tmp_path, stage="fixed", step_sizes="independent", lr_teacher=[0.01, 0.02, 0.04], lr_lr=0.0)
-    torch.testing.assert_close(distiller.log_step_sizes.exp().detach(), torch.tensor([0.01, 0.02, 0.04]))
-
-
-def test_the_searched_step_size_is_the_best_of_the_grid(distil: Distil, tmp_path: Path) -> None:
-    """Experts went with .05: four epochs' steps of .05 are matched by three steps of a size between that and .1."""
-    found = float(distil(tmp_path, lr_teacher=None, lr_lr=0.0, iterations=1).log_step_sizes[0].exp())
-    assert 0.03 < found <= 0.1
 
 
 def test_divergence_is_reported_and_ends_with_the_last_good_images(
@@ -303,22 +236,6 @@ def test_a_step_size_that_overflows_is_taken_back(
     assert "the updated images or step sizes not finite: no update" in capsys.readouterr().err
     kept = SyntheticSet.load(tmp_path / "last.h5")
     torch.testing.assert_close(kept.step_sizes, torch.tensor([0.05]))
-
-
-def test_updates_are_made_again_once_all_is_finite() -> None:
-    parameter = torch.nn.Parameter(torch.ones(2))
-    optimizer = torch.optim.SGD([parameter], lr=0.1, momentum=0.5)
-    updates = FiniteUpdates(most=3)
-    said = []
-    for gradient in (1.0, math.nan, math.inf, 1.0, math.nan):
-        parameter.grad = torch.full((2,), gradient)
-        said.append(updates.step(optimizer, torch.tensor(0.5), [parameter], lambda: True) is None)
-        updates.check("here", "there")  # never three in a row
-    assert said == [True, False, False, True, False]
-    torch.testing.assert_close(parameter.detach(), torch.full((2,), 1 - 0.1 - 0.15))
-    updates.in_a_row = 3
-    with pytest.raises(InputError, match="3 times in a row"):
-        updates.check("here", "there")
 
 
 def test_an_ordinary_data_module_is_refused(toy_experts: Path, trainer_options: dict[str, Any]) -> None:
@@ -380,19 +297,10 @@ def test_a_trajectory_that_goes_wrong_while_it_is_matched_is_named(
     assert SyntheticSet.load(tmp_path / "run" / "last.h5").iteration == 2
 
 
-def test_an_infinite_loss_is_no_update_that_is_left_out(
-    distil: Distil, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """``skip_above`` leaves out what is large, not what is wrong."""
-    with pytest.raises(InputError, match="no update could be made 5 times in a row"):
-        distil(tmp_path, lr_teacher=1e30, skip_above=100.0)
-    assert "not finite: no update" in capsys.readouterr().err
-
-
 def test_a_probe_loss_that_is_not_finite_does_not_stop_the_stages(
     distil: Distil, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(TrajectoryMatching, "_probe", lambda *args: math.nan)
+    monkeypatch.setattr(TrajectoryMatching, "probe", lambda *args: torch.tensor(math.nan))
     module = distil(tmp_path, stage="stage", init_epoch=1, max_start_epoch=2, iterations=2)
     assert module.stages.probes == [FAR_OFF, FAR_OFF]
     assert "iteration 1: the probe loss (nan) is not finite; it counts as 10" in capsys.readouterr().err
@@ -413,15 +321,60 @@ def test_a_student_gone_astray_moves_little(distil: Distil, tmp_path: Path) -> N
     assert float(published.log_step_sizes - first.log_step_sizes) < -0.001 * loss
 
 
-def test_a_step_size_that_collapses_is_reported_once(
-    distil: Distil, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Here a fall to three tenths of the first is one: no toy falls to a hundredth within a few iterations."""
-    monkeypatch.setattr("gz_lightning.distillation.divergence.COLLAPSED", 0.3)
-    far: dict[str, Any] = {"lr_teacher": 0.5, "lr_img": 0.0, "stage": "fixed"}
-    distil(tmp_path / "slow", **far, lr_lr=0.0, iterations=3)
-    assert "step size has fallen" not in capsys.readouterr().err
-    distil(tmp_path / "fast", **far, lr_lr=2.0, iterations=4)
-    said = capsys.readouterr().err
-    assert said.count("the step size has fallen from 0.5 to ") == 1
-    assert "(--model.expert_epochs, now 1)" in said
+def test_segments_are_averaged(distil: Distil, tmp_path: Path) -> None:
+    """One update of plain SGD by the mean gradient of three segments, each written out."""
+    settings: dict[str, Any] = {"image_update": "published", "lr_img": 5.0, "stage": "fixed", "iterations": 1}
+    found = distil(tmp_path / "found", segments_per_step=3, **settings)
+    first = distil(tmp_path / "first", **{**settings, "lr_img": 0.0}).images.detach()
+    gradients: list[torch.Tensor] = []
+    for place in range(3):
+        draws = generator(0, "iteration", 0, *([place] if place else []))
+        expert = found.segments.expert(draws)
+        torch.rand((), generator=draws)
+        images = first.clone().requires_grad_()
+        segment = found.segments.at(expert, place % 3, images, found.labels, draws)  # in turn
+        student = unroll(found.network, segment.start, segment.batches, segment.labels, torch.tensor(0.05), "full")
+        gradients += torch.autograd.grad(matching_loss(student, segment.start, segment.target), images)
+    expected = first - 5.0 * sum(gradients) / 3
+    torch.testing.assert_close(found.images.detach(), expected, rtol=1e-3, atol=1e-4)
+
+
+def in_two_processes(folder: str, toy: str, experts: str, settings: dict[str, Any], options: dict[str, Any]) -> None:
+    strategy = DDPStrategy(start_method="spawn", process_group_backend="gloo")
+    trainer = pl.Trainer(**options, default_root_dir=folder, devices=2, strategy=strategy)
+    distiller = TrajectoryMatching(trajectories=experts, **settings)
+    trainer.fit(distiller, datamodule=GalaxyZoo2DataModule(toy, batch_size=16))
+
+
+def test_two_processes_give_the_images_of_two_segments(distil: Distil, tmp_path: Path) -> None:
+    settings = {**SETTINGS, "sigma_threshold": 0.01, "iterations": 12, "eval_it": 5}
+    one = distil(tmp_path / "one", **{**settings, "segments_per_step": 2})
+    in_two_processes(str(tmp_path / "two"), str(distil.toy_path), str(distil.experts), settings, distil.options)
+    found = SyntheticSet.load(tmp_path / "two" / "last.h5")
+    assert found.iteration == 12
+    assert torch.equal(found.images, one.images.detach())
+    assert torch.equal(found.step_sizes, one.log_step_sizes.detach().exp())
+    saved = torch.load(tmp_path / "two" / LAST, weights_only=True)["distillation"]
+    assert saved["stages"] == one.stages.state_dict()
+
+
+def test_labels_are_learned(distil: Distil, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"labels": "experts", "lr_label": 5.0, "lr_img": 0.05}
+    adjoint, full = (distil(tmp_path / mode, unroll=mode, **settings) for mode in ("adjoint", "full"))
+    torch.testing.assert_close(adjoint.label_logits, full.label_logits, rtol=1e-3, atol=1e-3)
+    store = TrajectoryStore(distil.experts)
+    network = FunctionalNetwork(build_network(store.recipe.network))
+    first = distil(tmp_path / "first", iterations=1, lr_img=0.0).images.detach()
+    ends = [store.parameters(expert, store.num_epochs) for expert in store.experts]
+    begun = logits_of_experts(network, ends, first, torch.arange(3).repeat_interleave(2)).softmax(1)
+    fixed = distil(tmp_path / "fixed", **{**settings, "lr_label": 0.0})
+    torch.testing.assert_close(fixed.synthetic_set().labels, begun)
+    learned = adjoint.synthetic_set().labels
+    torch.testing.assert_close(learned.sum(1), torch.ones(6))
+    assert (learned - begun).abs().max() > 1e-3
+    distil(tmp_path / "cut", iterations=3, **settings)
+    again = distil(tmp_path / "cut", ckpt_path=tmp_path / "cut" / LAST, **settings)
+    assert torch.equal(again.label_logits, adjoint.label_logits)
+    path = tmp_path / "cut" / "last.h5"
+    begun_with = distil(tmp_path / "more", load_syn_image=str(path), prev_iter=6, iterations=7, labels="experts")
+    torch.testing.assert_close(begun_with.labels, SyntheticSet.load(path).labels)

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gz_lightning.distillation.stages import Stages, correlation
+from gz_lightning.distillation.stages import STAGES, FixedRange, StageDistillation, correlation
 from gz_lightning.errors import InputError
 
 
-def run(stages: Stages, losses: list[float]) -> list[tuple[int, str]]:
+def run(stages: StageDistillation, losses: list[float]) -> list[tuple[int, str]]:
     """(iteration, event), counted from 1."""
     events = []
     for i, loss in enumerate(losses, 1):
@@ -33,41 +33,26 @@ def test_ten_falling_losses_are_learned() -> None:
 
     At n = 30 the threshold is 5 / sqrt(28) = .945.
     """
-    stages = Stages("stage", 1, 5)
+    stages = StageDistillation(1, 5, sigma_threshold=5)
     assert run(stages, [1 - 0.001 * i for i in range(30)]) == [(30, "learned")]
     assert (stages.cap, stages.probes) == (2, [])
 
 
 def test_with_a_lower_threshold_the_first_test_decides() -> None:
-    stages = Stages("stage", 1, 5, sigma_threshold=2)  # 2 / sqrt(8) = .71
+    stages = StageDistillation(1, 5, sigma_threshold=2)  # 2 / sqrt(8) = .71
     assert run(stages, [1 - 0.001 * i for i in range(10)]) == [(10, "learned")]
-
-
-def test_the_window_opens_evenly() -> None:
-    """From 2 to 5 over 6 iterations: one more after every second; nothing is probed, and it does not end."""
-    stages = Stages("window", 2, 5, min_start_epoch=1, open_until=6)
-    caps = []
-    for iteration in range(8):
-        assert stages.probe_epoch is None
-        assert stages.start_epoch(iteration, 0.0) == 1 + iteration % (stages.cap - 1)
-        stages.record()
-        caps.append(stages.cap)
-    assert caps == [2, 3, 3, 4, 4, 5, 5, 5]
-    again = Stages("window", 2, 5, min_start_epoch=1, open_until=6)
-    again.load_state_dict(stages.state_dict())
-    assert (again.cap, again.recorded) == (5, 6 + 2)
 
 
 def test_rising_losses_are_overfitted() -> None:
     """3 / sqrt(8) = 1.06 at n = 10; 3 / sqrt(18) = .71 at n = 20."""
-    stages = Stages("stage", 1, 5)
+    stages = StageDistillation(1, 5, sigma_threshold=5)
     assert run(stages, [1 + 0.001 * i for i in range(20)]) == [(20, "overfitted")]
     assert stages.cap == 2
 
 
 def test_noise_ends_in_fine_tuning_after_max_duration() -> None:
     """Alternating losses have no trend; the first test past 50 is at 60. Then 14 times 50 iterations: .8**14 < .05."""
-    stages = Stages("stage", 1, 5, max_duration=50)
+    stages = StageDistillation(1, 5, sigma_threshold=5, max_duration=50)
     events = run(stages, [1.0, 2.0] * 400)
     assert events[0] == (60, "fine-tuning")
     assert events[1] == (60 + 14 * 50 - 1, "ended")
@@ -75,7 +60,7 @@ def test_noise_ends_in_fine_tuning_after_max_duration() -> None:
 
 
 def test_lr_factor_shrinks_every_fifty() -> None:
-    stages = Stages("stage", 1, 1, max_duration=10)
+    stages = StageDistillation(1, 1, sigma_threshold=5, max_duration=10)
     factors = []
     for i in range(200):
         stages.record([1.0, 2.0][i % 2] if stages.probe_epoch is not None else None)
@@ -87,14 +72,14 @@ def test_lr_factor_shrinks_every_fifty() -> None:
 
 
 def test_the_last_stage_goes_on_while_it_learns_and_ends_when_it_overfits() -> None:
-    falling = Stages("stage", 1, 1, max_duration=100)
+    falling = StageDistillation(1, 1, sigma_threshold=5, max_duration=100)
     assert run(falling, [1 / (i + 1) for i in range(110)]) == [(110, "fine-tuning")]
-    rising = Stages("stage", 1, 1, max_duration=100)
+    rising = StageDistillation(1, 1, sigma_threshold=5, max_duration=100)
     assert run(rising, [float(i) for i in range(20)]) == [(20, "fine-tuning")]
 
 
 def test_a_fixed_range_never_moves() -> None:
-    stages = Stages("fixed", 1, 4)
+    stages = FixedRange(1, 4)
     assert stages.probe_epoch is None
     assert [stages.start_epoch(i, 0.0) for i in range(6)] == [0, 1, 2, 3, 0, 1]
     assert [stages.record() for _ in range(3000)] == [None] * 3000
@@ -102,7 +87,7 @@ def test_a_fixed_range_never_moves() -> None:
 
 
 def test_random_start_epochs_cover_the_range() -> None:
-    stages = Stages("fixed", 1, 3, order="random")
+    stages = FixedRange(1, 3, order="random")
     assert [stages.start_epoch(7, u) for u in (0.0, 0.34, 0.67, 0.9999)] == [0, 1, 2, 2]
 
 
@@ -112,7 +97,7 @@ def test_the_cap_never_falls_or_passes_its_bound_and_the_machine_ends(
     first: int, more: int, duration: int, threshold: float, seed: int
 ) -> None:
     rng = random.Random(seed)
-    stages = Stages("stage", first, first + more, sigma_threshold=threshold, max_duration=duration)
+    stages = StageDistillation(first, first + more, sigma_threshold=threshold, max_duration=duration)
     bound = (more + 1) * (duration + 10) + 14 * 50
     level, caps = 1.0, [stages.cap]
     for iteration in range(bound + 1):
@@ -127,32 +112,23 @@ def test_the_cap_never_falls_or_passes_its_bound_and_the_machine_ends(
     assert caps[-1] <= first + more
 
 
-def test_state_goes_on_where_it_stopped() -> None:
+def test_a_state_resumes_where_it_stopped() -> None:
     rng = random.Random(0)
     losses = [1 - 0.0004 * i + rng.gauss(0, 0.05) for i in range(900)]
-    whole = Stages("stage", 1, 6, sigma_threshold=3, max_duration=200)
+    whole = StageDistillation(1, 6, sigma_threshold=3, max_duration=200)
     events = run(whole, losses)
     assert len(events) > 2
     for cut in (1, 35, 333, 700):
-        first = Stages("stage", 1, 6, sigma_threshold=3, max_duration=200)
+        first = StageDistillation(1, 6, sigma_threshold=3, max_duration=200)
         run(first, losses[:cut])
-        second = Stages("stage", 1, 6, sigma_threshold=3, max_duration=200)
+        second = StageDistillation(1, 6, sigma_threshold=3, max_duration=200)
         second.load_state_dict(first.state_dict())
         run(second, losses[cut:])
         assert second.state_dict() == whole.state_dict()
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (("steps",), "stage is one of stage, fixed, window, not 'steps'"),
-        (("stage", 0, 3), r"init_epoch \(0\) must be between 1 and max_start_epoch \(3\)"),
-        (("stage", 4, 3), r"init_epoch \(4\) must be between"),
-        (("stage", 1, 3, "sorted"), "'cycle' or 'random', not 'sorted'"),
-        (("stage", 1, 3, "cycle", 0.0), "sigma_threshold"),
-        (("stage", 1, 3, "cycle", 5.0, 9), "max_duration"),
-    ],
-)
-def test_what_is_out_of_range_is_refused(arguments: tuple[object, ...], message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        Stages(*arguments)  # type: ignore[arg-type]
+@pytest.mark.parametrize("rule", list(STAGES.values()))
+@pytest.mark.parametrize("first", [0, 4])
+def test_an_init_epoch_beyond_the_last_start_epoch_is_refused(rule: type[FixedRange], first: int) -> None:
+    with pytest.raises(InputError, match=rf"init_epoch \({first}\) must be between 1 and max_start_epoch \(3\)"):
+        rule(first, 3)

@@ -151,7 +151,7 @@ class Distill(Work):
 
     def arguments(self, folder: Path) -> list[str]:
         """See :meth:`Work.arguments`."""
-        settings = ["--model.syn_steps", "3", "--model.iterations", "60", "--model.lr_teacher", "0.05", "--model.ema", "0.9"]
+        settings = ["--model.syn_steps", "3", "--model.iterations", "60", "--model.lr_teacher", "0.05"]
         evaluation = ["--model.eval_it", "25", "--model.num_eval", "1", "--model.epoch_eval_train", "2"]
         return [
             *["distill", "--data.path", str(self.given / "toy.h5"), "--model.trajectories", str(self.fed_by)],

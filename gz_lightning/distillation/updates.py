@@ -1,0 +1,178 @@
+"""How the gradient of the matching loss moves images, step sizes and labels.
+
+Shapes: M images, S step sizes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.core.optimizer import LightningOptimizer
+
+from gz_lightning.errors import InputError
+from gz_lightning.progress import say
+from gz_lightning.sets.synthetic import SyntheticSet
+
+LARGEST_GRADIENT = 1.0
+"""Where the gradient of the log of a step size is cut off: with the default ``lr_lr`` and momentum, 2 % an iteration."""
+MOST_IN_A_ROW = 5
+"""Iterations without an update after which a run ends."""
+
+
+class Published:
+    """Plain SGD (Cazenavette et al. 2022); and the contract of an entry of UPDATES.
+
+    An update has a default for ``lr_img`` and changes gradients in place before SGD takes its step.
+    """
+
+    def lr_img(self, resolution: int) -> float:
+        """The ``lr_img`` where none is given: the published 1000, which is right at 128 px only."""
+        return 1000.0
+
+    def __call__(
+        self, loss: torch.Tensor, images: torch.Tensor, log_step_sizes: torch.Tensor, *labels: torch.Tensor
+    ) -> None:
+        """Change gradients in place.
+
+        Args:
+            loss: Matching loss, shape ().
+            images: Its gradient with respect to the images, shape (M, 3, H, W).
+            log_step_sizes: Its gradient with respect to the log of the step sizes, shape (S,).
+            labels: Its gradient with respect to the logits of the labels, where these are learned.
+        """
+
+
+class Normalised(Published):
+    """Gradients whose size does not depend on resolution, ``ipc`` or the loss.
+
+    Each image's gradient is divided by its root mean square, so that SGD moves it by ``lr_img`` in units of standardised
+    pixels. Where the matching loss is above 1 (the student ended farther from the expert than it began), all gradients are
+    divided by it: a student gone astray would make the step size useless.
+
+    Example:
+        >>> images, sizes = torch.tensor([3.0, -4.0]).view(2, 1, 1, 1), torch.tensor([0.5, -9.0])
+        >>> Normalised()(torch.tensor(2.0), images, sizes)
+        >>> images.flatten().tolist(), sizes.tolist()
+        ([0.5, -0.5], [0.25, -1.0])
+        >>> Normalised().lr_img(32), Normalised().lr_img(64)
+        (0.003, 0.0015)
+    """
+
+    def lr_img(self, resolution: int) -> float:
+        """An image moves by the same length (root of the sum of squares) at every resolution.
+
+        What it is worth beside the published update: ``benchmarks/image_updates.py``.
+        """
+        return 0.003 * 32 / resolution
+
+    def __call__(
+        self, loss: torch.Tensor, images: torch.Tensor, log_step_sizes: torch.Tensor, *labels: torch.Tensor
+    ) -> None:
+        """Change gradients in place, see :meth:`Published.__call__`."""
+        scale = images.square().mean((1, 2, 3), keepdim=True).sqrt()
+        images /= scale.clamp(min=torch.finfo(scale.dtype).tiny)
+        for gradient in (images, log_step_sizes, *labels):
+            gradient /= loss.clamp(min=1)
+        log_step_sizes.clamp_(-LARGEST_GRADIENT, LARGEST_GRADIENT)
+
+
+UPDATES: dict[str, Published] = {"normalised": Normalised(), "published": Published()}
+"""Updates by name; the contract is :class:`Published`'s."""
+
+
+class FiniteSteps:
+    """Takes the steps of an optimizer, but none from or to anything that is not finite.
+
+    An unroll is differentiated twice, and a step too far makes infinities.
+
+    Args:
+        most: This many steps refused in a row end the run.
+    """
+
+    def __init__(self, most: int = MOST_IN_A_ROW) -> None:
+        self.most = most
+        self.in_a_row = 0
+
+    def step(
+        self,
+        optimizer: torch.optim.Optimizer | LightningOptimizer,
+        loss: torch.Tensor,
+        learned: Sequence[torch.nn.Parameter],
+    ) -> str | None:
+        """Update, if loss and gradients are finite, and undo it, if the result is not.
+
+        Args:
+            optimizer: Holds the gradients.
+            loss: What they are of.
+            learned: What it updates: images, log of the step sizes and, where they are learned, logits of the labels.
+
+        Returns:
+            What was not finite, or None where the update was made.
+        """
+        wrong = None
+        if not torch.isfinite(loss):
+            wrong = f"the matching loss ({float(loss)})"
+        elif not all(torch.isfinite(p.grad).all() for p in learned if p.grad is not None):
+            wrong = f"the gradient of the matching loss (loss {float(loss):.3g})"
+        else:
+            before = [p.detach().clone() for p in learned]
+            optimizer.step()
+            if not all_finite(*learned):
+                wrong = "the updated images or step sizes"
+                plain = optimizer.optimizer if isinstance(optimizer, LightningOptimizer) else optimizer
+                plain.state.clear()  # the momentum would take the next update to the same place
+                with torch.no_grad():
+                    for parameter, value in zip(learned, before, strict=True):
+                        parameter.copy_(value)
+        self.in_a_row = 0 if wrong is None else self.in_a_row + 1
+        return wrong
+
+    def refused(self, wrong: str, place: str, synthetic: SyntheticSet, last: Path, write: bool) -> None:
+        """Say that no update was made, save the last good images, and end a run that makes none any more.
+
+        Args:
+            wrong: What was not finite.
+            place: Iteration, expert and start epoch.
+            synthetic: The set as it is.
+            last: Where it is saved.
+            write: Whether this process writes.
+
+        Raises:
+            InputError: If the set is not finite itself, or after ``most`` refusals in a row.
+        """
+        if already := synthetic.not_finite():
+            raise InputError(
+                f"{place}: {already}, though no update made it so (is the memory of this machine sound?); nothing was "
+                "written: resume with --ckpt_path last"
+            )
+        say(f"{place}: {wrong} not finite: no update")
+        if write:
+            synthetic.save(last)
+        if self.in_a_row >= self.most:
+            raise InputError(
+                f"no update could be made {self.in_a_row} times in a row (last at {place}); the last good images are in "
+                f"{last}. Begin with a smaller --model.lr_teacher or --model.lr_img"
+            )
+
+
+def all_finite(images: torch.Tensor, log_step_sizes: torch.Tensor, *labels: torch.Tensor) -> bool:
+    """Whether images and labels are finite, and step sizes finite and above 0."""
+    alphas = log_step_sizes.detach().exp()
+    tensors = (images, log_step_sizes, alphas, alphas.reciprocal(), *labels)
+    return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)
+
+
+def mean_of(results: Sequence[Sequence[torch.Tensor]], reduce: Callable[..., Any]) -> list[torch.Tensor]:
+    """The mean of lists of tensors over the segments of an iteration and over processes.
+
+    Args:
+        results: For each segment tensors of the same shapes.
+        reduce: ``reduce`` of a Trainer's strategy. (Not ``manual_backward``: under DDP it would average the gradient of each
+            segment by itself.)
+    """
+    flat = torch.stack([torch.cat([part.flatten() for part in result]) for result in results]).mean(0)
+    pieces = reduce(flat, reduce_op="mean").split([part.numel() for part in results[0]])
+    return [piece.view_as(part) for piece, part in zip(pieces, results[0], strict=True)]

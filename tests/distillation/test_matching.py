@@ -1,0 +1,67 @@
+"""The matching loss, minibatches and segments, beside the published algorithm written out."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from gz_lightning.augmentation import augment
+from gz_lightning.distillation.matching import MATCHES, Segments, matching_loss, minibatches
+from gz_lightning.experts.trajectories import TrajectoryStore
+from gz_lightning.randomness import generator
+
+
+@pytest.mark.parametrize("name", list(MATCHES))
+def test_a_matching_loss_is_0_at_the_target_and_1_at_the_start(name: str) -> None:
+    start, target = torch.randn(2, 50, dtype=torch.float64, generator=generator(0))
+    assert float(MATCHES[name](target, start, target)) == 0
+    assert float(MATCHES[name](start, start, target)) == pytest.approx(1)
+
+
+def test_the_published_loss_and_its_gradient() -> None:
+    """Sum of squares over parameters, divided by that of the expert's way (MTT, distill.py)."""
+    student, start, target = torch.randn(3, 50, dtype=torch.float64, generator=generator(1))
+    student.requires_grad_()
+    published = torch.nn.functional.mse_loss(student, target, reduction="sum")
+    published = published / torch.nn.functional.mse_loss(start, target, reduction="sum")
+    loss = matching_loss(student, start, target)
+    assert float(loss.detach()) == pytest.approx(float(published.detach()), rel=1e-14)
+    (found,), (expected,) = torch.autograd.grad(loss, student), torch.autograd.grad(published, student)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)
+
+
+def test_minibatches_are_shuffled_passes() -> None:
+    """A pass of five by twos is 2, 2, 1, in another order each time (MTT: a new permutation when the old one is used up)."""
+    draws = generator(2)
+    parts = minibatches(5, 2, steps=7, draws=draws)
+    assert [len(rows) for rows in parts] == [2, 2, 1, 2, 2, 1, 2]
+    first, second = (torch.cat(parts[i : i + 3]) for i in (0, 3))
+    assert sorted(first.tolist()) == sorted(second.tolist()) == [0, 1, 2, 3, 4]
+    assert first.tolist() != second.tolist()
+    state = draws.get_state()
+    assert [rows.tolist() for rows in minibatches(3, None, 2, draws)] == [[0, 1, 2]] * 2
+    assert torch.equal(draws.get_state(), state)  # nothing was drawn
+
+
+def test_a_segment_is_a_piece_of_an_expert_with_augmented_minibatches(toy_experts: Path) -> None:
+    store = TrajectoryStore(toy_experts)
+    segments = Segments(store, expert_epochs=2, syn_steps=3, batch_syn=4, augmentation="galaxy")
+    images, labels = torch.randn(6, 3, 16, 16, generator=generator(3)), torch.arange(6) % 3
+    segment = segments.at(1, 1, images, labels, generator(4))
+    assert torch.equal(segment.start, store.parameters(1, 1))
+    assert torch.equal(segment.target, store.parameters(1, 3))
+    draws = generator(4)
+    for batch, batch_labels, rows in zip(segment.batches, segment.labels, minibatches(6, 4, 3, draws), strict=True):
+        assert torch.equal(batch, augment(images[rows], "galaxy", draws))
+        assert torch.equal(batch_labels, labels[rows])
+    assert segment.place == "expert 1, start epoch 1"
+    later = segments.moved(segment, 2)
+    assert later.batches is segment.batches
+    assert torch.equal(later.start, store.parameters(1, 2))
+    assert torch.equal(later.target, store.parameters(1, 4))
+
+
+def test_all_experts_are_drawn(toy_experts: Path) -> None:
+    segments = Segments(TrajectoryStore(toy_experts), 1, 1, None, "none")
+    draws = generator(5)
+    assert {segments.expert(draws) for _ in range(40)} == {0, 1}

@@ -1,0 +1,101 @@
+"""The update of images and step sizes: as published, normalised, and never to or from anything that is not finite."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from gz_lightning.distillation.updates import UPDATES, FiniteSteps, Normalised, Published, all_finite, mean_of
+from gz_lightning.errors import InputError
+from gz_lightning.randomness import generator
+from gz_lightning.sets.synthetic import SyntheticSet
+from tests.conftest import CLASS_NAMES
+
+
+def synthetic(value: float = 0.0) -> SyntheticSet:
+    images = torch.full((3, 3, 4, 4), value)
+    return SyntheticSet(images, torch.arange(3), torch.tensor([0.1]), CLASS_NAMES, torch.zeros(3), torch.ones(3))
+
+
+def test_the_published_update_is_plain_sgd() -> None:
+    images, sizes = torch.randn(2, 3, 4, 4, generator=generator(0)), torch.tensor([-7.0])
+    before = images.clone(), sizes.clone()
+    Published()(torch.tensor(3.0), images, sizes)
+    assert torch.equal(images, before[0])
+    assert torch.equal(sizes, before[1])
+
+
+def test_the_normalised_update_written_out() -> None:
+    images, sizes, logits = torch.randn(2, 3, 4, 4, generator=generator(0)), torch.tensor([-7.0, 0.3]), torch.ones(2, 3)
+    expected = images / images.square().mean((1, 2, 3), keepdim=True).sqrt() / 2
+    Normalised()(torch.tensor(2.0), images, sizes, logits)
+    torch.testing.assert_close(images, expected)
+    torch.testing.assert_close(sizes, torch.tensor([-1.0, 0.15]))
+    torch.testing.assert_close(logits, torch.full((2, 3), 0.5))
+    below = torch.ones(1, 3, 4, 4)
+    Normalised()(torch.tensor(0.25), below, torch.zeros(1))  # nothing is divided by a loss below 1
+    torch.testing.assert_close(below, torch.ones(1, 3, 4, 4))
+
+
+def test_an_image_without_a_gradient_stays() -> None:
+    images = torch.zeros(1, 3, 4, 4)
+    Normalised()(torch.tensor(0.5), images, torch.zeros(1))
+    assert torch.equal(images, torch.zeros(1, 3, 4, 4))
+
+
+@pytest.mark.parametrize("name", list(UPDATES))
+def test_every_update_has_a_default_rate(name: str) -> None:
+    assert 0 < UPDATES[name].lr_img(64) <= UPDATES[name].lr_img(32)
+
+
+def test_updates_are_made_again_once_all_is_finite(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images, sizes = torch.nn.Parameter(torch.ones(2)), torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([images, sizes], lr=0.1, momentum=0.5)
+    steps, last = FiniteSteps(most=3), tmp_path / "last.h5"
+    made = []
+    for gradient in (1.0, math.nan, math.inf, 1.0, math.nan):
+        images.grad, sizes.grad = torch.full((2,), gradient), torch.zeros(1)
+        wrong = steps.step(optimizer, torch.tensor(0.5), [images, sizes])
+        made.append(wrong is None)
+        if wrong is not None:
+            steps.refused(wrong, "here", synthetic(), last, write=True)  # never three in a row
+    assert made == [True, False, False, True, False]
+    torch.testing.assert_close(images.detach(), torch.full((2,), 1 - 0.1 - 0.15))
+    assert "here: the gradient of the matching loss (loss 0.5) not finite: no update" in capsys.readouterr().err
+    assert len(SyntheticSet.load(last)) == 3
+    steps.in_a_row = 3
+    with pytest.raises(InputError, match=r"3 times in a row \(last at here\); the last good images are in .*last.h5"):
+        steps.refused("the loss", "here", synthetic(), last, write=False)
+
+
+def test_a_step_to_infinity_is_undone_with_its_momentum() -> None:
+    images, sizes = torch.nn.Parameter(torch.ones(2)), torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([images, sizes], lr=1e30, momentum=0.5)
+    images.grad, sizes.grad = torch.full((2,), 1e30), torch.zeros(1)
+    assert FiniteSteps().step(optimizer, torch.tensor(0.5), [images, sizes]) == "the updated images or step sizes"
+    assert torch.equal(images.detach(), torch.ones(2))
+    assert not optimizer.state
+
+
+def test_a_set_that_no_update_broke_is_said_and_not_written(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="there: the image 0 is not finite, though no update made it so"):
+        FiniteSteps().refused("the loss", "there", synthetic(math.nan), tmp_path / "last.h5", write=True)
+    assert not (tmp_path / "last.h5").exists()
+
+
+def test_what_counts_as_finite() -> None:
+    images = torch.zeros(2, 3, 4, 4)
+    assert all_finite(images, torch.zeros(1))
+    assert all_finite(images, torch.zeros(1), torch.zeros(2, 3))
+    assert not all_finite(images, torch.tensor([200.0]))  # e**200 is beyond float32
+    assert not all_finite(images, torch.tensor([-200.0]))  # and e**-200 is 0: students would stand still
+    assert not all_finite(images + math.inf, torch.zeros(1))
+    assert not all_finite(images, torch.zeros(1), torch.full((2, 3), math.nan))
+
+
+def test_the_mean_over_segments_and_processes() -> None:
+    results = [[torch.tensor(float(i)), torch.full((2, 2), 10.0 * i)] for i in (1, 3)]
+    loss, gradient = mean_of(results, lambda flat, reduce_op: flat + 1)
+    assert float(loss) == 3
+    assert torch.equal(gradient, torch.full((2, 2), 21.0))
