@@ -44,11 +44,14 @@ from gz_lightning.randomness import generator
 from gz_lightning.sets.synthetic import SyntheticSet
 from gz_lightning.settings import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Range, check_settings
 from gz_lightning.storage.checkpoints import read_by_checksum
+from gz_lightning.training.trainer import refuse_settings
 
 FAR_OFF = 10.0
 """What a probe loss that is not finite counts as; a student that stays where it is has 1."""
 LABEL_MOMENTUM = 0.9
 """As in DATM (Guo et al. 2024)."""
+INSTEAD = dict.fromkeys(("max_epochs", "max_steps", "limit_train_batches"), "--model.iterations")
+"""Settings of a Trainer, and those of the module that do what they are meant to."""
 
 
 class TrajectoryMatching(LightningModule):
@@ -220,6 +223,7 @@ class TrajectoryMatching(LightningModule):
 
     def configure_callbacks(self) -> list[Callback]:
         """Evaluations, pictures, and the checkpoint to resume from, the last so that it holds the others' records."""
+        refuse_settings(self.trainer, ("32-true",), INSTEAD)  # here, for Lightning's own checks come next
         settings, every = self.hparams, self.hparams["eval_it"]
         evaluation = EvaluateSynthetic(every, settings["num_eval"], settings["epoch_eval_train"], settings["seed"])
         return [evaluation, Curves(every), CollapseWatch(), ResumeCheckpoint(every)]

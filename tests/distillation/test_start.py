@@ -117,3 +117,21 @@ def test_what_does_not_fit_is_refused(distil: Distil, tmp_path: Path, settings: 
 def test_a_wrong_setting_fails_in_the_constructor_before_a_file_is_opened() -> None:
     with pytest.raises(InputError, match="--model.syn_steps must be a whole number >= 1 or null, not 0"):
         TrajectoryMatching("no such folder", syn_steps=0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"max_epochs": 3}, "--trainer.max_epochs 3 is not supported here: use --model.iterations instead"),
+        ({"max_steps": 3}, "--trainer.max_steps 3 is not supported here: use --model.iterations instead"),
+        ({"precision": "bf16-mixed"}, "--trainer.precision must be one of 32-true here, not bf16-mixed"),
+        ({"gradient_clip_val": 0.5}, "--trainer.gradient_clip_val 0.5"),
+    ],
+)
+def test_trainer_settings_that_cannot_be_honoured_are_refused(
+    distil: Distil, tmp_path: Path, settings: dict[str, Any], message: str
+) -> None:
+    distil.options = {**distil.options, **settings}
+    with pytest.raises(InputError, match=message):
+        distil(tmp_path)
+    assert not list(tmp_path.iterdir())
