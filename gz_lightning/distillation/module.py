@@ -35,7 +35,7 @@ from gz_lightning.distillation.start import (
     search_step_size,
     stages_of,
 )
-from gz_lightning.distillation.unroll import KEPT_OF_GRAPH, MEMORY_BUDGET, least_memory, unroll
+from gz_lightning.distillation.unroll import MEMORY_BUDGET, UNROLLS, Unroll, unroll
 from gz_lightning.errors import InputError
 from gz_lightning.experts.trajectories import matching_experts
 from gz_lightning.memory import keep_freed_memory, require_memory
@@ -288,9 +288,9 @@ class TrajectoryMatching(LightningModule):
         settings = self.hparams
         theta = self.store.parameters(self.store.experts[0], 0)
         shown, mode = self.images[: settings["batch_syn"]], settings["unroll"]
-        needed = least_memory(self.network, theta, shown, settings["syn_steps"], mode, settings["memory_budget"])
+        needed = self._way().least_memory(self.network, theta, shown, settings["syn_steps"])
         advice = "take fewer --model.syn_steps or a smaller --model.batch_syn"
-        if mode in KEPT_OF_GRAPH:
+        if mode == "full":
             advice = f"{advice}, or --model.unroll adjoint, which keeps least"
         elif settings["memory_budget"] > MEMORY_BUDGET:
             advice = f"{advice}, or a smaller --model.memory_budget"
@@ -348,9 +348,12 @@ class TrajectoryMatching(LightningModule):
         alpha, steps = self._step_size(start_epoch), len(batches)
         if self.hparams["nearest"]:
             steps = nearest_step(self.network, start, batches, labels, alpha, target)
-        ways = self.hparams["unroll"], self.hparams["memory_budget"]
-        student = unroll(self.network, start, batches[:steps], labels[:steps], alpha, *ways)
+        student = unroll(self.network, start, batches[:steps], labels[:steps], alpha, self._way())
         return expert, start_epoch, matching_loss(student, start, target), self._probe(expert, batches, labels)
+
+    def _way(self) -> Unroll:
+        """How to differentiate through the unroll."""
+        return UNROLLS[self.hparams["unroll"]](memory_budget=self.hparams["memory_budget"])
 
     def _learned(self) -> list[nn.Parameter]:
         """What is learned, in the order of the optimizer."""
