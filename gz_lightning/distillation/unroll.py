@@ -31,13 +31,18 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 import torch
 
-from gz_lightning.networks.derivatives import Keep, Labels, Network, derivatives_of, gradient
+from gz_lightning.networks.derivatives import Keep, Network, derivatives_of, gradient
 from gz_lightning.settings import check_name
-from gz_lightning.shapes import Float, Tensor
+from gz_lightning.shapes import Float, Int, Tensor
+
+Minibatches = Sequence[Float[Tensor, "_ C H W"]]
+"""T of them; M may differ from step to step."""
+MinibatchLabels = Sequence[Int[Tensor, "_"] | Float[Tensor, "_ K"]]
+"""int64 or soft."""
 
 MEMORY_BUDGET = 0.25
 """GiB. What grows with the steps comes first; then steps are kept whole, or what is dearest (benchmarks/README.md)."""
@@ -61,8 +66,8 @@ class Unroll(ABC):
         self,
         network: Network,
         theta: Float[Tensor, " P"],
-        images: Sequence[Float[Tensor, "_ C H W"]],
-        labels: Sequence[Labels],
+        images: Minibatches,
+        labels: MinibatchLabels,
         step_sizes: Float[Tensor, " T"],
     ) -> Float[Tensor, " P"]:
         """theta_N, of arguments as in :func:`unroll`; differentiable as the top of this file says."""
@@ -81,8 +86,8 @@ class Full(Unroll):
         self,
         network: Network,
         theta: Float[Tensor, " P"],
-        images: Sequence[Float[Tensor, "_ C H W"]],
-        labels: Sequence[Labels],
+        images: Minibatches,
+        labels: MinibatchLabels,
         step_sizes: Float[Tensor, " T"],
     ) -> Float[Tensor, " P"]:
         """See :class:`Unroll`."""
@@ -105,8 +110,8 @@ class Adjoint(Unroll):
         self,
         network: Network,
         theta: Float[Tensor, " P"],
-        images: Sequence[Float[Tensor, "_ C H W"]],
-        labels: Sequence[Labels],
+        images: Minibatches,
+        labels: MinibatchLabels,
         step_sizes: Float[Tensor, " T"],
     ) -> Float[Tensor, " P"]:
         """See :class:`Unroll`; differentiable once."""
@@ -134,8 +139,8 @@ UNROLLS: dict[str, type[Unroll]] = {"adjoint": Adjoint, "full": Full, "first_ord
 def unroll(
     network: Network,
     theta: Float[Tensor, " P"],
-    images: Sequence[Float[Tensor, "_ C H W"]],
-    labels: Sequence[Labels],
+    images: Minibatches,
+    labels: MinibatchLabels,
     step_sizes: Float[Tensor, " T"] | Float[Tensor, ""],
     way: str | Unroll = "adjoint",
 ) -> Float[Tensor, " P"]:
@@ -229,14 +234,13 @@ def _plan(
     """
     # theta_t, the minibatches and their gradients grow with T whatever is kept, so the budget pays for them first.
     budget = memory_budget * 2**30 - sum(_growing_bytes(theta, x) for x in images)
-    derivatives = derivatives_of(network)
+    nbytes = derivatives_of(network).nbytes
+    sizes = [{keep: nbytes(theta, x, y, keep) for keep in get_args(Keep)} for x, y in zip(images, labels, strict=True)]
     plan: list[Keep] = ["nothing"] * len(images)
     upgrades: tuple[tuple[Keep, Keep], ...] = ("nothing", "outline"), ("outline", "everything")
     for less, more in upgrades:
         for t in reversed(range(len(images))):  # the way back begins there, and what it has used it gives back
-            cost = derivatives.nbytes(theta, images[t], labels[t], more) - derivatives.nbytes(
-                theta, images[t], labels[t], less
-            )
+            cost = sizes[t][more] - sizes[t][less]
             if plan[t] == less and cost <= budget:
                 plan[t], budget = more, budget - cost
     return plan
