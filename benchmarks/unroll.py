@@ -34,7 +34,7 @@ from gz_lightning.networks.functional import FunctionalNetwork
 from gz_lightning.randomness import generator
 
 VARIANTS = {"adjoint_autograd": "adjoint", "full_channels_last": "full"}
-MODES = ["full", "full_channels_last", "checkpoint", "adjoint_autograd", "adjoint", "first_order"]
+MODES = ["full", "full_channels_last", "adjoint_autograd", "adjoint", "first_order"]
 STEP_SIZE = 0.01
 
 
@@ -79,8 +79,8 @@ class Problem:
         batches = [augment(images, "galaxy", draws) for _ in range(syn_steps)]
         if mode == "full_channels_last":
             batches = [batch.contiguous(memory_format=torch.channels_last) for batch in batches]
-        labels, way = [self.labels] * syn_steps, VARIANTS.get(mode, mode)
-        end = unroll(network, self.start, batches, labels, log_alpha.exp(), way, self.settings["memory_budget"])
+        way = UNROLLS[VARIANTS.get(mode, mode)](memory_budget=self.settings["memory_budget"])
+        end = unroll(network, self.start, batches, [self.labels] * syn_steps, log_alpha.exp(), way)
         loss = matching_loss(end, self.start, self.target)
         self._wait()
         middle = time.perf_counter()
@@ -95,7 +95,7 @@ class Problem:
 
 
 def serve(pipe: Connection, settings: dict[str, Any], mode: str, syn_steps: int) -> None:
-    """One process: memory of the first run, then a timed run for every message, FLOPs last."""
+    """One process: memory of the first run, then a timed run for every message, FLOPs at the end."""
     torch.set_num_threads(settings["threads"])
     tiny = Problem({**settings, "resolution": 2 ** (settings["depth"] + 1), "width": 8}, torch.float32)
     tiny.run(mode, 1)  # loads the libraries
@@ -166,12 +166,12 @@ def measure(settings: dict[str, Any], modes: list[str], syn_steps: int, repeats:
     for process in processes:
         process.join()
     rate = matrix_product_rate(settings)
-    wanted = image_gradient(settings, "full", syn_steps)
+    exact = image_gradient(settings, "full", syn_steps)
     records = []
     for mode in modes:
         seconds = [sum(turn) for turn in turns[mode]]
-        ratios = [own / sum(full) for own, full in zip(seconds, turns["full"], strict=True)]
-        found = image_gradient(settings, mode, syn_steps)
+        ratios = [ours / sum(full) for ours, full in zip(seconds, turns["full"], strict=True)]
+        result = image_gradient(settings, mode, syn_steps)
         records.append(
             {
                 "mode": mode,
@@ -181,8 +181,8 @@ def measure(settings: dict[str, Any], modes: list[str], syn_steps: int, repeats:
                 "seconds_gradient": statistics.median(turn[1] for turn in turns[mode]),
                 "ratio_to_full": statistics.median(ratios),
                 "peak_mib": memory[mode],
-                "relative_error": float((found - wanted).norm() / wanted.norm()),
-                "cosine": float((found * wanted).sum() / found.norm() / wanted.norm()),
+                "relative_error": float((result - exact).norm() / exact.norm()),
+                "cosine": float((result * exact).sum() / result.norm() / exact.norm()),
                 "gflop": flops[mode] / 1e9,
                 "share_of_matrix_product_rate": flops[mode] / statistics.median(seconds) / rate,
                 **settings,
@@ -223,12 +223,12 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--json", type=Path, help="write the records here, and the plot beside it as PNG")
-    given = vars(parser.parse_args(arguments))
-    path, repeats, steps = given.pop("json"), given.pop("repeats"), given.pop("syn_steps")
-    modes = list(dict.fromkeys(["full", *given.pop("modes")]))
+    settings = vars(parser.parse_args(arguments))
+    path, repeats, steps = settings.pop("json"), settings.pop("repeats"), settings.pop("syn_steps")
+    modes = list(dict.fromkeys(["full", *settings.pop("modes")]))
     records = []
     for syn_steps in steps:
-        records += measure(given, modes, syn_steps, repeats)
+        records += measure(settings, modes, syn_steps, repeats)
         columns = ["mode", "syn_steps", "seconds", "ratio_to_full", "peak_mib", "relative_error", "gflop"]
         columns += ["share_of_matrix_product_rate", "cosine"]
         print(pd.DataFrame(records[-len(modes) :])[columns].to_string(index=False, float_format="{:.4g}".format), flush=True)

@@ -11,7 +11,7 @@ from gz_lightning import memory
 from gz_lightning.data.datamodule import GalaxyZoo2DataModule
 from gz_lightning.data.galaxies import Galaxies
 from gz_lightning.distillation.module import TrajectoryMatching
-from gz_lightning.distillation.unroll import least_memory
+from gz_lightning.distillation.unroll import UNROLLS
 from gz_lightning.errors import InputError
 from gz_lightning.evaluation.evaluate import evaluate
 from gz_lightning.experts.module import ExpertModule
@@ -84,7 +84,7 @@ def test_the_least_that_an_unroll_takes_grows_as_its_mode_says() -> None:
     theta, images = network.parameters_of(convnet), torch.zeros(6, 3, 16, 16)
 
     def least(mode: str, steps: int) -> int:
-        return least_memory(network, theta, images, steps, mode, 0.0)
+        return UNROLLS[mode](memory_budget=0.0).least_memory(network, theta, images, steps)
 
     assert least("full", 10) == 10 * least("full", 1)
     assert least("adjoint", 10) < 0.5 * least("full", 10)

@@ -5,7 +5,7 @@ An unroll starts at parameters theta_0 and takes one step per minibatch,
     g_t = d/dtheta CE(f(theta_t, x_t), y_t),        theta_{t+1} = theta_t - alpha_t g_t,
 
 and gives theta_N, differentiable with respect to the minibatches x_t, to soft labels y_t, to the step sizes alpha_t and
-to theta_0. The ways:
+to theta_0. The ways (:data:`UNROLLS`):
 
 ``adjoint``
     Exact, the default. Only theta_t and the minibatches are kept (and the activations of as many steps as a budget
@@ -17,8 +17,6 @@ to theta_0. The ways:
 
     A ConvNet has these products written out (:mod:`gz_lightning.networks.convnet_derivatives`); any other network gets
     them from autograd.
-``checkpoint``
-    Exact: autograd, which does each step again on the way back. Leaner than full, but its memory still grows with T.
 ``full``
     Exact: plain autograd, which keeps the graph of all steps. The reference of the others.
 ``first_order``
@@ -30,204 +28,139 @@ Shapes: T steps (``syn_steps``), M images in a minibatch, C channels, H x W pixe
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Sequence
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, get_args
 
 import torch
-from torch.utils.checkpoint import checkpoint
 
-from gz_lightning.errors import InputError
-from gz_lightning.networks.derivatives import Derivatives, Network, gradient
+from gz_lightning.networks.derivatives import Keep, Network, derivatives_of, gradient
+from gz_lightning.settings import check_name
+from gz_lightning.shapes import Float, Int, Tensor
+
+Minibatches = Sequence[Float[Tensor, "_ C H W"]]
+"""T of them; M may differ from step to step."""
+MinibatchLabels = Sequence[Int[Tensor, "_"] | Float[Tensor, "_ K"]]
+"""int64 or soft."""
 
 MEMORY_BUDGET = 0.25
 """GiB. What grows with the steps comes first; then steps are kept whole, or what is dearest (benchmarks/README.md)."""
 
 
-def _step(network: Network, theta: torch.Tensor, x: torch.Tensor, y: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
-    """One step with its graph."""
-    return theta - alpha * gradient(network, theta, x, y, create_graph=True)
-
-
-def unroll_full(
-    network: Network,
-    theta: torch.Tensor,
-    images: Sequence[torch.Tensor],
-    labels: Sequence[torch.Tensor],
-    step_sizes: torch.Tensor,
-) -> torch.Tensor:
-    """Plain autograd: the graph of all T steps is kept, so memory grows with T."""
-    theta = theta if theta.requires_grad else theta.detach().requires_grad_()
-    for x, y, alpha in zip(images, labels, step_sizes, strict=True):
-        theta = _step(network, theta, x, y, alpha)
-    return theta
-
-
-def unroll_checkpoint(
-    network: Network,
-    theta: torch.Tensor,
-    images: Sequence[torch.Tensor],
-    labels: Sequence[torch.Tensor],
-    step_sizes: torch.Tensor,
-) -> torch.Tensor:
-    """Plain autograd with each step checkpointed: its graph is made again on the way back."""
-    theta = theta if theta.requires_grad else theta.detach().requires_grad_()
-    for x, y, alpha in zip(images, labels, step_sizes, strict=True):
-        # The re-entrant kind cannot differentiate through autograd.grad. No step draws anything at random.
-        theta = checkpoint(_step, network, theta, x, y, alpha, use_reentrant=False, preserve_rng_state=False)
-    return theta
-
-
-def _plan(sizes: Sequence[tuple[int | None, int | None]], budget: float) -> list[bool | None]:
-    """What to keep of each step: all (True), what is dearest (False), or nothing (None).
-
-    What is dearest goes first, for it saves most time for the memory it takes; what is left of the budget makes steps whole.
-    """
-    plan: list[bool | None] = [None] * len(sizes)
-    last_first = list(enumerate(sizes))[::-1]  # the way back begins there, and what it has used it gives back
-    for t, (_, dearest) in last_first:
-        if dearest is not None and dearest <= budget:
-            plan[t], budget = False, budget - dearest
-    for t, (whole, dearest) in last_first:
-        if plan[t] is False and whole is not None and dearest is not None and whole - dearest <= budget:
-            plan[t], budget = True, budget - (whole - dearest)
-    return plan
-
-
-class _Adjoint(torch.autograd.Function):
-    """Forward: the steps alone, keeping theta_t. Backward: the recursion of the adjoint variable lambda_t."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        derivatives: Derivatives,
-        exact: bool,
-        budget: float,
-        theta: torch.Tensor,
-        step_sizes: torch.Tensor,
-        *batches: torch.Tensor,
-    ) -> torch.Tensor:
-        ctx.derivatives, ctx.exact, ctx.num_steps, ctx.kept = derivatives, exact, len(step_sizes), {}
-        images, labels = batches[: ctx.num_steps], batches[ctx.num_steps :]
-        # theta_t, the minibatches and their gradients grow with T whatever is kept, so the budget pays for them first.
-        budget -= sum(theta.nbytes + 2 * x.nbytes for x in images)
-        plan = _plan([(derivatives.kept_bytes(x, True), derivatives.kept_bytes(x, False)) for x in images], budget)
-        ctx.thetas = []
-        for t, whole in enumerate(plan):
-            ctx.thetas.append(theta)
-            if whole is not None:
-                ctx.kept[t] = []
-            gradient = derivatives.gradient(theta, images[t], labels[t], ctx.kept.get(t), bool(whole))
-            theta = theta - step_sizes[t] * gradient
-        ctx.save_for_backward(step_sizes, *batches)
-        return theta
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, adjoint: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        num_steps = ctx.num_steps
-        step_sizes, *tensors = ctx.saved_tensors
-        images, labels = tensors[:num_steps], tensors[num_steps:]
-        needs_images, needs_labels = ctx.needs_input_grad[5 : 5 + num_steps], ctx.needs_input_grad[5 + num_steps :]
-        to_images: list[torch.Tensor | None] = [None] * num_steps
-        to_labels: list[torch.Tensor | None] = [None] * num_steps
-        to_step_sizes = torch.zeros_like(step_sizes)
-        for t in reversed(range(num_steps)):  # adjoint is lambda_{t+1} here
-            needs = {"needs_images": needs_images[t], "needs_labels": needs_labels[t], "needs_theta": ctx.exact}
-            kept = ctx.kept.pop(t, None)
-            products = ctx.derivatives.products(ctx.thetas.pop(), images[t], labels[t], adjoint, **needs, kept=kept)
-            to_step_sizes[t] = -products.along
-            if products.to_images is not None:
-                to_images[t] = -step_sizes[t] * products.to_images
-            if products.to_labels is not None:
-                to_labels[t] = -step_sizes[t] * products.to_labels
-            if products.to_theta is not None:
-                adjoint = adjoint - step_sizes[t] * products.to_theta
-        return None, None, None, adjoint, to_step_sizes, *to_images, *to_labels
-
-
-def _adjoint(
-    network: Network,
-    theta: torch.Tensor,
-    images: Sequence[torch.Tensor],
-    labels: Sequence[torch.Tensor],
-    step_sizes: torch.Tensor,
-    memory_budget: float = MEMORY_BUDGET,
-    *,
-    exact: bool,
-) -> torch.Tensor:
-    """The adjoint recursion with the network's own derivatives, if it has any written out; differentiable once."""
-    derivatives = getattr(network, "derivatives", None) or Derivatives(network)
-    budget = memory_budget * 2**30 if torch.is_grad_enabled() else 0.0
-    end: torch.Tensor = _Adjoint.apply(derivatives, exact, budget, theta, step_sizes, *images, *labels)
-    return end
-
-
-UNROLLS: dict[str, Callable[..., torch.Tensor]] = {
-    "adjoint": functools.partial(_adjoint, exact=True),
-    "checkpoint": unroll_checkpoint,
-    "full": unroll_full,
-    "first_order": functools.partial(_adjoint, exact=False),
-}
-"""The ways to differentiate through the unroll, by name."""
-EXACT = ("adjoint", "checkpoint", "full")
-"""Those that give the exact gradient."""
-
-
-KEPT_OF_GRAPH = {"full": 1.0, "checkpoint": 0.5}
-"""Share of the activations of a step that stays in memory for each step; measured 1.2 and .7 (benchmarks/README.md)."""
-
-
-def least_memory(
-    network: Network, theta: torch.Tensor, images: torch.Tensor, steps: int, mode: str, memory_budget: float = MEMORY_BUDGET
-) -> int:
-    """Bytes that an unroll takes at least, with its way back, beside what a process takes anyway.
+@dataclass(frozen=True)
+class Unroll(ABC):
+    """A way to differentiate through the steps. A subclass of it in ``UNROLLS`` is one that settings can name.
 
     Args:
-        network: As of :func:`unroll`.
-        theta: Parameters, shape (P,).
-        images: A minibatch, shape (M, C, H, W).
-        steps: T.
-        mode: As of :func:`unroll`.
-        memory_budget: GiB, as of :func:`unroll`.
+        memory_budget: GiB that the unroll may take, beside what a single step needs. A way that cannot choose what it
+            keeps disregards it. The result does not depend on it.
     """
-    derivatives = getattr(network, "derivatives", None) or Derivatives(network)
-    growing = steps * (theta.nbytes + 2 * images.nbytes)
-    one = derivatives.kept_bytes(images, True) or 0
-    if mode in KEPT_OF_GRAPH:
-        return growing + int(KEPT_OF_GRAPH[mode] * steps * one)
-    return max(growing, int(min(memory_budget * 2**30, growing + steps * one)))
+
+    memory_budget: float = MEMORY_BUDGET
+    exact: ClassVar[bool] = True
+    """Whether the gradient is that of plain autograd, to rounding. The tests hold every exact way to it."""
+
+    @abstractmethod
+    def __call__(
+        self,
+        network: Network,
+        theta: Float[Tensor, " P"],
+        images: Minibatches,
+        labels: MinibatchLabels,
+        step_sizes: Float[Tensor, " T"],
+    ) -> Float[Tensor, " P"]:
+        """theta_N, of arguments as in :func:`unroll`; differentiable as the top of this file says."""
+
+    def least_memory(
+        self, network: Network, theta: Float[Tensor, " P"], images: Float[Tensor, "M C H W"], steps: int
+    ) -> int:
+        """Bytes that T ``steps`` on such minibatches and their way back take at least, beside a process's usual ones."""
+        return steps * _growing_bytes(theta, images)
+
+
+class Full(Unroll):
+    """Plain autograd: the graph of all T steps is kept, whatever the budget."""
+
+    def __call__(
+        self,
+        network: Network,
+        theta: Float[Tensor, " P"],
+        images: Minibatches,
+        labels: MinibatchLabels,
+        step_sizes: Float[Tensor, " T"],
+    ) -> Float[Tensor, " P"]:
+        """See :class:`Unroll`."""
+        theta = theta if theta.requires_grad else theta.detach().requires_grad_()
+        for x, y, alpha in zip(images, labels, step_sizes, strict=True):
+            theta = theta - alpha * gradient(network, theta, x, y, create_graph=True)
+        return theta
+
+    def least_memory(
+        self, network: Network, theta: Float[Tensor, " P"], images: Float[Tensor, "M C H W"], steps: int
+    ) -> int:
+        """See :class:`Unroll`. Measured: 1.2 times the activations of every step (benchmarks/README.md)."""
+        return super().least_memory(network, theta, images, steps) + steps * _step_bytes(network, theta, images)
+
+
+class Adjoint(Unroll):
+    """The adjoint recursion: a step is done again on the way back, unless the budget had room for its activations."""
+
+    def __call__(
+        self,
+        network: Network,
+        theta: Float[Tensor, " P"],
+        images: Minibatches,
+        labels: MinibatchLabels,
+        step_sizes: Float[Tensor, " T"],
+    ) -> Float[Tensor, " P"]:
+        """See :class:`Unroll`; differentiable once."""
+        end: Tensor = _Recursion.apply(network, self, theta, step_sizes, *images, *labels)
+        return end
+
+    def least_memory(
+        self, network: Network, theta: Float[Tensor, " P"], images: Float[Tensor, "M C H W"], steps: int
+    ) -> int:
+        """See :class:`Unroll`: the budget, if the steps can use it."""
+        growing = super().least_memory(network, theta, images, steps)
+        return max(growing, int(min(self.memory_budget * 2**30, growing + steps * _step_bytes(network, theta, images))))
+
+
+class FirstOrder(Adjoint):
+    """The adjoint recursion without the Hessians, an approximation (TESLA, Cui et al. 2023)."""
+
+    exact = False
+
+
+UNROLLS: dict[str, type[Unroll]] = {"adjoint": Adjoint, "full": Full, "first_order": FirstOrder}
+"""The ways to differentiate through the unroll, by name."""
 
 
 def unroll(
     network: Network,
-    theta: torch.Tensor,
-    images: Sequence[torch.Tensor],
-    labels: Sequence[torch.Tensor],
-    step_sizes: torch.Tensor,
-    mode: str = "adjoint",
-    memory_budget: float = MEMORY_BUDGET,
-) -> torch.Tensor:
+    theta: Float[Tensor, " P"],
+    images: Minibatches,
+    labels: MinibatchLabels,
+    step_sizes: Float[Tensor, " T"] | Float[Tensor, ""],
+    way: str | Unroll = "adjoint",
+) -> Float[Tensor, " P"]:
     """Take T steps of SGD and give the parameters they end at.
 
     Args:
         network: Pure function (theta, images) -> logits, such as
             :class:`gz_lightning.networks.functional.FunctionalNetwork`.
-        theta: Parameters theta_0 to start from, shape (P,).
-        images: T minibatches, each of shape (M, C, H, W), augmented already; M may differ from step to step.
+        theta: Parameters theta_0 to start from.
+        images: T minibatches, augmented already; M may differ from step to step.
         labels: T labels, each int64 of shape (M,) or soft of shape (M, K).
-        step_sizes: alpha_t, shape (T,); or one alpha for all steps, shape ().
-        mode: A key of ``UNROLLS``: ``adjoint`` (exact, keeps least, the default), ``checkpoint`` (exact, less
-            memory than full), ``full`` (exact, keeps the graph) or ``first_order`` (an approximation).
-        memory_budget: GiB that the unroll may take in the modes adjoint and first_order, beside what a single step
-            needs. What parameters, minibatches and their gradients leave of it holds activations of steps, which need
-            not be done again on the way back; the result is the same.
+        step_sizes: alpha_t; or one alpha for all steps.
+        way: How to differentiate: a key of ``UNROLLS`` or, with settings of its own, such as ``Adjoint(memory_budget=1.0)``.
+            Without gradients (``torch.no_grad``) all are the same, and nothing is kept.
 
     Returns:
-        theta_N, shape (P,).
+        theta_N.
 
     Raises:
-        InputError: If there is no such mode.
+        InputError: If there is no such way.
         ValueError: If images, labels and step sizes are not of the same number.
 
     Example:
@@ -240,13 +173,85 @@ def unroll(
         >>> torch.autograd.grad((student - start).square().sum(), images)[0].shape
         torch.Size([2, 3, 8, 8])
     """
-    if mode not in UNROLLS:
-        raise InputError(f"there is no unroll '{mode}'; the unrolls are {', '.join(UNROLLS)}")
+    if isinstance(way, str):
+        check_name("unroll", way, UNROLLS)
+        way = UNROLLS[way]()
     if step_sizes.ndim == 0:
         step_sizes = step_sizes.expand(len(images))
     if not len(images) == len(labels) == len(step_sizes):
         raise ValueError(f"{len(images)} minibatches, {len(labels)} labels and {len(step_sizes)} step sizes do not match")
-    if not torch.is_grad_enabled():
-        mode = "adjoint"  # all of them go to the same place, and this one keeps no graph
-    budget = {"memory_budget": memory_budget} if mode in ("adjoint", "first_order") else {}
-    return UNROLLS[mode](network, theta, images, labels, step_sizes, **budget)
+    if torch.is_grad_enabled():
+        return way(network, theta, images, labels, step_sizes)
+    for x, y, alpha in zip(images, labels, step_sizes, strict=True):
+        theta = theta - alpha * derivatives_of(network).linearise(theta, x, y, keep="nothing").gradient
+    return theta
+
+
+class _Recursion(torch.autograd.Function):
+    """Forward: the steps, keeping theta_t. Backward: the recursion of the adjoint variable lambda_t."""
+
+    @staticmethod
+    def forward(ctx: Any, network: Network, way: Adjoint, theta: Tensor, step_sizes: Tensor, *batches: Tensor) -> Tensor:
+        num_steps = len(step_sizes)
+        images, labels = batches[:num_steps], batches[num_steps:]
+        derivatives, ctx.exact, ctx.products = derivatives_of(network), way.exact, []
+        plan = _plan(network, theta, images, labels, way.memory_budget)
+        for x, y, alpha, keep in zip(images, labels, step_sizes, plan, strict=True):
+            step = derivatives.linearise(theta, x, y, keep)
+            ctx.products.append(step.products)
+            theta = theta - alpha * step.gradient
+        ctx.save_for_backward(step_sizes, *batches)  # refuses the way back if one was changed in place since
+        return theta
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, adjoint: Tensor) -> tuple[Tensor | None, ...]:
+        step_sizes = ctx.saved_tensors[0]
+        num_steps = len(step_sizes)
+        needs_images, needs_labels = ctx.needs_input_grad[4 : 4 + num_steps], ctx.needs_input_grad[4 + num_steps :]
+        to_images: list[Tensor | None] = [None] * num_steps
+        to_labels: list[Tensor | None] = [None] * num_steps
+        to_step_sizes = torch.zeros_like(step_sizes)
+        for t in reversed(range(num_steps)):  # adjoint is lambda_{t+1} here
+            needs_theta = ctx.exact and (t > 0 or ctx.needs_input_grad[2])
+            products = ctx.products.pop()(adjoint, needs_images[t], needs_labels[t], needs_theta)
+            to_step_sizes[t] = -products.along
+            if products.to_images is not None:
+                to_images[t] = -step_sizes[t] * products.to_images
+            if products.to_labels is not None:
+                to_labels[t] = -step_sizes[t] * products.to_labels
+            if products.to_theta is not None:
+                adjoint = adjoint - step_sizes[t] * products.to_theta
+        return None, None, adjoint, to_step_sizes, *to_images, *to_labels
+
+
+def _plan(
+    network: Network, theta: Tensor, images: Sequence[Tensor], labels: Sequence[Tensor], memory_budget: float
+) -> list[Keep]:
+    """What to keep of each step.
+
+    An outline goes first, for it saves most time for the memory it takes; what is left of the budget makes steps whole.
+    """
+    # theta_t, the minibatches and their gradients grow with T whatever is kept, so the budget pays for them first.
+    budget = memory_budget * 2**30 - sum(_growing_bytes(theta, x) for x in images)
+    nbytes = derivatives_of(network).nbytes
+    sizes = [{keep: nbytes(theta, x, y, keep) for keep in get_args(Keep)} for x, y in zip(images, labels, strict=True)]
+    plan: list[Keep] = ["nothing"] * len(images)
+    upgrades: tuple[tuple[Keep, Keep], ...] = ("nothing", "outline"), ("outline", "everything")
+    for less, more in upgrades:
+        for t in reversed(range(len(images))):  # the way back begins there, and what it has used it gives back
+            cost = sizes[t][more] - sizes[t][less]
+            if plan[t] == less and cost <= budget:
+                plan[t], budget = more, budget - cost
+    return plan
+
+
+def _growing_bytes(theta: Tensor, images: Tensor) -> int:
+    """What a further step takes whatever is kept of it: its parameters, minibatch and the gradient of that."""
+    return theta.nbytes + 2 * images.nbytes
+
+
+def _step_bytes(network: Network, theta: Tensor, images: Tensor) -> int:
+    """What a step takes that is kept whole."""
+    labels = torch.zeros(len(images), dtype=torch.int64)
+    return derivatives_of(network).nbytes(theta, images, labels, "everything")

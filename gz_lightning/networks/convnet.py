@@ -5,24 +5,27 @@ Shapes: N images, C channels, H x W pixels, K classes.
 
 from __future__ import annotations
 
+from typing import Annotated, Literal
+
 import torch
 from torch import nn
 
 from gz_lightning.errors import InputError
+from gz_lightning.settings import PositiveInt, Range, check_settings
 
-NORMS = ("instance", "group", "layer", "none")
-POOLINGS = ("avg", "max", "none")
-DEEPEST = 100
-"""Blocks at most; the published networks have three or four."""
+NormName = Literal["instance", "group", "layer", "none"]
+PoolingName = Literal["avg", "max", "none"]
+Depth = Annotated[int, Range(least=1, most=100)]
+"""The published networks have three or four blocks."""
 
 
-def _norm(norm: str, channels: int) -> nn.Module:
+def _norm(norm: NormName, channels: int) -> nn.Module:
     # Instance and layer norm are group norms, which keep no running statistics: an unrolled step stays a pure function.
     groups = {"instance": channels, "group": 4, "layer": 1}
     return nn.Identity() if norm == "none" else nn.GroupNorm(groups[norm], channels)
 
 
-def _pooling(pooling: str) -> nn.Module:
+def _pooling(pooling: PoolingName) -> nn.Module:
     return {"avg": nn.AvgPool2d(2), "max": nn.MaxPool2d(2), "none": nn.Identity()}[pooling]
 
 
@@ -30,7 +33,7 @@ class ConvNet(nn.Sequential):
     """``depth`` blocks of [3x3 convolution, norm, ReLU, 2x2 pooling], then one linear layer.
 
     With width 128, depth 3, instance norm and average pooling it is ConvNetD3, the network of the published results
-    (594,441 parameters at 128 px with nine classes). Initialisation is PyTorch's own.
+    (594,441 parameters at 128 px with nine classes). Initialised as PyTorch does by default.
 
     Args:
         num_classes: K.
@@ -55,24 +58,18 @@ class ConvNet(nn.Sequential):
 
     def __init__(
         self,
-        num_classes: int,
-        resolution: int,
-        channels: int = 3,
-        width: int = 128,
-        depth: int = 3,
-        norm: str = "instance",
-        pooling: str = "avg",
+        num_classes: PositiveInt,
+        resolution: PositiveInt,
+        channels: PositiveInt = 3,
+        width: PositiveInt = 128,
+        depth: Depth = 3,
+        norm: NormName = "instance",
+        pooling: PoolingName = "avg",
     ) -> None:
-        if norm not in NORMS or pooling not in POOLINGS:
-            raise InputError(
-                f"norm is one of {', '.join(NORMS)} and pooling one of {', '.join(POOLINGS)}; "
-                f"found norm '{norm}', pooling '{pooling}'"
-            )
-        if width < 1 or not 1 <= depth <= DEEPEST or (norm == "group" and width % 4):
-            raise InputError(
-                f"width {width} and depth {depth} must be positive, depth at most {DEEPEST}, with group norm width a "
-                "multiple of 4"
-            )
+        settings = {"num_classes": num_classes, "resolution": resolution, "channels": channels, "width": width}
+        check_settings(ConvNet.__init__, {**settings, "depth": depth, "norm": norm, "pooling": pooling}, flag="")
+        if norm == "group" and width % 4:
+            raise InputError(f"width must be a multiple of 4 with group norm, not {width}")
         side = resolution if pooling == "none" else resolution // 2**depth
         if side < 1:
             raise InputError(

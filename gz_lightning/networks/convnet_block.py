@@ -19,18 +19,21 @@ Shapes: M images, C channels, H x W pixels.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch.nn.grad import conv2d_input, conv2d_weight
 
-Tensor = torch.Tensor
+from gz_lightning.shapes import Tensor
 
 
-def layout(x: Tensor) -> Any:
-    """Channels last on the CPU, where pooling and the first convolution are several times faster so."""
-    return torch.channels_last if x.device.type == "cpu" else torch.contiguous_format
+def layout(x: Tensor) -> torch.memory_format:
+    """Channels last on the CPU, where pooling and the first convolution are several times faster so.
+
+    Meta tensors have the shapes of the CPU's.
+    """
+    return torch.channels_last if x.device.type in ("cpu", "meta") else torch.contiguous_format
 
 
 def _pixel_sum(x: Tensor, y: Tensor) -> Tensor:
@@ -102,24 +105,39 @@ class Norm:
         return (grouped.mean(2, keepdim=True) / pixels).expand_as(grouped).reshape(sums.shape)
 
 
+class Tangent(NamedTuple):
+    """The derivatives of a block's forward pass along a direction: of its parameters and input, and of what they give.
+
+    ``h`` is None where the input does not change, ``r`` and ``gamma`` where the block has no norm.
+    """
+
+    w: Tensor
+    gamma: Tensor | None
+    h: Tensor | None
+    r: Tensor | None
+    n: Tensor
+    q: Tensor
+    p: Tensor
+
+
 class Block:
-    """One block at given parameters and input. In this order: forward (made so), backward, tangent, backward_tangent.
+    """One block at some parameters and input. In this order: forward (made so), backward, tangent, backward_tangent.
 
     Args:
-        norm: Its norm.
-        pooling: Its pooling.
+        norm: Norm.
+        pooling: Pooling, as of :class:`Selection`.
         parameters: w, b and, with a norm, gamma and beta.
         h: Input, shape (M, C, H, W).
-        known: n and r, where they are known.
+        normed: n and r, if they have been computed before.
     """
 
     def __init__(
-        self, norm: Norm, pooling: str, parameters: list[Tensor], h: Tensor, known: tuple[Tensor, Tensor] | None = None
+        self, norm: Norm, pooling: str, parameters: list[Tensor], h: Tensor, normed: tuple[Tensor, Tensor] | None = None
     ) -> None:
         self.norm, self.h = norm, h
         self.w, b = parameters[:2]
         self.drops_bias = norm.groups == b.shape[-1]  # a norm of each channel by itself takes a constant away again
-        self.n, self.r = known or norm(self.convolved(b))
+        self.n, self.r = normed or norm(self.convolved(b))
         self.pixels = self.n.shape[2] * self.n.shape[3]
         self.gamma: Tensor | None = None
         if not norm.groups:
@@ -156,37 +174,36 @@ class Block:
         self.da.addcmul_(self.n, self.r * self.means[1], value=-1).sub_(self.r * self.means[0])
         self.affine = [self.over_images(self.sums[1]), self.over_images(self.sums[0])]
 
-    def tangent(self, parameters_: list[Tensor], h_: Tensor | None) -> Tensor:
-        """p_ from the derivatives of the parameters and of the input (None: zero)."""
-        self.w_, b_ = parameters_[:2]
-        self.h_ = h_
-        a_ = F.conv2d(self.h, self.w_, None if self.drops_bias else b_, padding=1)
+    def tangent(self, parameters_: list[Tensor], h_: Tensor | None) -> Tangent:
+        """The tangent, from the derivatives of the parameters and of the input (None: zero)."""
+        w_, b_ = parameters_[:2]
+        a_ = F.conv2d(self.h, w_, None if self.drops_bias else b_, padding=1)
         if h_ is not None:
             a_ += F.conv2d(h_, self.w, padding=1)
         if self.gamma is None:
-            self.n_ = a_
-            self.q_ = self.select(a_)
-            return self.q_
+            q_ = self.select(a_)
+            return Tangent(w_, None, h_, None, a_, q_, q_)
         mean_ = self.norm.mean(a_.sum((2, 3), keepdim=True), self.pixels)
         covariance = self.norm.mean(_pixel_sum(self.n, a_), self.pixels)  # of n and a_
-        self.r_ = -self.r.square() * covariance
-        self.n_ = a_.mul_(self.r).addcmul_(self.n, self.r * covariance, value=-1).sub_(self.r * mean_)
-        self.q_ = self.select(self.n_)
-        self.gamma_, beta_ = (self.wide(part) for part in parameters_[2:])
-        return (self.gamma * self.q_).addcmul_(self.gamma_, self.q).addcmul_(self.select.of_one, beta_)
+        r_ = -self.r.square() * covariance
+        n_ = a_.mul_(self.r).addcmul_(self.n, self.r * covariance, value=-1).sub_(self.r * mean_)
+        q_ = self.select(n_)
+        gamma_, beta_ = (self.wide(part) for part in parameters_[2:])
+        p_ = (self.gamma * q_).addcmul_(gamma_, self.q).addcmul_(self.select.of_one, beta_)
+        return Tangent(w_, gamma_, h_, r_, n_, q_, p_)
 
-    def backward_tangent(self, u_: Tensor) -> tuple[Tensor, list[Tensor]]:
+    def backward_tangent(self, tangent: Tangent, u_: Tensor) -> tuple[Tensor, list[Tensor]]:
         """The derivatives of ``da`` and ``affine``."""
-        if self.gamma is None:
+        gamma, gamma_, r, r_ = self.gamma, tangent.gamma, self.r, tangent.r
+        if gamma is None or gamma_ is None or r_ is None:
             return self.select.transpose(u_), []
-        r, r_, gamma, gamma_ = self.r, self.r_, self.gamma, self.gamma_
         (s0, s1), (m0, m1) = self.sums, self.means
         s0_ = _pixel_sum(u_, self.select.of_one)
-        s1_ = _pixel_sum(u_, self.q) + _pixel_sum(self.u, self.q_)
+        s1_ = _pixel_sum(u_, self.q) + _pixel_sum(self.u, tangent.q)
         m0_, m1_ = (self.norm.mean(gamma * s_ + gamma_ * s, self.pixels) for s, s_ in ((s0, s0_), (s1, s1_)))
         through = (self.u * (r_ * gamma + r * gamma_)).addcmul_(u_, r * gamma)
         da_ = self.select.transpose(through).addcmul_(self.n, r_ * m1 + r * m1_, value=-1)
-        da_.addcmul_(self.n_, r * m1, value=-1).sub_(r_ * m0 + r * m0_)
+        da_.addcmul_(tangent.n, r * m1, value=-1).sub_(r_ * m0 + r * m0_)
         return da_, [self.over_images(s1_), self.over_images(s0_)]
 
     def of_parameters(

@@ -5,20 +5,20 @@ Shapes: M images, C channels, H x W pixels, K classes, P parameters.
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from gz_lightning.networks.convnet import ConvNet
-from gz_lightning.networks.convnet_block import Block, Norm, layout
-from gz_lightning.networks.derivatives import Derivatives, Network, Products
+from gz_lightning.networks.convnet_block import Block, Norm, Tangent, layout
+from gz_lightning.networks.derivatives import Derivatives, Keep, Labels, Network, Products, Step
+from gz_lightning.shapes import Float, Tensor
 
-Tensor = torch.Tensor
 _Parts = tuple[list[list[Tensor]], list[Tensor]]
 """Parameters of each block, and of the linear layer."""
 PORTION = 6 * 2**20
@@ -30,11 +30,11 @@ class _Outline:
     """What is dear to compute of a portion: results of the convolutions of its blocks but the first, there and back.
 
     Args:
-        known: n and r of each block but the first.
+        normed: n and r of each block but the first.
         us: dL/dp of each block but the last.
     """
 
-    known: list[tuple[Tensor, Tensor]]
+    normed: list[tuple[Tensor, Tensor]]
     us: list[Tensor]
 
 
@@ -46,9 +46,9 @@ class _Portion:
         pooling: Pooling of the blocks.
         parameters: Of the blocks and of the linear layer.
         images: Shape (M, C, H, W).
-        labels: int64, shape (M,), or soft, shape (M, K).
+        labels: Classes, or shares.
         total: Images of the whole minibatch, over which the loss is a mean.
-        outline: Its outline, where that was kept.
+        outline: Its outline, if that was kept.
     """
 
     def __init__(
@@ -65,11 +65,12 @@ class _Portion:
         self.total = total
         self.blocks: list[Block] = []
         h = images.contiguous(memory_format=layout(images))
-        known = [None, *outline.known] if outline is not None else [None] * len(of_blocks)
-        for own, results in zip(of_blocks, known, strict=True):
-            self.blocks.append(Block(norm, pooling, own, h, results))
+        normed = [None] * len(of_blocks) if outline is None else [None, *outline.normed]
+        for of_block, n_and_r in zip(of_blocks, normed, strict=True):
+            self.blocks.append(Block(norm, pooling, of_block, h, n_and_r))
             h = self.blocks[-1].p
-        self.shape, self.flat = h.shape, h.flatten(1)
+        # A copy whatever the layout of h, so that memory depends on shapes alone.
+        self.shape, self.flat = h.shape, h.clone(memory_format=torch.contiguous_format).flatten(1)
         self.logits = torch.addmm(head_bias, self.flat, self.head.T)
         self.share = self.logits.softmax(1)
         soft = labels.is_floating_point()
@@ -80,43 +81,50 @@ class _Portion:
         for i in reversed(range(len(self.blocks))):
             block = self.blocks[i]
             block.backward(u)
-            if i:  # the gradient of the images themselves is not wanted
-                u = outline.us[i - 1] if outline is not None else block.of_input(block.da, block.w)
+            if i:  # nobody needs the gradient of the images themselves
+                u = block.of_input(block.da, block.w) if outline is None else outline.us[i - 1]
 
     def outline(self) -> _Outline:
         """See :class:`_Outline`."""
         return _Outline([(block.n, block.r) for block in self.blocks[1:]], [block.u for block in self.blocks[:-1]])
 
-    def gradient(self) -> Tensor:
-        """Its part of g, shape (P,)."""
-        found = [part for block in self.blocks for part in block.of_parameters(block.da, block.affine)]
-        return torch.cat([f.reshape(-1) for f in (*found, self.error.T @ self.flat, self.error.sum(0))])
+    def gradient(self) -> Float[Tensor, " P"]:
+        """Its part of g."""
+        of_blocks = [part for block in self.blocks for part in block.of_parameters(block.da, block.affine)]
+        return torch.cat([part.reshape(-1) for part in (*of_blocks, self.error.T @ self.flat, self.error.sum(0))])
 
-    def products(self, tangents: _Parts, needs_images: bool, needs_theta: bool) -> Products:
+    def products(self, directions: _Parts, needs_images: bool, needs_theta: bool) -> Products:
         """Its part of the products."""
-        of_blocks, (head_, head_bias_) = tangents
-        p_: Tensor | None = None
-        for block, own in zip(self.blocks, of_blocks, strict=True):
-            p_ = block.tangent(own, p_)
-        assert p_ is not None
-        flat_ = p_.flatten(1)
+        of_blocks, (head_, head_bias_) = directions
+        tangents: list[Tangent] = []
+        for block, of_block in zip(self.blocks, of_blocks, strict=True):
+            tangents.append(block.tangent(of_block, tangents[-1].p if tangents else None))
+        flat_ = tangents[-1].p.flatten(1)
         logits_ = torch.addmm(head_bias_, flat_, self.head.T).addmm_(self.flat, head_.T)
         moved = logits_ - (self.share * logits_).sum(1, keepdim=True)  # derivative of log softmax
         error_ = self.share * moved * self.weight / self.total
-        found = [error_.T @ self.flat + self.error.T @ flat_, error_.sum(0)]
+        to_theta = [error_.T @ self.flat + self.error.T @ flat_, error_.sum(0)]
         u_ = self._unflatten(error_ @ self.head + self.error @ head_)
         for i in reversed(range(len(self.blocks))):
-            block = self.blocks[i]
-            da_, affine_ = block.backward_tangent(u_)
+            block, tangent = self.blocks[i], tangents.pop()
+            da_, affine_ = block.backward_tangent(tangent, u_)
             if needs_theta:
-                found = [*block.of_parameters(da_, affine_, (block.h_, block.da)), *found]
+                to_theta = [*block.of_parameters(da_, affine_, (tangent.h, block.da)), *to_theta]
             if i or needs_images:
-                u_ = block.of_input(da_, block.w) + block.of_input(block.da, block.w_)
-        to_theta = torch.cat([f.reshape(-1) for f in found]) if needs_theta else None
-        return Products((self.error * logits_).sum(), to_theta, u_ if needs_images else None, -moved / self.total)
+                u_ = block.of_input(da_, block.w) + block.of_input(block.da, tangent.w)
+        return Products(
+            along=(self.error * logits_).sum(),
+            to_theta=torch.cat([part.reshape(-1) for part in to_theta]) if needs_theta else None,
+            to_images=u_ if needs_images else None,
+            to_labels=-moved / self.total,
+        )
 
     def _unflatten(self, x: Tensor) -> Tensor:
         return x.view(len(x), *self.shape[1:]).contiguous(memory_format=layout(x))
+
+
+_Held = Sequence[_Portion | _Outline | None]
+"""What a step keeps of each portion."""
 
 
 class ConvNetDerivatives(Derivatives):
@@ -127,7 +135,7 @@ class ConvNetDerivatives(Derivatives):
 
     Args:
         network: The ConvNet as a pure function of theta.
-        convnet: Gives the structure; its own parameters are not used.
+        convnet: Gives the structure; the values of its parameters are not used.
     """
 
     def __init__(self, network: Network, convnet: ConvNet) -> None:
@@ -138,69 +146,77 @@ class ConvNetDerivatives(Derivatives):
         self.norm = Norm(0, 0.0) if norm is None else Norm(norm.num_groups, norm.eps)
         self.pooling = convnet.pooling
         self.compiled = False
+        self._sizes_of_steps: dict[tuple[object, ...], int] = {}
 
     def compile(self) -> None:
         """See :meth:`Derivatives.compile`."""
         if not self.compiled:
             self.compiled = True
             # The two are functions of tensors alone, so compiled they are the same functions in fewer kernels.
-            self.gradient = torch.compile(self.gradient)  # type: ignore[method-assign]
-            self.products = torch.compile(self.products)  # type: ignore[method-assign]
+            self._run = torch.compile(self._run)  # type: ignore[method-assign]
+            self._products = torch.compile(self._products)  # type: ignore[method-assign]
 
-    def kept_bytes(self, images: Tensor, whole: bool) -> int | None:
-        """See :meth:`Derivatives.kept_bytes`. Compiled, nothing is kept."""
-        if self.compiled:
-            return None
-        m, channels, height, width = images.shape
-        number = m * channels * height * width if whole else 0
-        for i, shape in enumerate(self.shapes[: -2 : 4 if self.norm.groups else 2]):
-            if whole:
-                number += 3 * m * shape[0] * height * width + m * shape[0]  # n, da, where ReLU passes, and r
-            elif i:
-                number += 2 * m * shape[0] * height * width + m * shape[0]  # n, u of the block before, and r
-            if self.pooling != "none":
-                height, width = height // 2, width // 2
-            if whole:
-                number += 4 * m * shape[0] * height * width  # p, q, u and S(1)
-        return number * images.element_size()
+    def nbytes(self, theta: Float[Tensor, " P"], images: Float[Tensor, "M C H W"], labels: Labels, keep: Keep) -> int:
+        """See :meth:`Derivatives.nbytes`: that of a step on the meta device, whose tensors are shapes alone.
 
-    @torch.no_grad()
-    def gradient(
-        self, theta: Tensor, images: Tensor, labels: Tensor, kept: list[Any] | None = None, whole: bool = True
-    ) -> Tensor:
-        """See :meth:`Derivatives.gradient`."""
-        return self.logits_and_gradient(theta, images, labels, kept, whole)[1]
+        Exact on the CPU. On a GPU images and filters are not laid out anew, so it counts a copy of them too many.
+        """
+        if keep == "nothing" or self.compiled:
+            return 0
+        arguments = (theta, images, labels)
+        key = (keep, *((x.shape, x.stride(), x.dtype) for x in arguments))
+        if key not in self._sizes_of_steps:
+            theta, images, labels = beside = [_on_meta(x) for x in arguments]
+            self._sizes_of_steps[key] = _storage_bytes(self._run(theta, images, labels, keep)[2], beside)
+        return self._sizes_of_steps[key]
 
-    @torch.no_grad()
+    def linearise(
+        self, theta: Float[Tensor, " P"], images: Float[Tensor, "M C H W"], labels: Labels, keep: Keep = "everything"
+    ) -> Step:
+        """See :meth:`Derivatives.linearise`. Compiled, nothing is held."""
+        held: _Held
+        _, gradient, held = self._run(theta, images, labels, "nothing" if self.compiled else keep)
+        products = functools.partial(self._products, theta, images, labels, held)
+        return Step(gradient, products, self.nbytes(theta, images, labels, keep))
+
     def logits_and_gradient(
-        self, theta: Tensor, images: Tensor, labels: Tensor, kept: list[Any] | None = None, whole: bool = True
-    ) -> tuple[Tensor, Tensor]:
-        """Logits, shape (M, K), and what :meth:`gradient` gives."""
-        total, logits = torch.zeros_like(theta), []
-        for portion in self._portions(theta, images, labels):
-            total += portion.gradient()
-            logits.append(portion.logits)
-            if kept is not None:
-                kept.append(portion if whole else portion.outline())
-        return torch.cat(logits), total
+        self, theta: Float[Tensor, " P"], images: Float[Tensor, "M C H W"], labels: Labels
+    ) -> tuple[Float[Tensor, "M K"], Float[Tensor, " P"]]:
+        """Logits and the gradient of the mean cross entropy, for training."""
+        return self._run(theta, images, labels, "nothing")[:2]
 
     @torch.no_grad()
-    def products(
+    def _run(
+        self, theta: Tensor, images: Tensor, labels: Tensor, keep: Keep
+    ) -> tuple[Float[Tensor, "M K"], Float[Tensor, " P"], _Held]:
+        """Logits, gradient, and what is kept of each portion."""
+        logits, gradient, held = [], torch.zeros_like(theta), []
+        for portion in self._portions(theta, images, labels):
+            logits.append(portion.logits)
+            gradient += portion.gradient()
+            held.append(portion if keep == "everything" else portion.outline() if keep == "outline" else None)
+            del portion  # one at a time, unless it was kept
+        return torch.cat(logits), gradient, held
+
+    @torch.no_grad()
+    def _products(
         self,
         theta: Tensor,
         images: Tensor,
         labels: Tensor,
+        held: _Held,
         v: Tensor,
         needs_images: bool = True,
         needs_labels: bool = False,
         needs_theta: bool = True,
-        kept: list[Any] | None = None,
     ) -> Products:
-        """See :meth:`Derivatives.products`."""
-        tangents = self._parts(v, images)
-        whole = kept is not None and isinstance(kept[0], _Portion)
-        portions = kept if kept is not None and whole else self._portions(theta, images, labels, kept)
-        parts = [portion.products(tangents, needs_images, needs_theta) for portion in portions]
+        """``products`` of a :class:`Step`."""
+        directions = self._parts(v, images)
+        portions = self._portions(theta, images, labels, held)
+        parts = []
+        for portion in portions:
+            parts.append(portion.products(directions, needs_images, needs_theta))
+            del portion  # one at a time, unless it was kept
         to_theta = [part.to_theta for part in parts if part.to_theta is not None]
         to_images = [part.to_images for part in parts if part.to_images is not None]
         to_labels = [part.to_labels for part in parts if part.to_labels is not None]
@@ -211,23 +227,46 @@ class ConvNetDerivatives(Derivatives):
             to_labels=torch.cat(to_labels) if needs_labels else None,
         )
 
-    def _portions(
-        self, theta: Tensor, images: Tensor, labels: Tensor, outlines: list[Any] | None = None
-    ) -> Iterator[_Portion]:
-        """The minibatch, on the CPU few images at a time; each portion is made when it is asked for."""
+    def _portions(self, theta: Tensor, images: Tensor, labels: Tensor, held: _Held | None = None) -> Iterator[_Portion]:
+        """The minibatch, on the CPU few images at a time; a portion that was not kept is made when it is its turn."""
         parameters, number = self._parts(theta, images), 1
-        if images.device.type == "cpu":
-            one = self.shapes[0][0] * images.shape[2] * images.shape[3] * images.element_size()
-            number = math.ceil(len(images) / max(1, PORTION // one))
-        each = zip(images.tensor_split(number), labels.tensor_split(number), outlines or [None] * number, strict=True)
-        for x, y, outline in each:
-            yield _Portion(self.norm, self.pooling, parameters, x, y, len(images), outline)
+        if images.device.type in ("cpu", "meta"):
+            image_bytes = self.shapes[0][0] * images.shape[2] * images.shape[3] * images.element_size()
+            number = math.ceil(len(images) / max(1, PORTION // image_bytes))
+        portions = zip(images.tensor_split(number), labels.tensor_split(number), held or [None] * number, strict=True)
+        for x, y, kept in portions:
+            if isinstance(kept, _Portion):
+                yield kept
+            else:
+                yield _Portion(self.norm, self.pooling, parameters, x, y, len(images), kept)
 
     def _parts(self, theta: Tensor, images: Tensor) -> _Parts:
         """Parameters of each block, and of the linear layer."""
         parts = [part.view(shape) for part, shape in zip(theta.split(self.sizes), self.shapes, strict=True)]
-        each = 4 if self.norm.groups else 2
-        blocks = [parts[i : i + each] for i in range(0, len(parts) - 2, each)]
+        per_block = 4 if self.norm.groups else 2
+        blocks = [parts[i : i + per_block] for i in range(0, len(parts) - 2, per_block)]
         for block in blocks:
             block[0] = block[0].contiguous(memory_format=layout(images))
         return blocks, parts[-2:]
+
+
+def _on_meta(x: Tensor) -> Tensor:
+    return torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device="meta")
+
+
+def _storage_bytes(held: object, beside: Sequence[Tensor]) -> int:
+    """Bytes of all tensors in an object, its lists and attributes; memory that tensors share counts once."""
+    storages = {tensor.untyped_storage()._cdata: tensor.untyped_storage().nbytes() for tensor in _tensors(held)}
+    for tensor in beside:
+        storages.pop(tensor.untyped_storage()._cdata, None)
+    return sum(storages.values())
+
+
+def _tensors(held: object) -> Iterator[Tensor]:
+    if isinstance(held, Tensor):
+        yield held
+    elif isinstance(held, (list, tuple)):
+        for item in held:
+            yield from _tensors(item)
+    elif hasattr(held, "__dict__"):
+        yield from _tensors(list(vars(held).values()))

@@ -11,8 +11,9 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from gz_lightning.networks.convnet_block import Block, Tensor, layout
+from gz_lightning.networks.convnet_block import Block, layout
 from gz_lightning.networks.convnet_derivatives import ConvNetDerivatives
+from gz_lightning.shapes import Tensor
 
 convolution_backward = torch.ops.aten.convolution_backward.default
 ONES = [1, 1]

@@ -1,29 +1,29 @@
 """A network as a pure function of one flat parameter vector.
 
-Shapes: P parameters, N images, K classes.
+Shapes: P parameters, N images (M in a minibatch), C channels, H x W pixels, K classes.
 """
 
 from __future__ import annotations
 
 import copy
 
-import torch
 from torch import nn
 from torch.func import functional_call
 
 from gz_lightning.errors import InputError
 from gz_lightning.networks.convnet import ConvNet
 from gz_lightning.networks.convnet_derivatives import ConvNetDerivatives
-from gz_lightning.networks.derivatives import Derivatives
+from gz_lightning.networks.derivatives import Derivatives, Keep, Labels, Step
+from gz_lightning.shapes import Float, Tensor
 
 
 class FunctionalNetwork:
-    """``logits = network(theta, images)``, theta being all parameters in the network's own order, one after the other.
+    """``logits = network(theta, images)``, theta being all parameters in the order of the network, one after the other.
 
     It is no ``nn.Module`` on purpose: a student registered as a submodule would look like unused parameters to DDP.
 
     Args:
-        network: Gives structure and shapes; its own parameters are not used.
+        network: Gives structure and shapes; the values of its parameters are not used.
 
     Raises:
         InputError: If the network has buffers, such as running statistics: it is no function of its parameters alone.
@@ -51,13 +51,27 @@ class FunctionalNetwork:
         self.derivatives = ConvNetDerivatives(self, network) if type(network) is ConvNet else Derivatives(self)
         """First and second derivatives of the loss, for the unroll."""
 
-    def __call__(self, theta: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-        """Logits, shape (N, K), at parameters theta, shape (P,)."""
+    def __call__(self, theta: Float[Tensor, " P"], images: Float[Tensor, "N C H W"]) -> Float[Tensor, "N K"]:
+        """Logits at parameters theta."""
         parts = theta.split(self.sizes)
         parameters = {name: part.view(shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)}
         return functional_call(self.module, parameters, (images,))  # type: ignore[no-any-return]
 
+    def linearise(
+        self, theta: Float[Tensor, " P"], images: Float[Tensor, "M C H W"], labels: Labels, keep: Keep = "everything"
+    ) -> Step:
+        """A step of SGD from theta, linearised: see :meth:`gz_lightning.networks.derivatives.Derivatives.linearise`.
+
+        Example:
+            >>> convnet = ConvNet(num_classes=2, resolution=8, width=4, depth=1)
+            >>> network, theta = FunctionalNetwork(convnet), FunctionalNetwork.parameters_of(convnet)
+            >>> step = network.linearise(theta, torch.randn(3, 3, 8, 8), torch.tensor([0, 1, 1]), keep="outline")
+            >>> step.gradient.shape, step.products(step.gradient).to_images.shape
+            (torch.Size([186]), torch.Size([3, 3, 8, 8]))
+        """
+        return self.derivatives.linearise(theta, images, labels, keep)
+
     @staticmethod
-    def parameters_of(network: nn.Module) -> torch.Tensor:
-        """The parameters of a network as theta: a copy, shape (P,), that does not change with the network."""
+    def parameters_of(network: nn.Module) -> Float[Tensor, " P"]:
+        """The parameters of a network as theta: a copy that does not change with the network."""
         return nn.utils.parameters_to_vector(p.detach() for p in network.parameters()).clone()

@@ -12,15 +12,16 @@ from torch import nn
 from gz_lightning.augmentation import DSA, augment
 from gz_lightning.distillation.matching import matching_loss
 from gz_lightning.distillation.segments import minibatches
-from gz_lightning.distillation.unroll import EXACT, UNROLLS, unroll
+from gz_lightning.distillation.unroll import UNROLLS, Adjoint, FirstOrder, Full, Unroll, unroll
 from gz_lightning.errors import InputError
-from gz_lightning.networks.convnet import ConvNet
-from gz_lightning.networks.derivatives import Derivatives, Products
+from gz_lightning.networks.convnet import ConvNet, NormName, PoolingName
+from gz_lightning.networks.derivatives import Derivatives, Step
 from gz_lightning.networks.functional import FunctionalNetwork
 from gz_lightning.networks.registry import build_network
 from gz_lightning.randomness import generator
 
 CLASSES, IPC, SIDE = 3, 2, 12
+EXACT = [name for name, way in UNROLLS.items() if way.exact]
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +32,7 @@ def _float64() -> object:
 
 
 def problem(
-    norm: str = "instance", pooling: str = "avg", seed: int = 0
+    norm: NormName = "instance", pooling: PoolingName = "avg", seed: int = 0
 ) -> tuple[FunctionalNetwork, torch.Tensor, torch.Tensor]:
     torch.manual_seed(seed)
     convnet = ConvNet(CLASSES, SIDE, width=8, depth=2, norm=norm, pooling=pooling).double()
@@ -80,11 +81,11 @@ def gradients(
     return [loss.detach(), end.detach(), *torch.autograd.grad(loss, inputs)]
 
 
-def relative_error(found: torch.Tensor, wanted: torch.Tensor) -> float:
-    return float((found - wanted).norm() / wanted.norm())
+def relative_error(result: torch.Tensor, expected: torch.Tensor) -> float:
+    return float((result - expected).norm() / expected.norm())
 
 
-@pytest.mark.parametrize("mode", EXACT)
+@pytest.mark.parametrize("way", EXACT)
 @pytest.mark.parametrize(
     "case",
     [
@@ -99,25 +100,29 @@ def relative_error(found: torch.Tensor, wanted: torch.Tensor) -> float:
     ],
     ids=str,
 )
-def test_values_and_gradients_against_plain_autograd(mode: str, case: dict[str, object]) -> None:
+def test_values_and_gradients_against_plain_autograd(way: str, case: dict[str, object]) -> None:
     network, start, target = problem()
-    wanted = gradients(plain_unroll, network, start, target, **case)  # type: ignore[arg-type]
-    found = gradients(functools.partial(unroll, mode=mode), network, start, target, **case)  # type: ignore[arg-type]
-    assert all(float(w.norm()) > 1e-12 for w in wanted)  # nothing is compared with zero
-    assert [relative_error(f, w) for f, w in zip(found, wanted, strict=True)] == pytest.approx([0] * len(wanted), abs=1e-9)
+    expected = gradients(plain_unroll, network, start, target, **case)  # type: ignore[arg-type]
+    results = gradients(functools.partial(unroll, way=way), network, start, target, **case)  # type: ignore[arg-type]
+    assert all(float(e.norm()) > 1e-12 for e in expected)  # nothing is compared with zero
+    assert [relative_error(r, e) for r, e in zip(results, expected, strict=True)] == pytest.approx(
+        [0] * len(expected), abs=1e-9
+    )
 
 
-@pytest.mark.parametrize("mode", EXACT)
+@pytest.mark.parametrize("way", EXACT)
 @pytest.mark.parametrize(("norm", "pooling"), [("group", "avg"), ("layer", "max"), ("none", "max"), ("instance", "none")])
-def test_other_convnets(mode: str, norm: str, pooling: str) -> None:
+def test_other_convnets(way: str, norm: NormName, pooling: PoolingName) -> None:
     network, start, target = problem(norm, pooling)
-    wanted = gradients(plain_unroll, network, start, target)
-    found = gradients(functools.partial(unroll, mode=mode), network, start, target)
-    assert [relative_error(f, w) for f, w in zip(found, wanted, strict=True)] == pytest.approx([0] * len(wanted), abs=1e-9)
+    expected = gradients(plain_unroll, network, start, target)
+    results = gradients(functools.partial(unroll, way=way), network, start, target)
+    assert [relative_error(r, e) for r, e in zip(results, expected, strict=True)] == pytest.approx(
+        [0] * len(expected), abs=1e-9
+    )
 
 
-@pytest.mark.parametrize("mode", EXACT)
-def test_a_network_without_written_derivatives(mode: str) -> None:
+@pytest.mark.parametrize("way", EXACT)
+def test_a_network_without_written_derivatives(way: str) -> None:
     torch.manual_seed(0)
     module = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.Tanh(), nn.Flatten(), nn.Linear(100, CLASSES)).double()
     network = FunctionalNetwork(module)
@@ -125,9 +130,11 @@ def test_a_network_without_written_derivatives(mode: str) -> None:
     start = network.parameters_of(module)
     target = start + 0.05 * torch.randn_like(start)
     case = {"soft": True, "batch_syn": 2, "strategy": "galaxy", "one_step_size": False}
-    wanted = gradients(plain_unroll, network, start, target, **case)  # type: ignore[arg-type]
-    found = gradients(functools.partial(unroll, mode=mode), network, start, target, **case)  # type: ignore[arg-type]
-    assert [relative_error(f, w) for f, w in zip(found, wanted, strict=True)] == pytest.approx([0] * len(wanted), abs=1e-9)
+    expected = gradients(plain_unroll, network, start, target, **case)  # type: ignore[arg-type]
+    results = gradients(functools.partial(unroll, way=way), network, start, target, **case)  # type: ignore[arg-type]
+    assert [relative_error(r, e) for r, e in zip(results, expected, strict=True)] == pytest.approx(
+        [0] * len(expected), abs=1e-9
+    )
 
 
 @pytest.mark.parametrize(("name", "side"), [("AlexNet", 16), ("VGG11", 32), ("ResNet18", 16)])
@@ -138,14 +145,12 @@ def test_the_networks_of_the_cross_architecture_evaluation(name: str, side: int)
     torch.manual_seed(1)
     target = start + 0.01 * torch.randn_like(start)
     pixels, labels = torch.randn(CLASSES, 3, side, side), torch.arange(CLASSES)
-    found = []
-    runs: list[Callable[..., torch.Tensor]] = [functools.partial(unroll, mode=mode) for mode in ("adjoint", "checkpoint")]
-    for run in [plain_unroll, *runs]:
+    results = []
+    for run in (plain_unroll, unroll):
         x, alphas = pixels.clone().requires_grad_(), torch.full((2,), 0.01, requires_grad=True)
         end = run(network, start.clone().requires_grad_(), [x] * 2, [labels] * 2, alphas)
-        found.append(torch.autograd.grad(matching_loss(end, start, target), [x, alphas]))
-    for own in found[1:]:
-        assert [relative_error(f, w) for f, w in zip(own, found[0], strict=True)] == pytest.approx([0, 0], abs=1e-9)
+        results.append(torch.autograd.grad(matching_loss(end, start, target), [x, alphas]))
+    assert [relative_error(r, e) for r, e in zip(*results[::-1], strict=True)] == pytest.approx([0, 0], abs=1e-9)
 
 
 def first_order_by_hand(network, start, target, images, labels, alphas):  # type: ignore[no-untyped-def]
@@ -160,28 +165,76 @@ def first_order_by_hand(network, start, target, images, labels, alphas):  # type
     return torch.autograd.grad(loss, [images, alphas])
 
 
-@pytest.mark.parametrize(("whole", "dearest"), [(0, 0), (0, 2), (0, 6), (2, 4), (6, 0)])
-def test_the_budget_changes_nothing_but_time(whole: int, dearest: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("everything", "outline"), [(0, 0), (0, 2), (0, 6), (2, 4), (6, 0)])
+def test_the_budget_changes_nothing_but_time(everything: int, outline: int, monkeypatch: pytest.MonkeyPatch) -> None:
     network, start, target = problem()
-    kept: list[list[Any]] = []
-    written = network.derivatives.products
+    keeps = []
+    linearise = network.derivatives.linearise
 
-    def counting(*args: Any, **kwargs: Any) -> Products:
-        kept.append(kwargs["kept"])
-        return written(*args, **kwargs)
+    def recording(theta: torch.Tensor, x: torch.Tensor, y: torch.Tensor, keep: Any) -> Step:
+        keeps.append(keep)
+        return linearise(theta, x, y, keep)
 
-    monkeypatch.setattr(network.derivatives, "products", counting)
-    images = torch.empty(CLASSES * IPC, 3, SIDE, SIDE)
-    sizes = [network.derivatives.kept_bytes(images, all_of_it) for all_of_it in (True, False)]
-    assert sizes[0] is not None
-    assert sizes[1] is not None
-    wanted = gradients(plain_unroll, network, start, target, steps=6, strategy="galaxy")
-    growing = 6 * (start.nbytes + 2 * images.to(start).nbytes)  # parameters, minibatch and its gradient of each step
-    run = functools.partial(unroll, memory_budget=(growing + whole * sizes[0] + (dearest + 0.5) * sizes[1]) / 2**30)
-    found = gradients(run, network, start, target, steps=6, strategy="galaxy")
-    assert [relative_error(f, w) for f, w in zip(found, wanted, strict=True)] == pytest.approx([0] * len(wanted), abs=1e-9)
-    names = [type(own[0]).__name__ for own in kept if own is not None]
-    assert (names.count("_Portion"), names.count("_Outline")) == (whole, dearest)
+    monkeypatch.setattr(network.derivatives, "linearise", recording)
+    images, labels = torch.empty(CLASSES * IPC, 3, SIDE, SIDE), torch.zeros(CLASSES * IPC, dtype=torch.int64)
+    whole, dearest = (network.derivatives.nbytes(start, images, labels, keep) for keep in ("everything", "outline"))
+    expected = gradients(plain_unroll, network, start, target, steps=6, strategy="galaxy")
+    growing = 6 * (start.nbytes + 2 * images.nbytes)  # parameters, minibatch and its gradient of each step
+    budget = growing + everything * whole + (outline + 0.5) * dearest
+    run = functools.partial(unroll, way=Adjoint(memory_budget=budget / 2**30))
+    results = gradients(run, network, start, target, steps=6, strategy="galaxy")
+    assert [relative_error(r, e) for r, e in zip(results, expected, strict=True)] == pytest.approx([0] * 5, abs=1e-9)
+    assert (keeps.count("everything"), keeps.count("outline")) == (everything, outline)
+    assert keeps == sorted(keeps, key=["nothing", "outline", "everything"].index)  # the last steps go back first
+
+
+def test_the_least_that_an_unroll_takes() -> None:
+    network, start, _ = problem()
+    images, labels = torch.zeros(6, 3, SIDE, SIDE), torch.zeros(6, dtype=torch.int64)
+    whole = network.derivatives.nbytes(start, images, labels, "everything")
+
+    def least(way: Unroll, steps: int) -> int:
+        return way.least_memory(network, start, images, steps)
+
+    growing = start.nbytes + 2 * images.nbytes
+    assert least(Full(memory_budget=0.0), 10) == 10 * (growing + whole)
+    for way in (Adjoint, FirstOrder):
+        assert least(way(memory_budget=0.0), 10) == 10 * growing
+        assert least(way(memory_budget=1.0), 10) == 10 * (growing + whole)
+        assert least(way(memory_budget=(10 * growing + whole) / 2**30), 10) == 10 * growing + whole
+
+
+def test_an_unroll_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Last(Unroll):
+        """Back through the last step alone."""
+
+        exact = False
+
+        def __call__(self, network, theta, images, labels, step_sizes):  # type: ignore[no-untyped-def]
+            with torch.no_grad():
+                theta = unroll(network, theta, images[:-1], labels[:-1], step_sizes[:-1])
+            return unroll(network, theta, images[-1:], labels[-1:], step_sizes[-1:])
+
+    monkeypatch.setitem(UNROLLS, "last", Last)
+    network, start, _ = problem()
+    images = [torch.randn(2, 3, SIDE, SIDE, requires_grad=True) for _ in range(3)]
+    end = unroll(network, start, images, [torch.tensor([0, 1])] * 3, torch.tensor(0.1), "last")
+    exact = unroll(network, start, images, [torch.tensor([0, 1])] * 3, torch.tensor(0.1))
+    assert torch.equal(end, exact)
+    grads = torch.autograd.grad(end.sum(), images, allow_unused=True)
+    assert [grad is None for grad in grads] == [True, True, False]
+    assert torch.equal(grads[2], torch.autograd.grad(exact.sum(), images)[2])
+
+
+@pytest.mark.parametrize("way", ["adjoint", "full"])
+def test_a_minibatch_that_was_changed_in_place_is_noticed(way: str) -> None:
+    network, start, _ = problem()
+    images = torch.randn(2, 3, SIDE, SIDE, requires_grad=True)
+    end = unroll(network, start, [images], [torch.tensor([0, 1])], torch.tensor(0.1), way)
+    with torch.no_grad():
+        images.add_(1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        end.sum().backward()
 
 
 @pytest.mark.parametrize("plain", [False, True], ids=["written", "autograd"])
@@ -190,24 +243,24 @@ def test_first_order_is_what_it_says(plain: bool) -> None:
     torch.manual_seed(1)
     images, alphas = torch.randn(CLASSES, 3, SIDE, SIDE, requires_grad=True), torch.full((6,), 0.3, requires_grad=True)
     labels = [torch.arange(CLASSES)] * 6
-    given = (lambda theta, x: network(theta, x)) if plain else network
-    end = unroll(given, start, [images] * 6, labels, alphas, mode="first_order")
-    found = torch.autograd.grad(matching_loss(end, start, target), [images, alphas])
-    wanted = first_order_by_hand(network, start, target, images, labels, alphas)
+    function = (lambda theta, x: network(theta, x)) if plain else network
+    end = unroll(function, start, [images] * 6, labels, alphas, way="first_order")
+    results = torch.autograd.grad(matching_loss(end, start, target), [images, alphas])
+    expected = first_order_by_hand(network, start, target, images, labels, alphas)
     exact_end = unroll(network, start, [images] * 6, labels, alphas)
     exact = torch.autograd.grad(matching_loss(exact_end, start, target), [images, alphas])
     torch.testing.assert_close(end, exact_end, rtol=1e-12, atol=1e-14)
-    for f, w, e in zip(found, wanted, exact, strict=True):
-        assert relative_error(f, w) < 1e-9
-        assert relative_error(f, e) > 1e-3  # an approximation, and not the other thing under its name
+    for ours, theirs, full in zip(results, expected, exact, strict=True):
+        assert relative_error(ours, theirs) < 1e-9
+        assert relative_error(ours, full) > 1e-3  # an approximation, and not the other thing under its name
 
 
 def test_first_order_is_exact_for_one_step() -> None:
     network, start, target = problem()
-    wanted = gradients(plain_unroll, network, start, target, steps=1)
-    found = gradients(functools.partial(unroll, mode="first_order"), network, start, target, steps=1)
+    expected = gradients(plain_unroll, network, start, target, steps=1)
+    results = gradients(functools.partial(unroll, way="first_order"), network, start, target, steps=1)
     for i in (0, 1, 2, 3):  # loss, end, images, step size; the gradient of the starting point lacks its Hessian
-        assert relative_error(found[i], wanted[i]) < 1e-9
+        assert relative_error(results[i], expected[i]) < 1e-9
 
 
 def test_against_torch_sgd() -> None:
@@ -246,13 +299,11 @@ def test_finite_differences() -> None:
     assert float(to_alpha) == pytest.approx(float(across), rel=1e-5)
 
 
-@pytest.mark.parametrize("mode", UNROLLS)
-def test_without_gradients_nothing_is_kept(mode: str) -> None:
+@pytest.mark.parametrize("way", UNROLLS)
+def test_without_gradients_nothing_is_kept(way: str) -> None:
     network, start, _ = problem()
     with torch.no_grad():
-        end = unroll(
-            network, start, [torch.randn(2, 3, SIDE, SIDE)] * 2, [torch.tensor([0, 1])] * 2, torch.tensor(0.1), mode
-        )
+        end = unroll(network, start, [torch.randn(2, 3, SIDE, SIDE)] * 2, [torch.tensor([0, 1])] * 2, torch.tensor(0.1), way)
     assert not end.requires_grad
     assert not torch.equal(end, start)
 
@@ -260,8 +311,8 @@ def test_without_gradients_nothing_is_kept(mode: str) -> None:
 def test_what_does_not_fit_is_refused() -> None:
     network, start, _ = problem()
     x, y = [torch.randn(1, 3, SIDE, SIDE)], [torch.tensor([0])]
-    with pytest.raises(InputError, match=r"no unroll 'backwards'; the unrolls are adjoint, checkpoint, full, first_order"):
-        unroll(network, start, x, y, torch.tensor(0.1), mode="backwards")
+    with pytest.raises(InputError, match="unroll must be one of adjoint, full, first_order, not 'backwards'"):
+        unroll(network, start, x, y, torch.tensor(0.1), way="backwards")
     with pytest.raises(ValueError, match="1 minibatches, 2 labels and 1 step sizes"):
         unroll(network, start, x, y * 2, torch.tensor(0.1))
 

@@ -1,8 +1,7 @@
-"""Other architectures: no running statistics, a function of the parameters alone, and by name."""
+"""Other architectures: no running statistics, and a function of the parameters alone."""
 
 import pytest
 import torch
-from torch import nn
 
 from gz_lightning.errors import InputError
 from gz_lightning.networks.functional import FunctionalNetwork
@@ -37,26 +36,3 @@ def test_sizes_of_the_literature() -> None:
         n: sum(p.numel() for p in build_network(describe_network(n, 10, 32)).parameters()) for n in ("VGG11", "ResNet18")
     }
     assert counts == {"VGG11": 9_231_114, "ResNet18": 11_173_962}
-
-
-def test_networks_in_one_word() -> None:
-    network = build_network(describe_network("ConvNetD2W8", 4, 16))
-    assert sum(isinstance(m, nn.Conv2d) for m in network.modules()) == 2
-    assert next(network.parameters()).shape[0] == 8
-    assert describe_network("ConvNet", 4, 16) == {"name": "ConvNet", "num_classes": 4, "resolution": 16}
-    assert isinstance(build_network({"name": "torch.nn.Linear", "in_features": 2, "out_features": 1}), nn.Linear)
-
-
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("LeNet", "no network 'LeNet'; the networks are ConvNet, AlexNet, VGG11, ResNet18, or name a class by its path"),
-        ("nowhere.Net", "no network 'nowhere.Net': No module named 'nowhere'"),
-        ("torch.nn.NoSuch", "no network 'torch.nn.NoSuch': module 'torch.nn' has no attribute"),
-        ("os.system", "it is no class derived from torch.nn.Module"),
-        ("torch.nn.Linear", "torch.nn.Linear cannot be built"),
-    ],
-)
-def test_unknown_networks_are_refused(name: str, message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        build_network(describe_network(name, 3, 32))

@@ -1,91 +1,37 @@
-"""Derivatives written out, against autograd in float64."""
-
-import itertools
-import shutil
-from typing import Any
+"""Derivatives of any network, by autograd."""
 
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import nn
 
 from gz_lightning.errors import InputError
-from gz_lightning.networks import convnet_derivatives
-from gz_lightning.networks.convnet import NORMS, POOLINGS, ConvNet
-from gz_lightning.networks.convnet_derivatives import ConvNetDerivatives
-from gz_lightning.networks.convnet_stack import stacked_gradient
-from gz_lightning.networks.derivatives import Derivatives
+from gz_lightning.networks.convnet import ConvNet
+from gz_lightning.networks.derivatives import Derivatives, derivatives_of
 from gz_lightning.networks.functional import FunctionalNetwork
 
 
-@pytest.mark.parametrize(("norm", "pooling", "side"), list(itertools.product(NORMS, POOLINGS, (12, 13))))
-@pytest.mark.parametrize("soft", [False, True], ids=["hard", "soft"])
-@pytest.mark.parametrize(("portions", "keep"), [(False, "whole"), (True, ""), (True, "whole"), (True, "dearest")])
-def test_against_autograd(
-    norm: str, pooling: str, side: int, soft: bool, portions: bool, keep: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if portions:
-        monkeypatch.setattr(convnet_derivatives, "PORTION", 2 * 8 * 8 * side * side)  # two of the five images at a time
+def test_against_the_hessian_written_out() -> None:
+    """H, and the Jacobians of the gradient, from torch.autograd.functional, in float64."""
     torch.manual_seed(0)
-    convnet = ConvNet(3, side, width=8, depth=3, norm=norm, pooling=pooling).double()
-    network = FunctionalNetwork(convnet)
-    assert isinstance(network.derivatives, ConvNetDerivatives)
-    theta = network.parameters_of(convnet)
-    theta = theta + 0.1 * torch.randn_like(theta)  # gamma is not 1 and beta not 0
-    v = torch.randn_like(theta)
-    images = torch.randn(5, 3, side, side, dtype=torch.float64)
-    labels = torch.rand(5, 3, dtype=torch.float64) if soft else torch.randint(3, (5,))  # soft ones need not sum to 1
-    plain = Derivatives(network)
-    kept: list[Any] | None = [] if keep else None
-    gradient = network.derivatives.gradient(theta, images, labels, kept, keep == "whole")
-    wanted = plain.products(theta, images, labels, v, True, soft)
-    found = network.derivatives.products(theta, images, labels, v, True, soft, kept=kept)
-    pairs = [
-        (gradient, plain.gradient(theta, images, labels)),
-        (found.along, wanted.along),
-        (found.to_theta, wanted.to_theta),
-        (found.to_images, wanted.to_images),
-        *([(found.to_labels, wanted.to_labels)] if soft else []),
-    ]
-    for f, w in pairs:
-        assert f is not None
-        assert w is not None
-        assert float(w.norm()) > 1e-9
-        assert float((f - w).norm() / w.norm()) < 1e-11
+    module = nn.Sequential(nn.Conv2d(1, 2, 2), nn.Tanh(), nn.Flatten(), nn.Linear(8, 3)).double()
+    network = FunctionalNetwork(module)
+    theta, v = network.parameters_of(module), torch.randn(network.num_parameters, dtype=torch.float64)
+    x, y = torch.randn(4, 1, 3, 3, dtype=torch.float64), torch.rand(4, 3, dtype=torch.float64)
 
+    def loss(theta: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return F.cross_entropy(network(theta, x), y)
 
-@pytest.mark.parametrize(("norm", "pooling"), list(itertools.product(NORMS, POOLINGS)))
-@pytest.mark.parametrize("soft", [False, True], ids=["hard", "soft"])
-def test_a_stack_against_one_by_one(norm: str, pooling: str, soft: bool) -> None:
-    torch.manual_seed(0)
-    convnet = ConvNet(3, 12, width=8, depth=2, norm=norm, pooling=pooling).double()
-    network = FunctionalNetwork(convnet)
-    assert isinstance(network.derivatives, ConvNetDerivatives)
-    theta = torch.stack([network.parameters_of(convnet) + 0.1 * torch.randn(network.num_parameters) for _ in range(3)])
-    images = torch.randn(3, 5, 3, 12, 12, dtype=torch.float64)
-    labels = torch.rand(3, 5, 3, dtype=torch.float64) if soft else torch.randint(3, (3, 5))
-    found = stacked_gradient(network.derivatives, theta, images, labels)
-    wanted = [Derivatives(network).gradient(*own) for own in zip(theta, images, labels, strict=True)]
-    torch.testing.assert_close(found, torch.stack(wanted), rtol=1e-10, atol=1e-12)
-
-
-@pytest.mark.parametrize(("norm", "pooling"), list(itertools.product(NORMS, POOLINGS)))
-def test_what_is_kept_is_no_more_than_announced(norm: str, pooling: str) -> None:
-    convnet = ConvNet(3, 16, width=8, depth=2, norm=norm, pooling=pooling)
-    network = FunctionalNetwork(convnet)
-    kept: list[Any] = []
-    images = torch.randn(5, 3, 16, 16)
-    network.derivatives.gradient(network.parameters_of(convnet), images, torch.zeros(5, dtype=torch.int64), kept)
-    seen: dict[int, int] = {}
-    for block in kept[0].blocks:
-        for value in [*vars(block).values(), *vars(block.select).values()]:
-            if isinstance(value, torch.Tensor) and value.ndim == 4 and value is not block.w:
-                seen[value.data_ptr()] = value.untyped_storage().nbytes()
-    announced = network.derivatives.kept_bytes(images, True)
-    assert announced is not None
-    assert 0.5 * announced < sum(seen.values()) <= announced
-    outlines: list[Any] = []
-    network.derivatives.gradient(network.parameters_of(convnet), images, torch.zeros(5, dtype=torch.int64), outlines, False)
-    tensors = [tensor for pair in outlines[0].known for tensor in pair] + outlines[0].us
-    assert sum(tensor.untyped_storage().nbytes() for tensor in tensors) == network.derivatives.kept_bytes(images, False)
+    step = network.linearise(theta, x, y)
+    (g,) = torch.autograd.grad(loss(theta.requires_grad_(), x, y), theta)
+    of_theta, of_x, of_y = torch.autograd.functional.hessian(loss, (theta, x, y))[0]
+    for _ in range(2):
+        products = step.products(v, needs_labels=True)
+        torch.testing.assert_close(step.gradient, g, rtol=1e-12, atol=0)
+        torch.testing.assert_close(products.along, g @ v, rtol=1e-12, atol=0)
+        torch.testing.assert_close(products.to_theta, v @ of_theta, rtol=1e-11, atol=1e-14)
+        torch.testing.assert_close(products.to_images, torch.tensordot(v, of_x, 1), rtol=1e-11, atol=1e-14)
+        torch.testing.assert_close(products.to_labels, torch.tensordot(v, of_y, 1), rtol=1e-11, atol=1e-14)
 
 
 def test_only_what_is_asked_for() -> None:
@@ -93,37 +39,32 @@ def test_only_what_is_asked_for() -> None:
     network = FunctionalNetwork(convnet)
     theta, x, y = network.parameters_of(convnet), torch.randn(2, 3, 8, 8), torch.rand(2, 3)
     for derivatives in (network.derivatives, Derivatives(network)):
-        nothing = derivatives.products(theta, x, y, theta, False, False, False)
+        step = derivatives.linearise(theta, x, y)
+        nothing = step.products(theta, False, False, False)
         assert (nothing.to_theta, nothing.to_images, nothing.to_labels) == (None, None, None)
-        everything = derivatives.products(theta, x, y, theta, True, True, True)
+        everything = step.products(theta, True, True, True)
         assert torch.allclose(nothing.along, everything.along)
         assert everything.to_images is not None
         assert everything.to_images.shape == x.shape
+        labels_alone = step.products(theta, False, True, False)
+        assert labels_alone.to_images is None
+        assert torch.equal(labels_alone.to_labels, everything.to_labels)  # type: ignore[arg-type]
 
 
-def test_a_subclass_is_not_taken_for_a_convnet() -> None:
-    class Other(ConvNet):
-        def forward(self, images: torch.Tensor) -> torch.Tensor:
-            return super().forward(images).square()
+def test_a_step_by_autograd_holds_nothing_and_leaves_its_arguments_alone() -> None:
+    module = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    network = FunctionalNetwork(module)
+    theta, x, y = network.parameters_of(module), torch.randn(3, 1, 2, 2), torch.tensor([0, 1, 1])
+    step = network.linearise(theta, x, y, "everything")
+    products = step.products(theta)
+    assert step.nbytes == network.derivatives.nbytes(theta, x, y, "everything") == 0
+    assert not any(tensor.requires_grad for tensor in (theta, x, step.gradient, products.along, products.to_theta))  # type: ignore[union-attr]
 
-    assert type(FunctionalNetwork(Other(3, 8, width=4, depth=1)).derivatives) is Derivatives
 
-
-@pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler")
-def test_compiled_they_are_the_same() -> None:
-    torch.manual_seed(0)
-    convnet = ConvNet(3, 8, width=4, depth=1).double()
-    eager, compiled = FunctionalNetwork(convnet), FunctionalNetwork(convnet)
-    compiled.derivatives.compile()
-    theta = eager.parameters_of(convnet)
-    images, labels, v = torch.randn(4, 3, 8, 8, dtype=torch.float64), torch.tensor([0, 1, 2, 0]), torch.randn_like(theta)
-    torch.testing.assert_close(
-        compiled.derivatives.gradient(theta, images, labels), eager.derivatives.gradient(theta, images, labels)
-    )
-    found, wanted = (network.derivatives.products(theta, images, labels, v) for network in (compiled, eager))
-    torch.testing.assert_close(found.to_theta, wanted.to_theta)
-    torch.testing.assert_close(found.to_images, wanted.to_images)
-    assert compiled.derivatives.kept_bytes(images, True) is None
+def test_a_function_without_derivatives_gets_them_from_autograd() -> None:
+    network = FunctionalNetwork(ConvNet(3, 8, width=4, depth=1))
+    assert derivatives_of(network) is network.derivatives
+    assert type(derivatives_of(lambda theta, x: network(theta, x))) is Derivatives
 
 
 def test_what_cannot_be_compiled_is_refused() -> None:
