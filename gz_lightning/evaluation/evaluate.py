@@ -80,8 +80,7 @@ def evaluate(
     Args:
         synthetic: The distilled set: a file such as best.h5; a run folder, of which every set is a candidate; a folder with
             a folder of PNGs for each leaf; or images_*.pt of the published code with labels_*.pt beside it.
-        data: The packed galaxies that it was distilled from, or others with the same leaves, size and normalisation; in a
-            notebook also Galaxies.
+        data: The packed galaxies that it was distilled from, or others with the same leaves, size and normalisation.
         output: Folder for tables and pictures. Default: evaluation, beside the set.
         num_eval: Fresh networks for each set. Published: 5.
         epochs: Epochs on a small set. Published: 1000.
