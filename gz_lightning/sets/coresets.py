@@ -84,9 +84,14 @@ def initial_images(
     Raises:
         InputError: If there is no such initialisation, or a leaf has fewer than ``ipc`` training galaxies.
     """
-    check_name("pix_init", pix_init, ("noise", *ALIASES, *CORESETS))
+    check_name("pix_init", pix_init, pix_inits())
     chosen = _noise(galaxies, ipc, draws) if pix_init == "noise" else coreset(pix_init, galaxies, ipc, draws)
     return chosen.images, chosen.soft_labels if soft else chosen.labels
+
+
+def pix_inits() -> list[str]:
+    """The names that ``pix_init`` takes."""
+    return ["noise", *ALIASES, *CORESETS]
 
 
 def _noise(galaxies: Galaxies, ipc: int, draws: torch.Generator) -> Chosen:
