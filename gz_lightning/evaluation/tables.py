@@ -71,13 +71,13 @@ def _beside_real_galaxies(name: str, hard: Mapping[str, Outcome], soft: Mapping[
     if FULL_DATA not in hard:
         return {}
     full, accuracy = hard[FULL_DATA].accuracy, hard[name].accuracy
-    found = {"relative accuracy": accuracy / full}
+    related = {"relative accuracy": accuracy / full}
     if RANDOM_REAL in hard and name not in (FULL_DATA, RANDOM_REAL):
         with_labels = soft if name in soft and RANDOM_REAL in soft else hard
-        found["label-robust score"] = label_robust_score(
+        related["label-robust score"] = label_robust_score(
             full, accuracy, with_labels[name].accuracy, with_labels[RANDOM_REAL].accuracy
         )
-    return found
+    return related
 
 
 def _tried(outcome: Outcome, labels: str) -> list[dict[str, Any]]:
