@@ -55,7 +55,13 @@ def check_together(settings: Mapping[str, Any]) -> None:
     Raises:
         InputError: With the flag.
     """
-    tables = {"match": MATCHES, "stage": STAGES, "unroll": UNROLLS, "image_update": UPDATES, "pix_init": pix_inits()}
+    tables: dict[str, Iterable[str]] = {
+        "match": MATCHES,
+        "stage": STAGES,
+        "unroll": UNROLLS,
+        "image_update": UPDATES,
+        "pix_init": pix_inits(),
+    }
     for name, table in tables.items():
         check_name(f"--model.{name}", settings[name], table)
     if settings["augmentation"] is not None:
