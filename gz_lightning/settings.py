@@ -15,7 +15,8 @@ import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, ParamSpec, TypeVar, Union
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, ParamSpec, TypeVar, Union
 
 from gz_lightning.errors import InputError
 
@@ -51,6 +52,11 @@ NonNegativeInt = Annotated[int, Range(least=0)]
 PositiveFloat = Annotated[float, Range(above=0)]
 NonNegativeFloat = Annotated[float, Range(least=0)]
 Share = Annotated[float, Range(least=0, most=1)]
+if TYPE_CHECKING:
+    AnyPath = str | os.PathLike[str]
+else:
+    AnyPath = Path
+"""A path of any kind, in a notebook also the Galaxies read from it; the command line sees ``Path`` and makes one."""
 
 
 def check_settings(owner: Callable[..., Any], settings: Mapping[str, Any], flag: str = "--") -> None:

@@ -189,6 +189,9 @@ class Galaxies:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def __fspath__(self) -> str:
+        return str(self.path)
+
     @functools.cached_property
     def images(self) -> torch.Tensor:
         """All pixels, uint8, shape (N, 3, H, W), RGB; read when first asked for, and kept."""

@@ -26,7 +26,7 @@ from gz_lightning.networks.functional import FunctionalNetwork
 from gz_lightning.networks.registry import check_network
 from gz_lightning.progress import say
 from gz_lightning.randomness import generator
-from gz_lightning.sets.coresets import PIX_INITS, initial_images
+from gz_lightning.sets.coresets import initial_images, pix_inits
 from gz_lightning.sets.synthetic import SyntheticSet
 from gz_lightning.settings import check_name
 from gz_lightning.storage.text import naming_file
@@ -55,7 +55,13 @@ def check_together(settings: Mapping[str, Any]) -> None:
     Raises:
         InputError: With the flag.
     """
-    tables = {"match": MATCHES, "stage": STAGES, "unroll": UNROLLS, "image_update": UPDATES, "pix_init": PIX_INITS}
+    tables: dict[str, Iterable[str]] = {
+        "match": MATCHES,
+        "stage": STAGES,
+        "unroll": UNROLLS,
+        "image_update": UPDATES,
+        "pix_init": pix_inits(),
+    }
     for name, table in tables.items():
         check_name(f"--model.{name}", settings[name], table)
     if settings["augmentation"] is not None:

@@ -1,1 +1,1 @@
-"""What a distilled set is worth: protocol, baselines and report."""
+"""What a distilled set is worth, beside real galaxies."""

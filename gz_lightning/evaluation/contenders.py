@@ -1,4 +1,4 @@
-"""What is compared: ways to train a network, each with the choices it leaves open, and what came of them.
+"""Contenders: ways to train a network, the choices that each leaves open, and how they are trained and scored.
 
 Shapes: M images, D draws, n networks of each, N galaxies, K leaves.
 """
@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from gz_lightning.data.galaxies import Galaxies
+from gz_lightning.data.galaxies import Galaxies, Split
 from gz_lightning.evaluation.scores import confidence_interval
 from gz_lightning.progress import say
 from gz_lightning.randomness import derived_seed, generator
@@ -20,7 +20,9 @@ from gz_lightning.training.fresh import Training, train_networks
 from gz_lightning.training.protocol import Protocol, logits
 
 CHOOSING = 3
-"""Networks that speak for a candidate on validation galaxies, over all draws: one alone is often wrong by some per cent."""
+"""Networks that judge a candidate on validation galaxies, over all draws: one alone is often wrong by some per cent."""
+FULL_DATA, RANDOM_REAL = "full data", "random real"
+"""Names of the contenders that scores relate all others to."""
 Labelled = tuple[torch.Tensor, torch.Tensor]
 """Standardised images, shape (M, 3, H, W), and leaves, shape (M,), or soft labels, shape (M, K)."""
 
@@ -32,7 +34,7 @@ class Candidate:
     Args:
         sets: Draws of the set to train on; one where nothing is random about it.
         step_sizes: As :func:`gz_lightning.training.protocol.train_network` takes them.
-        name: What tells its set from those of other candidates, such as a file name.
+        name: Its set, such as a file name, where there are several.
     """
 
     sets: Sequence[Labelled]
@@ -52,12 +54,12 @@ class Contender:
 
     Args:
         name: What the table calls it.
-        candidates: What is chosen from; one where nothing is to choose.
+        candidates: What is chosen from; one where there is no choice.
         training: How the networks are trained.
         networks: Fresh networks for each draw.
         protocol: Where the choice is made, see :data:`gz_lightning.training.protocol.PROTOCOLS`.
         syn_steps: Least number of epochs at each of several step sizes.
-        choosing: Networks, over all draws, that each candidate is judged by.
+        choosing: Networks, over all draws, that judge each candidate.
     """
 
     name: str
@@ -69,8 +71,8 @@ class Contender:
     choosing: int = CHOOSING
 
     @property
-    def each(self) -> int:
-        """Networks for each draw of a candidate that the choice is made with."""
+    def judges(self) -> int:
+        """Networks for each draw that judge a candidate."""
         return math.ceil(self.choosing / len(self.candidates[0].sets))
 
     @property
@@ -79,16 +81,16 @@ class Contender:
         draws = [len(candidate.sets) for candidate in self.candidates]
         if len(draws) == 1 or self.protocol == "mtt":
             return self.networks * sum(draws)
-        return self.each * sum(draws) + self.networks * draws[0]
+        return self.judges * sum(draws) + self.networks * draws[0]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a contender.
+    """How a contender scored.
 
     Args:
         contender: The contender.
-        chosen: The candidate that was taken.
+        chosen: The candidate that was chosen.
         tried: For each candidate its name, step size, and mean accuracy on the galaxies the choice was made on, in [0, 1].
         val: Accuracy on validation galaxies, shape (D, n), in [0, 1].
         test_logits: Logits for the test galaxies, shape (D * n, N, K).
@@ -109,17 +111,17 @@ class Outcome:
 
     def row(self) -> dict[str, Any]:
         """Its row in the table; accuracies in per cent."""
-        each = 100 * self.hits.double().mean(2).flatten()
+        test = 100 * self.hits.double().mean(2).flatten()
         low, high = confidence_interval(self.hits, generator(self.contender.training.seed, "interval"))
         return {
             "set": self.contender.name,
             "protocol": self.contender.protocol,
             "images": len(self.chosen.sets[0][0]),
             "step size": self.chosen.step_size,
-            "networks": len(each),
+            "networks": len(test),
             "val": 100 * float(self.val.mean()),
-            "test": float(each.mean()),
-            "spread": float(each.std(correction=0)),
+            "test": float(test.mean()),
+            "spread": float(test.std(correction=0)),
             "low": 100 * low,
             "high": 100 * high,
         }
@@ -134,63 +136,69 @@ def compete(
 ) -> Outcome:
     """Train and score a contender.
 
-    Under ``validated`` a few networks are trained on each candidate, the one of highest mean accuracy on the validation
-    galaxies is taken, and only networks trained on that meet the test galaxies. Under ``mtt`` nothing is chosen but among
-    several sets: there the one of highest *test* accuracy is taken, as the published numbers are.
+    Under ``validated`` a few networks judge each candidate, the one of highest mean accuracy on the validation galaxies is
+    chosen, and only networks trained on it meet the test galaxies. Under ``mtt`` the only choice is among several sets: the
+    one of highest *test* accuracy is chosen, as for the published numbers.
 
     Args:
         contender: What to train.
         network: Description of the network.
         galaxies: Gives validation and test galaxies.
         device: Where to train.
-        tick: Called for each network that is trained.
+        tick: Called once for each network that is trained.
     """
 
-    def trained(candidates: Sequence[Candidate], networks: int, *splits: str) -> list[dict[str, torch.Tensor]]:
-        jobs: list[Training] = []
+    def scored(candidates: Sequence[Candidate], networks: int, *splits: str) -> list[dict[str, torch.Tensor]]:
+        """For each candidate: split -> logits of its networks, shape (D * networks, N, K)."""
+        trainings: list[Training] = []
         for candidate in candidates:
             for draw, (images, labels) in enumerate(candidate.sets):
-                own = images.to(device), labels.to(device)
+                on_device = images.to(device), labels.to(device)
                 seeds = [derived_seed(contender.training.seed, "draw", draw, i) for i in range(networks)]
-                jobs += [Training(*own, candidate.step_sizes, seed) for seed in seeds]
-        models = iter(train_networks(jobs, network, contender.training, contender.syn_steps, tick=tick))
-        found = []
+                trainings += [Training(*on_device, candidate.step_sizes, seed) for seed in seeds]
+        models = iter(train_networks(trainings, network, contender.training, contender.syn_steps, tick=tick))
+        results = []
         for candidate in candidates:
-            own_models = [next(models) for _ in range(networks * len(candidate.sets))]
-            each = {
-                split: [logits(model, getattr(galaxies, split), galaxies, device) for model in own_models]
+            trained = [next(models) for _ in range(networks * len(candidate.sets))]
+            result = {
+                split: torch.stack([logits(model, getattr(galaxies, split), galaxies, device) for model in trained])
                 for split in splits
             }
-            found.append({split: torch.stack(values) for split, values in each.items()})
-            lost = sum(not bool(torch.isfinite(own).all()) for own in next(iter(found[-1].values())))
-            if lost:
-                say(
-                    f"{contender.name}{f' ({candidate.name})' if candidate.name else ''}, step size {candidate.step_size}: "
-                    f"{lost} of {len(own_models)} networks diverged; what they answer is not finite"
-                )
-        return found
+            _say_diverged(contender, candidate, result[splits[0]])
+            results.append(result)
+        return results
 
-    def hits(found: dict[str, torch.Tensor], split: str) -> torch.Tensor:
-        labels: torch.Tensor = getattr(galaxies, split).labels
-        return found[split].argmax(2) == labels
-
-    candidates = contender.candidates
-    tried: list[tuple[str, str, float]] = []
-    best, found = candidates[0], None
+    candidates, accuracies = contender.candidates, list[float]()
+    best, result = candidates[0], None
     if contender.protocol == "mtt":
-        results = trained(candidates, contender.networks, "val", "test")
-        means = [float(hits(result, "test").double().mean()) for result in results]
-        best, found = candidates[means.index(max(means))], results[means.index(max(means))]
+        results = scored(candidates, contender.networks, "val", "test")
+        accuracies = [float(_hits(result["test"], galaxies.test).double().mean()) for result in results]
+        place = accuracies.index(max(accuracies))
+        best, result = candidates[place], results[place]
     elif len(candidates) > 1:
-        results = trained(candidates, contender.each, "val")
-        means = [float(hits(result, "val").double().mean()) for result in results]
-        whole = [bool(torch.isfinite(result["val"]).all()) for result in results]
-        # Of networks that diverged the first leaf is taken for the answer, which can be right by chance.
-        best = candidates[max(range(len(means)), key=lambda i: (whole[i], means[i]))]
-    if len(candidates) > 1:
-        tried = [(c.name, c.step_size, mean) for c, mean in zip(candidates, means, strict=True)]
-    if found is None:
-        found = trained([best], contender.networks, "val", "test")[0]
-    shape = (len(best.sets), contender.networks, -1)
-    val = hits(found, "val").unflatten(0, shape[:2]).float().mean(2)
-    return Outcome(contender, best, tried, val, found["test"], hits(found, "test").unflatten(0, shape[:2]))
+        judged = [result["val"] for result in scored(candidates, contender.judges, "val")]
+        accuracies = [float(_hits(answers, galaxies.val).double().mean()) for answers in judged]
+        # A network that diverged answers with the first leaf, which can be right by chance.
+        finite = [bool(torch.isfinite(answers).all()) for answers in judged]
+        best = candidates[max(range(len(candidates)), key=lambda i: (finite[i], accuracies[i]))]
+    if result is None:
+        (result,) = scored([best], contender.networks, "val", "test")
+    tried = [(c.name, c.step_size, accuracy) for c, accuracy in zip(candidates, accuracies, strict=False)]
+    shape = (len(best.sets), contender.networks)
+    val, hits = (_hits(result[split], getattr(galaxies, split)).unflatten(0, shape) for split in ("val", "test"))
+    return Outcome(contender, best, tried if len(tried) > 1 else [], val.float().mean(2), result["test"], hits)
+
+
+def _hits(answers: torch.Tensor, galaxies: Split) -> torch.Tensor:
+    """Which galaxies each network classifies right, bool, shape (D * n, N)."""
+    return answers.argmax(2) == galaxies.labels
+
+
+def _say_diverged(contender: Contender, candidate: Candidate, answers: torch.Tensor) -> None:
+    diverged = sum(not bool(torch.isfinite(of_network).all()) for of_network in answers)
+    if diverged:
+        name = f"{contender.name} ({candidate.name})" if candidate.name else contender.name
+        say(
+            f"{name}, step size {candidate.step_size}: {diverged} of {len(answers)} networks diverged; "
+            "their answers are not finite"
+        )

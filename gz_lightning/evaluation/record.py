@@ -1,4 +1,4 @@
-"""The record of an evaluation: tables in memory, and as files that anybody, or the report, can read again.
+"""The record of an evaluation: its tables, written as CSV to look at and as JSON for the report.
 
 Shapes: K leaves.
 """
@@ -56,10 +56,11 @@ class Evaluation:
         scores: One row per contender, in [0, 1]: see :func:`gz_lightning.evaluation.scores.scores`, with ``relative
             accuracy`` (in units of the full data's), ``label-robust score``, and the recall of each leaf.
         confusion: Test galaxies by true (rows) and predicted leaf (columns), summed over the networks of the distilled set.
-        tried: What was chosen from: ``set``, ``protocol``, ``candidate``, ``step size``, ``accuracy`` in per cent.
-        architectures: Test accuracy in per cent, sets by networks; empty where no other networks were asked for.
-        settings: What it was made with: settings, fingerprints, versions.
-        files: What was written.
+        tried: All candidates: ``set``, ``labels`` (``hard`` or ``soft``), ``protocol``, ``candidate``, ``step size``,
+            ``accuracy`` in per cent.
+        architectures: Test accuracy in per cent, sets by networks; empty without other networks.
+        settings: Settings, fingerprints and versions.
+        files: The files that were written.
     """
 
     table: pd.DataFrame

@@ -1,4 +1,4 @@
-"""What is read off the logits of trained networks.
+"""Scores: what the logits of trained networks say about their accuracy.
 
 Shapes: n networks, N galaxies, K leaves, D draws.
 """
@@ -19,14 +19,15 @@ from torchmetrics.functional.classification import (
 from gz_lightning.data.tree import TREES, Tree
 
 RESAMPLES = 2000
-"""Resamples of the bootstrap: its own error is below a fiftieth of the interval's width."""
+"""Resamples of the bootstrap: their error is below a fiftieth of the interval's width."""
 AT_ONCE = 50
+"""Resamples computed at once."""
 CALIBRATION_BINS = 15
 """Bins of the expected calibration error; 15 as in Guo et al. 2017."""
 
 
 def tree_of(name: str, class_names: Sequence[str]) -> Tree | None:
-    """The tree of that name, if its leaves are these; None for class folders of their own."""
+    """The tree of that name if its leaves are these; None for other class folders."""
     tree = TREES.get(name)
     return tree if tree is not None and tree.class_names == tuple(class_names) else None
 
@@ -36,16 +37,16 @@ def answers_right(tree: Tree) -> tuple[torch.Tensor, torch.Tensor]:
 
     Returns:
         Whether the first question is answered right, shape (K, K), bool; and the share of the questions on the way to the
-        true leaf that are answered right before the ways part, shape (K, K), in [0, 1]. Of a leaf with several ways the
-        pair of ways that goes together longest counts.
+        true leaf that are answered right before the ways part, shape (K, K), in [0, 1]. If a leaf has several ways, the
+        pair of ways that share most answers counts.
     """
     number = len(tree)
     share = torch.eye(number)
     first = torch.eye(number, dtype=torch.bool)
     for i, true in enumerate(tree.leaves):
-        for j, found in enumerate(tree.leaves):
+        for j, predicted in enumerate(tree.leaves):
             for path in true.paths:
-                for other in found.paths:
+                for other in predicted.paths:
                     steps = list(zip(path.split(), other.split(), strict=False))
                     together = next((k for k, (a, b) in enumerate(steps) if a != b), len(steps))
                     first[i, j] |= together > 0
@@ -69,22 +70,23 @@ def scores(logits: torch.Tensor, labels: torch.Tensor, tree: Tree | None) -> dic
     """
     number = logits.shape[-1]
     present = torch.bincount(labels, minlength=number) > 0
-    found: dict[str, list[float]] = {}
-    for own in logits:
-        predicted = own.argmax(1)
+    by_network: list[dict[str, float]] = []
+    for of_network in logits:
+        predicted = of_network.argmax(1)
         recall = multiclass_recall(predicted, labels, number, average=None)
-        one = {
+        values = {
             "accuracy": multiclass_accuracy(predicted, labels, number, average="micro"),
             "balanced accuracy": recall[present].mean(),
-            "calibration error": multiclass_calibration_error(own.softmax(1), labels, number, n_bins=CALIBRATION_BINS),
+            "calibration error": multiclass_calibration_error(
+                of_network.softmax(1), labels, number, n_bins=CALIBRATION_BINS
+            ),
         }
         if tree is not None:
             first, share = answers_right(tree)
-            one["first question"] = first[labels, predicted].float().mean()
-            one["answers"] = share[labels, predicted].mean()
-        for name, value in one.items():
-            found.setdefault(name, []).append(float(value))
-    return {name: sum(values) / len(values) for name, values in found.items()}
+            values["first question"] = first[labels, predicted].float().mean()
+            values["answers"] = share[labels, predicted].mean()
+        by_network.append({name: float(value) for name, value in values.items()})
+    return {name: sum(values[name] for values in by_network) / len(by_network) for name in by_network[0]}
 
 
 def confusion(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -94,7 +96,7 @@ def confusion(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 
 def recalls(logits: torch.Tensor, labels: torch.Tensor) -> list[float]:
-    """Recall of each leaf, mean over n networks, in [0, 1]; not a number for a leaf without galaxies."""
+    """Recall of each leaf, mean over n networks, in [0, 1]; NaN for a leaf without galaxies."""
     counts = confusion(logits, labels).double()
     return (counts.diag() / counts.sum(1)).tolist()
 
@@ -102,9 +104,9 @@ def recalls(logits: torch.Tensor, labels: torch.Tensor) -> list[float]:
 def confidence_interval(hits: torch.Tensor, draws: torch.Generator, level: float = 0.95) -> tuple[float, float]:
     """Bootstrap interval of a mean accuracy, over draws, networks and test galaxies at once.
 
-    Each resample draws, with replacement, as many draws, as many networks of each, and as many galaxies: the interval
-    answers what another draw, another initialisation and another sample of the sky would have given. It is a percentile
-    interval; with a single draw that part of the spread is not in it.
+    Each resample takes, with replacement, as many draws, as many networks of each, and as many galaxies: the interval
+    covers what other draws, other initialisations and another sample of the sky would have given. It is a percentile
+    interval. With a single draw, or a single network, it is too narrow: that part of the spread is missing.
 
     Args:
         hits: Whether each galaxy was classified right, shape (D, n, N).

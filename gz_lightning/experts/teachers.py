@@ -1,4 +1,4 @@
-"""Experts as teachers: what they see in an image, and what they say it is.
+"""Experts as teachers: their hidden features and their probabilities.
 
 Shapes: N images, K leaves, P parameters.
 """
@@ -18,7 +18,7 @@ from gz_lightning.storage.text import naming_file
 from gz_lightning.training.protocol import SCORE_BATCH
 
 MOST_EXPERTS = 10
-"""Experts that are asked at most; the mean of ten is steady."""
+"""Most experts that are used; the mean of ten is steady."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Teacher:
     """Trained experts.
 
     Args:
-        models: They, at their last epoch, in evaluation mode.
+        models: The experts at their last epoch, in evaluation mode.
     """
 
     models: tuple[nn.Module, ...]
@@ -57,5 +57,5 @@ class Teacher:
     @torch.no_grad()
     def labels(self, images: torch.Tensor) -> torch.Tensor:
         """Soft labels of standardised images, shape (N, K): the mean of the experts' probabilities."""
-        each = [torch.cat([model(batch).softmax(1) for batch in images.split(SCORE_BATCH)]) for model in self.models]
-        return torch.stack(each).mean(0)
+        by_expert = [torch.cat([model(batch).softmax(1) for batch in images.split(SCORE_BATCH)]) for model in self.models]
+        return torch.stack(by_expert).mean(0)

@@ -1,6 +1,6 @@
 """``gz-lightning report``: one page on one run, or on several side by side.
 
-The page is one HTML file that holds its pictures and loads nothing from anywhere; the pictures lie beside it as PNGs too.
+The page is one HTML file that embeds its pictures and loads nothing; the pictures are written beside it as PNGs too.
 
 Shapes: M images, K leaves, H x W pixels.
 """
@@ -19,7 +19,6 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from gz_lightning.data.galaxies import Galaxies
 from gz_lightning.errors import InputError
 from gz_lightning.evaluation.scores import tree_of
 from gz_lightning.figures import accuracy_figure, at_places, confusion_figure, curves_figure, experts_figure
@@ -27,16 +26,18 @@ from gz_lightning.progress import track
 from gz_lightning.randomness import generator
 from gz_lightning.report.runs import Run, nearest_galaxies, read_run
 from gz_lightning.report.tree_figure import tree_figure
-from gz_lightning.sets.coresets import class_means
+from gz_lightning.sets.coresets import coreset
+from gz_lightning.settings import AnyPath, checked
 from gz_lightning.storage.whole import atomic_write
 from gz_lightning.training.protocol import PROTOCOLS
 from gz_lightning.version import __version__
 
 MOST_SHOWN = 3
-"""Synthetic images of a leaf that the page shows at most."""
+"""Most synthetic images of a leaf that the page shows."""
 RUNNING = 20
-"""Logged losses in a running mean; single ones jump with the start epoch."""
+"""Logged losses in a running mean; they jump with the start epoch."""
 RECALL = "recall: "
+"""How columns of the scores begin that are the recall of a leaf."""
 CURVES = (
     ("experts", "The experts' learning curves: mean and range of all experts."),
     ("loss", "Matching loss: the distance that the student keeps from the expert, in units of the expert's own way."),
@@ -58,7 +59,7 @@ class Picture:
 
     Args:
         name: Its file, without ending.
-        alt: What it shows, for who cannot see it.
+        alt: What it shows, in words.
         png: The PNG itself.
         width: In pixels as shown.
         height: Likewise.
@@ -72,13 +73,13 @@ class Picture:
 
     @property
     def data(self) -> str:
-        """The PNG as the address of an image."""
+        """The PNG as a data URL."""
         return "data:image/png;base64," + base64.b64encode(self.png).decode()
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table of the page: caption, heads of its columns, and rows whose first cell is the row's head."""
+    """A table of the page: caption, column heads, and rows whose first cell is the row's head."""
 
     caption: str
     columns: Sequence[str]
@@ -95,26 +96,34 @@ class Report:
         return "\n".join(f"written: {path}" for path in self.files)
 
 
-def report(runs: list[Path], output: Path | None = None, data: Path | None = None, experts: Path | None = None) -> Report:
+@checked
+def report(
+    runs: list[AnyPath], output: AnyPath | None = None, data: AnyPath | None = None, experts: AnyPath | None = None
+) -> Report:
     """Write one page on what was distilled and what it is worth, to open in any browser.
 
-    Shown are the images on the decision tree beside class means and the nearest real galaxies, the accuracy beside all
+    It shows the images on the decision tree beside class means and the nearest real galaxies, the accuracy beside all
     baselines, confusion, the experts' learning curves, matching loss, stages and step sizes, settings, versions and
-    fingerprints. What a run does not hold (such as an evaluation) is left out, and the page says how to make it.
+    fingerprints. Whatever a run lacks (such as an evaluation) is left out, and the page says how to make it.
 
     Args:
         runs: Run folders of gz-lightning distill; several are shown side by side.
-        output: Folder for report.html and the pictures. Default: report, in the run folder or, for several, here.
+        output: Folder for report.html and the pictures. Default: report, in the run folder or, for several runs, in the
+            working directory.
         data: The packed galaxies. Default: those that each run names.
         experts: The folder of experts. Default: the one that each run names.
 
     Raises:
         InputError: If a folder is no run folder, or a file in one is damaged.
+
+    Example:
+        >>> report(["runs/ipc1", "runs/ipc10"], data=Galaxies("gz2.h5"))  # doctest: +SKIP
     """
     if not runs:
         raise InputError("name at least one run folder: gz-lightning report RUN_DIR")
-    read = _apart([read_run(folder, data, experts) for folder in runs])
-    output = (runs[0] / "report" if len(runs) == 1 else Path("report")) if output is None else output
+    read = _named_apart([read_run(Path(folder), data, experts) for folder in runs])
+    default = read[0].folder / "report" if len(read) == 1 else Path("report")
+    output = default if output is None else Path(output)
     sections = [_section(run, len(read) > 1) for run in track(read, "drawing figures", len(read))]
     shared = _shared(read)
     pictures = [*shared["pictures"], *(picture for section in sections for picture in section["pictures"].values())]
@@ -142,8 +151,8 @@ def report(runs: list[Path], output: Path | None = None, data: Path | None = Non
     return Report((output / "report.html", *(output / f"{picture.name}.png" for picture in pictures)))
 
 
-def _apart(runs: list[Run]) -> list[Run]:
-    """Runs whose names tell them apart."""
+def _named_apart(runs: list[Run]) -> list[Run]:
+    """The runs, renamed by the folder above them where two have the same name."""
     names = [run.name for run in runs]
     if len(set(names)) == len(names):
         return runs
@@ -162,11 +171,11 @@ def _shared(runs: Sequence[Run]) -> dict[str, Any]:
     evaluated = {run.name: run.evaluation.table for run in runs if run.evaluation is not None}
     if not evaluated:
         return {"tables": [], "pictures": []}
-    spoken = ", ".join(
+    in_words = ", ".join(
         f"{run}: " + ", ".join(f"{name} {test:.1f}" for name, test in zip(table["set"], table["test"], strict=True))
         for run, table in evaluated.items()
     )
-    figure = _picture("accuracy", accuracy_figure(evaluated), f"Test accuracy in per cent as bars. {spoken}.")
+    figure = _picture("accuracy", accuracy_figure(evaluated), f"Test accuracy in per cent as bars. {in_words}.")
     return {"tables": [_accuracy_table(run, table) for run, table in evaluated.items()], "pictures": [figure]}
 
 
@@ -185,7 +194,7 @@ def _accuracy_table(run: str, table: pd.DataFrame) -> Table:
 
 
 def _section(run: Run, several: bool) -> dict[str, Any]:
-    """All of the page that is of one run."""
+    """Everything on the page that belongs to one run."""
     prefix = "".join(c if c.isalnum() else "_" for c in run.name) + "_" if several else ""
     pictures = {"tree": _tree(run, prefix)}
     tables: dict[str, Table] = {}
@@ -198,7 +207,7 @@ def _section(run: Run, several: bool) -> dict[str, Any]:
             confusion_figure(counts, run.synthetic.class_names, "distilled set, test galaxies"),
             f"Confusion of the leaves. Per cent of each leaf's test galaxies that are recognised: {right}.",
         )
-        tables |= _scores_tables(run)
+        tables |= _scores_tables(run.name, run.evaluation.scores)
         matrix = run.evaluation.architectures
         if len(matrix):
             rows = [[str(name), *(f"{matrix.loc[name, network]:.1f}" for network in matrix)] for name in matrix.index]
@@ -223,62 +232,57 @@ def _section(run: Run, several: bool) -> dict[str, Any]:
 
 def _tree(run: Run, prefix: str) -> Picture:
     """The synthetic images on the tree, beside the class means and the nearest galaxies."""
-    own = run.synthetic
-    places = own.places_by_leaf(MOST_SHOWN)
-    each = places.shape[1]
-    pixels = at_places(own.denormalised(), places)
-    sets = {"distilled" if each == 1 else f"distilled {i + 1}": pixels[:, i] for i in range(each)}
-    told = ""
-    if run.galaxies is not None:
-        sets |= _real_rows(own.images[places[:, 0]], run.galaxies)
-        sets["nearest real galaxy"][places[:, 0] < 0] = 1
-        told = ", below them the class means and the training galaxies nearest to them"
-    tree = tree_of(own.tree, own.class_names)
-    alt = f"Distilled images of the leaves {'; '.join(own.class_names)}{told}{', on the decision tree' if tree else ''}."
-    return _picture(f"{prefix}tree", tree_figure(sets, own.class_names, tree), alt)
+    synthetic, galaxies = run.synthetic, run.galaxies
+    places = synthetic.places_by_leaf(MOST_SHOWN)
+    per_leaf = places.shape[1]
+    pixels = at_places(synthetic.denormalised(), places)
+    sets = {"distilled" if per_leaf == 1 else f"distilled {i + 1}": pixels[:, i] for i in range(per_leaf)}
+    alt = f"Distilled images of the leaves {'; '.join(synthetic.class_names)}"
+    if galaxies is not None:
+        means = coreset("class mean", galaxies, 1, generator("class means")).images
+        nearest = nearest_galaxies(synthetic.images[places[:, 0]], galaxies)
+        sets["class mean"] = galaxies.denormalise(means)
+        sets["nearest real galaxy"] = galaxies.train.pixels(nearest).float() / 255
+        sets["nearest real galaxy"][places[:, 0] < 0] = 1  # white, as the leaf has no distilled image
+        alt += ", below them the class means and the training galaxies nearest to them"
+    tree = tree_of(synthetic.tree, synthetic.class_names)
+    alt += ", on the decision tree." if tree else "."
+    return _picture(f"{prefix}tree", tree_figure(sets, synthetic.class_names, tree), alt)
 
 
-def _real_rows(images: torch.Tensor, galaxies: Galaxies) -> dict[str, torch.Tensor]:
-    means = class_means(galaxies, 1, generator("class means"))[0]
-    near = nearest_galaxies(images, galaxies)
-    return {"class mean": galaxies.denormalise(means), "nearest real galaxy": galaxies.train.images[near].float() / 255}
+def _scores_tables(run: str, scores: pd.DataFrame) -> dict[str, Table]:
+    """The scores of all sets, and in another table the recall of each leaf."""
 
+    def table(caption: str, columns: Sequence[str]) -> Table:
+        heads = ["set", *(column.removeprefix(RECALL) for column in columns)]
+        rows = [
+            [str(row["set"]), *("none" if pd.isna(row[column]) else f"{row[column]:.3f}" for column in columns)]
+            for row in scores.to_dict("records")
+        ]
+        return Table(f"{run}: {caption}", heads, rows)
 
-def _scores_tables(run: Run) -> dict[str, Table]:
-    """The scores of all sets, and the recall of each leaf in a table of its own."""
-    assert run.evaluation is not None
-    found = run.evaluation.scores
-    names = [str(name) for name in found.columns if name != "set"]
-    kinds = {
-        "scores": (f"{run.name}: scores, as fractions", [name for name in names if not name.startswith(RECALL)]),
-        "recalls": (f"{run.name}: recall of each leaf", [name for name in names if name.startswith(RECALL)]),
-    }
-    records = found.to_dict("records")
+    names = [str(name) for name in scores.columns if name != "set"]
     return {
-        kind: Table(
-            caption,
-            ["set", *(column.removeprefix(RECALL) for column in columns)],
-            [[str(row["set"]), *("none" if pd.isna(row[c]) else f"{row[c]:.3f}" for c in columns)] for row in records],
-        )
-        for kind, (caption, columns) in kinds.items()
+        "scores": table("scores, as fractions", [name for name in names if not name.startswith(RECALL)]),
+        "recalls": table("recall of each leaf", [name for name in names if name.startswith(RECALL)]),
     }
 
 
 def _curves(run: Run, prefix: str) -> dict[str, Picture]:
     """Matching loss, accuracy, stages and step sizes over the iterations, and the experts' learning curves."""
     pictures = {}
-    wanted = {
+    figures = {
         "loss": (["loss", "probe_loss"], "matching loss", False),
         "accuracy": (["val/accuracy"], "validation accuracy", False),
         "stage": (["stage"], "start epochs that are matched", False),
         "step_size": ([c for c in run.metrics.columns if c.startswith("step_size/")] or ["step_size"], "step size", True),
     }
-    for name, (columns, y, log) in wanted.items():
+    for name, (columns, y, log) in figures.items():
         curves = {}
         for column in [c for c in columns if c in run.metrics]:
             table = run.metrics[["step", column]].dropna()
             if len(table):
-                curves[_spoken(column)] = (table["step"].tolist(), table[column].tolist())
+                curves[_in_words(column)] = (table["step"].tolist(), table[column].tolist())
             if column == "loss" and len(table) > RUNNING:
                 running = table[column].rolling(RUNNING, min_periods=1).mean()
                 curves[f"mean of {RUNNING} logged"] = (table["step"].tolist(), running.tolist())
@@ -299,39 +303,38 @@ def _curves(run: Run, prefix: str) -> dict[str, Picture]:
     return pictures
 
 
-def _spoken(column: str) -> str:
+def _in_words(column: str) -> str:
     return column.replace("/start_epoch_", ", start epoch ").replace("val/", "validation ").replace("_", " ")
 
 
 def _facts(run: Run) -> Table:
-    own = run.synthetic
-    known = {
-        "images": f"{len(own)} of {len(own.class_names)} leaves, {own.images.shape[-1]} px",
-        "labels": "hard" if own.labels.ndim == 1 else "soft",
-        "iterations": own.iteration,
-        "learned step sizes": ", ".join(f"{alpha:.3g}" for alpha in own.step_sizes.tolist()),
-        "validation accuracy while distilling": f"{100 * own.results['val_accuracy']:.1f} %" if own.results else "unknown",
-        "tree": own.tree or "none (class folders)",
-        "network": ", ".join(f"{name} {value}" for name, value in own.network.items() if name != "name"),
-        "augmentation": own.augmentation,
-        "galaxies (fingerprint)": own.data,
-        "experts (fingerprint)": own.trajectories,
+    synthetic, accuracy = run.synthetic, run.synthetic.results.get("val_accuracy")
+    facts = {
+        "images": f"{len(synthetic)} of {len(synthetic.class_names)} leaves, {synthetic.images.shape[-1]} px",
+        "labels": "hard" if synthetic.labels.ndim == 1 else "soft",
+        "iterations": synthetic.iteration,
+        "learned step sizes": ", ".join(f"{alpha:.3g}" for alpha in synthetic.step_sizes.tolist()),
+        "validation accuracy while distilling": "unknown" if accuracy is None else f"{100 * accuracy:.1f} %",
+        "tree": synthetic.tree or "none (class folders)",
+        "network": ", ".join(f"{name} {value}" for name, value in synthetic.network.items() if name != "name"),
+        "augmentation": synthetic.augmentation,
+        "galaxies (fingerprint)": synthetic.data,
+        "experts (fingerprint)": synthetic.trajectories,
     }
     if run.evaluation is not None:
-        made = run.evaluation.settings
-        known["evaluated with"] = ", ".join(
-            f"{name} {made[name]}" for name in ("epochs", "num_eval", "draws", "symmetries", "seed") if name in made
-        )
-        known["versions"] = ", ".join(f"{name} {value}" for name, value in made.get("versions", {}).items())
-    return Table("What was distilled from what", ["fact", "value"], _pairs(known))
+        settings = run.evaluation.settings
+        names = [name for name in ("epochs", "num_eval", "draws", "symmetries", "seed") if name in settings]
+        facts["evaluated with"] = ", ".join(f"{name} {settings[name]}" for name in names)
+        facts["versions"] = ", ".join(f"{name} {value}" for name, value in settings.get("versions", {}).items())
+    return Table("What was distilled from what", ["fact", "value"], _pairs(facts))
 
 
 def _without_folders(run: Run) -> dict[str, Any]:
-    """The settings; of paths the last part alone, for a page is passed on and folders are private."""
-    known = run.synthetic.configuration
-    paths = {name: Path(known[name]).name for name in ("trajectories", "load_syn_image") if known.get(name)}
-    return {**known, **paths}
+    """The settings; of a path only the name, as folders are private and a page is passed on."""
+    settings = run.synthetic.configuration
+    paths = {name: Path(settings[name]).name for name in ("trajectories", "load_syn_image") if settings.get(name)}
+    return {**settings, **paths}
 
 
-def _pairs(known: dict[str, Any]) -> list[list[str]]:
-    return [[str(name), "default" if value is None else str(value)] for name, value in known.items()]
+def _pairs(values: dict[str, Any]) -> list[list[str]]:
+    return [[name, "default" if value is None else str(value)] for name, value in values.items()]

@@ -20,6 +20,7 @@ from gz_lightning.errors import InputError
 from gz_lightning.evaluation.record import RECORD, Evaluation, read_evaluation
 from gz_lightning.experts.trajectories import TrajectoryStore, matching_experts
 from gz_lightning.sets.synthetic import SyntheticSet
+from gz_lightning.settings import AnyPath
 from gz_lightning.storage.text import read_text, read_yaml
 from gz_lightning.training.protocol import symmetric_copies
 
@@ -31,18 +32,18 @@ MOST_STEPS = 10**12
 
 @dataclass(frozen=True)
 class Run:
-    """A run of ``gz-lightning distill`` and what belongs to it.
+    """A run of ``gz-lightning distill`` with its galaxies, experts and evaluation.
 
     Args:
-        name: Its folder's name; with the folder above where several runs share it.
+        name: Name of the folder.
         folder: The run folder.
         synthetic: The set of highest validation accuracy.
-        metrics: What was logged, one row per logged iteration, the column ``step`` being the iteration.
-        settings: The configuration it was started with.
-        evaluation: The record of ``gz-lightning evaluate``, if there is one.
-        galaxies: The galaxies it was distilled from, if their file is there.
-        experts: The experts it matched, if they are there.
-        remarks: What is missing, and how it could be shown.
+        metrics: What was logged, one row per logged iteration; the column ``step`` is the iteration.
+        settings: The configuration of the last start; empty if there is none.
+        evaluation: The record of ``gz-lightning evaluate``; None if there is none.
+        galaxies: The galaxies it was distilled from; None if their file is missing.
+        experts: The experts it matched; None if they are missing.
+        remarks: What is missing, and how to add it.
     """
 
     name: str
@@ -56,32 +57,29 @@ class Run:
     remarks: tuple[str, ...]
 
 
-def read_run(folder: Path, data: Path | None = None, experts: Path | None = None) -> Run:
+def read_run(folder: Path, data: AnyPath | None = None, experts: AnyPath | None = None) -> Run:
     """Read a run folder.
 
     Args:
         folder: The run folder.
-        data: The packed galaxies. Default: those that the run's configuration names.
-        experts: The folder of experts. Default: likewise.
+        data: The packed galaxies, or Galaxies. Default: those that the run's configuration names.
+        experts: The folder of experts. Default: the one that the set's configuration names.
 
     Raises:
-        InputError: If it is no run folder, a file in it is damaged, or what is named does not belong to it.
+        InputError: If it is no run folder, a file in it is damaged, or galaxies or experts do not belong to it.
     """
     if not (folder / "best.h5").is_file():
         raise InputError(f"{folder} is no run folder of 'gz-lightning distill': there is no best.h5 in it")
     synthetic = SyntheticSet.load(folder / "best.h5")
     settings = _settings(folder)
     remarks: list[str] = []
-    of_data = settings.get("data")
-    configured = of_data.get("path") if isinstance(of_data, dict) else None
-    galaxies = _optional(
-        lambda path: _galaxies(path, synthetic), data, configured, "class means and nearest galaxies", "--data", remarks
-    )
-    trajectories = synthetic.configuration.get("trajectories")
-    store = _optional(
-        lambda path: _experts(path, synthetic, galaxies), experts, trajectories, "the experts' learning curves", "--experts",
-        remarks,
-    )  # fmt: skip
+    data_settings = settings.get("data")
+    configured = data_settings.get("path") if isinstance(data_settings, dict) else None
+    what = "class means and nearest galaxies (name their place with --data)"
+    galaxies = _optional(lambda path: _galaxies(path, synthetic), data, configured, what, remarks)
+    configured = synthetic.configuration.get("trajectories")
+    what = "the experts' learning curves (name their place with --experts)"
+    store = _optional(lambda path: _experts(path, synthetic, galaxies), experts, configured, what, remarks)
     record = folder / "evaluation" / RECORD
     if not record.is_file():
         remarks.append(f"Not evaluated yet: gz-lightning evaluate --synthetic {folder.name}/best.h5 --data PACKED_FILE")
@@ -92,29 +90,29 @@ def read_run(folder: Path, data: Path | None = None, experts: Path | None = None
 
 
 def _optional(
-    read: Callable[[Path], T], named: Path | None, configured: Any, what: str, flag: str, remarks: list[str]
+    read: Callable[[AnyPath], T], path: AnyPath | None, configured: Any, what: str, remarks: list[str]
 ) -> T | None:
-    """What is named must be there; what the run was once made with may be gone."""
-    if named is not None:
-        return read(named)
+    """Read what the user named, or else what the run was made with; if the latter fails, a remark says why."""
+    if path is not None:
+        return read(path)
     try:
         if isinstance(configured, str):
-            return read(Path(configured))
+            return read(configured)
         reason = "the run does not say where they are"
     except InputError as error:
         reason = str(error)
-    remarks.append(f"Without {what} (name their place with {flag}): {reason}")
+    remarks.append(f"Without {what}: {reason}")
     return None
 
 
-def _galaxies(path: Path, synthetic: SyntheticSet) -> Galaxies:
-    galaxies = Galaxies(path)
+def _galaxies(data: AnyPath, synthetic: SyntheticSet) -> Galaxies:
+    galaxies = data if isinstance(data, Galaxies) else Galaxies(data)
     synthetic.check_fits(galaxies, "best.h5")
     return galaxies
 
 
-def _experts(path: Path, synthetic: SyntheticSet, galaxies: Galaxies | None) -> TrajectoryStore:
-    store = TrajectoryStore(path) if galaxies is None else matching_experts(str(path), galaxies, {})
+def _experts(path: AnyPath, synthetic: SyntheticSet, galaxies: Galaxies | None) -> TrajectoryStore:
+    store = TrajectoryStore(Path(path)) if galaxies is None else matching_experts(str(path), galaxies, {})
     if store.recipe.data != synthetic.data:
         raise InputError(f"the experts in {path} were trained on other galaxies than those of the run")
     return store
@@ -126,10 +124,10 @@ def _settings(folder: Path) -> dict[str, Any]:
     if not files:
         return {}
     try:
-        found = read_yaml(files[-1])
+        settings = read_yaml(files[-1])
     except InputError as error:
         raise InputError(f"{error}; delete it to do without") from error
-    return found if isinstance(found, dict) else {}
+    return settings if isinstance(settings, dict) else {}
 
 
 def _version(path: Path) -> int:
@@ -138,7 +136,7 @@ def _version(path: Path) -> int:
 
 
 def _metrics(folder: Path) -> pd.DataFrame:
-    """All logged rows of all starts, in the order of iterations; of one logged twice the later start's counts."""
+    """The logged rows of all starts by iteration; where two starts logged the same one, the later start counts."""
     tables = []
     for file in sorted(folder.glob("logs/version_*/metrics.csv"), key=_version):
         try:
@@ -146,7 +144,7 @@ def _metrics(folder: Path) -> pd.DataFrame:
             tables.append(_numbers(pd.read_csv(io.StringIO(text), low_memory=False)))
         except pd.errors.EmptyDataError:
             continue  # a start that was refused before its first iteration
-        except ValueError as error:  # pandas' own errors and InputError are such
+        except ValueError as error:  # the errors of pandas, and InputError
             reason = " ".join(str(error).split())
             raise InputError(f"{file} cannot be read as a table ({reason}); delete it to do without") from error
     tables = [table for table in tables if "step" in table.columns]
@@ -156,21 +154,21 @@ def _metrics(folder: Path) -> pd.DataFrame:
 
 
 def _numbers(table: pd.DataFrame) -> pd.DataFrame:
-    """A log, all of which is numbers; what is not finite was logged as such and is left out.
+    """A log as numbers; infinite ones are left out.
 
     Raises:
-        ValueError: If something in it is no number, or a step is not from 0 on.
+        ValueError: If a cell is no number, or a step is negative or missing.
     """
     numbers = table.apply(pd.to_numeric).astype("float64").replace([np.inf, -np.inf], np.nan)
     if "step" in numbers and not numbers["step"].between(0, MOST_STEPS).all():
-        raise ValueError("a step is no number from 0 on")
+        raise ValueError(f"a step is not a number from 0 to {MOST_STEPS:.0e}")
     return numbers
 
 
 def nearest_galaxies(images: torch.Tensor, galaxies: Galaxies) -> torch.Tensor:
     """Places of the training galaxies nearest to M images, by distance of standardised pixels.
 
-    Each image is compared as it lies and in its eight rotations and reflections, for galaxies have no up.
+    Galaxies have no up: the distance is the smallest over the eight rotations and reflections of an image.
 
     Args:
         images: Standardised pixels, shape (M, 3, H, W).
@@ -179,7 +177,7 @@ def nearest_galaxies(images: torch.Tensor, galaxies: Galaxies) -> torch.Tensor:
     Returns:
         int64, shape (M,).
     """
-    known = galaxies.standardise(galaxies.train.images).flatten(1)
+    real = galaxies.standardise(galaxies.train.images).flatten(1)
     turned, _ = symmetric_copies(images, torch.arange(len(images)))
-    distance = torch.cdist(turned.flatten(1), known).view(8, len(images), -1).amin(0)
+    distance = torch.cdist(turned.flatten(1), real).view(8, len(images), -1).amin(0)
     return distance.argmin(1)

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from gz_lightning.data.tree import ANSWERS, Tree
 
 LEVEL = 0.75
-"""Height of a level of the tree in inches."""
+"""Height of a level of the tree, in inches."""
 
 
 def _words(stem: str) -> str:
@@ -39,10 +39,10 @@ Branch = tuple[tuple[str, ...], str, str]
 def branches(tree: Tree) -> list[Branch]:
     """Where each leaf hangs: below the answers that all its paths begin with.
 
-    A leaf of one path hangs below all its answers but the last. Of a leaf of several paths the label says what they have in
-    common after they part or, where that is nothing, the answers that may follow.
+    A leaf with one path hangs below all its answers but the last. The label of a leaf with several paths is what they have
+    in common after they part or, if that is nothing, the answers that may follow.
     """
-    found = []
+    hangs: list[Branch] = []
     for leaf in tree.leaves:
         paths = [path.split() for path in leaf.paths]
         shared = 0
@@ -53,18 +53,18 @@ def branches(tree: Tree) -> list[Branch]:
         rest = [path[shared:] for path in paths]
         common = [answer for answer in rest[0] if all(answer in path for path in rest)]
         label = ", ".join(spoken(answer) for answer in common) or " or ".join(spoken(path[0]) for path in rest)
-        found.append((tuple(paths[0][:shared]), question((common or rest[0])[0]), label))
-    return found
+        hangs.append((tuple(paths[0][:shared]), question((common or rest[0])[0]), label))
+    return hangs
 
 
 def tree_figure(sets: Mapping[str, torch.Tensor], class_names: Sequence[str], tree: Tree | None, title: str = "") -> Figure:
-    """The tree drawn from its root down, and below each leaf one picture of each set.
+    """The tree with its root at the top, and below each leaf one picture of each set.
 
     Args:
         sets: Name -> pixels in [0, 1], shape (K, 3, H, W), in the order of the leaves.
         class_names: Names of the K leaves.
         tree: The decision tree; None hangs all leaves from one root.
-        title: Title of the whole.
+        title: Title of the figure.
     """
     number = len(class_names)
     hangs = branches(tree) if tree is not None else [((), "galaxy", "") for _ in class_names]
@@ -99,7 +99,7 @@ def tree_figure(sets: Mapping[str, torch.Tensor], class_names: Sequence[str], tr
 
 
 def _draw(axis: Axes, hangs: Sequence[Branch], depth: int) -> None:
-    """Nodes at the mean place of the leaves below them, edges with the answers."""
+    """Nodes above the mean place of their leaves, and edges labelled with the answers."""
     nodes = {prefix[:k] for prefix, _, _ in hangs for k in range(len(prefix) + 1)}
     below = {node: [x for x, (prefix, _, _) in enumerate(hangs) if prefix[: len(node)] == node] for node in nodes}
     place = {node: (sum(below[node]) / len(below[node]), -float(len(node))) for node in nodes}
@@ -111,7 +111,7 @@ def _draw(axis: Axes, hangs: Sequence[Branch], depth: int) -> None:
     for node in nodes:
         size = len(node)
         deeper = [question(prefix[size]) for prefix, _, _ in hangs if len(prefix) > size and prefix[:size] == node]
-        text = [*deeper, *(asked for prefix, asked, _ in hangs if prefix == node)][0]
+        text = [*deeper, *(asks for prefix, asks, _ in hangs if prefix == node)][0]
         axis.text(*place[node], text, ha="center", va="center", fontsize=7.5, bbox=NODE, zorder=3)
 
 

@@ -1,33 +1,180 @@
-"""Real galaxies that a distilled set has to beat: ways to choose ``ipc`` of each leaf.
+"""Coresets: ``ipc`` images of each leaf made of real galaxies, to distil from or to compare with.
 
-Herding and k-centre choose in a space of features (Welling 2009; Sener & Savarese 2018): the last hidden layer of an
-expert where one is at hand, else standardised pixels.
+Put a function into ``CORESETS`` and its name works as ``pix_init`` and as a baseline of ``evaluate``.
 
-Shapes: N training galaxies, n of one leaf, K leaves, F features, M = K * ipc images.
+Shapes: N training galaxies, n of one leaf, K leaves, F features, M = K * ipc images of 3 x H x W pixels.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import nn
 
 from gz_lightning.data.galaxies import Galaxies
 from gz_lightning.errors import InputError
-from gz_lightning.randomness import generator
+from gz_lightning.settings import check_name
 from gz_lightning.training.protocol import SCORE_BATCH
 
 KMEANS_ROUNDS = 50
-PIX_INITS = ("noise", "real", "mean")
+
+
+class Chosen(NamedTuple):
+    """What a coreset consists of, sorted by leaf.
+
+    Attributes:
+        images: Standardised pixels, float32, shape (M, 3, H, W).
+        labels: Leaves, int64, shape (M,).
+        soft_labels: The volunteers' shares for each leaf, float32, shape (M, K).
+    """
+
+    images: torch.Tensor
+    labels: torch.Tensor
+    soft_labels: torch.Tensor
+
+
+Features = Callable[[torch.Tensor], torch.Tensor]
+"""Places of training galaxies, int64, shape (n,) -> their features, shape (n, F). A coreset that needs none never asks."""
+Coreset = Callable[[Galaxies, int, torch.Generator, Features], Chosen]
+"""(galaxies, ipc, draws, features) -> ``ipc`` images of each leaf. All that is random comes from ``draws``."""
+
+
+def coreset(name: str, galaxies: Galaxies, ipc: int, draws: torch.Generator, features: Features | None = None) -> Chosen:
+    """A coreset by its name.
+
+    Args:
+        name: One of ``CORESETS``, or ``real`` or ``mean`` as in the published code.
+        galaxies: Gives the training galaxies.
+        ipc: Images of each leaf, at least 1.
+        draws: Random generator.
+        features: Where herding, k-centre and k-means measure distances. Default: standardised pixels; see also
+            :func:`hidden_features`.
+
+    Raises:
+        InputError: If there is no such coreset, or a leaf has fewer than ``ipc`` training galaxies.
+
+    Example:
+        >>> galaxies = Galaxies("gz2.h5")  # doctest: +SKIP
+        >>> images, labels, soft_labels = coreset("herding", galaxies, 10, torch.Generator())  # doctest: +SKIP
+    """
+    check_name("the coreset", name, (*ALIASES, *CORESETS))
+    return CORESETS[ALIASES.get(name, name)](galaxies, ipc, draws, features or standardised_pixels(galaxies))
+
+
+def initial_images(
+    pix_init: str, galaxies: Galaxies, ipc: int, draws: torch.Generator, soft: bool = False
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The images that distillation begins with: noise or a coreset.
+
+    Args:
+        pix_init: ``noise`` (normal, mean 0 and standard deviation 1) or a coreset, see :func:`coreset`.
+        galaxies: Gives the training galaxies.
+        ipc: Images of each leaf, at least 1.
+        draws: Random generator.
+        soft: Return soft labels: the volunteers' shares for the galaxies that an image is made of; for noise, the mean of
+            its leaf.
+
+    Returns:
+        Standardised pixels, shape (M, 3, H, W), sorted by leaf; and leaves, int64, shape (M,), or soft labels, float32,
+        shape (M, K).
+
+    Raises:
+        InputError: If there is no such initialisation, or a leaf has fewer than ``ipc`` training galaxies.
+    """
+    check_name("pix_init", pix_init, pix_inits())
+    chosen = _noise(galaxies, ipc, draws) if pix_init == "noise" else coreset(pix_init, galaxies, ipc, draws)
+    return chosen.images, chosen.soft_labels if soft else chosen.labels
+
+
+def pix_inits() -> list[str]:
+    """The names that ``pix_init`` takes."""
+    return ["noise", *ALIASES, *CORESETS]
+
+
+def _noise(galaxies: Galaxies, ipc: int, draws: torch.Generator) -> Chosen:
+    labels = torch.arange(galaxies.num_classes).repeat_interleave(ipc)
+    soft_labels = torch.eye(galaxies.num_classes)  # stays so for a leaf without galaxies
+    for leaf in galaxies.train.labels.unique().tolist():
+        soft_labels[leaf] = galaxies.train.soft_labels[galaxies.train.of_class(leaf)].mean(0)
+    return Chosen(torch.randn(len(labels), *galaxies.image_shape, generator=draws), labels, soft_labels[labels])
+
+
+def rows_by_leaf(galaxies: Galaxies, ipc: int) -> list[torch.Tensor]:
+    """Places of the training galaxies of each leaf, K tensors, int64, shape (n,).
+
+    Raises:
+        InputError: If a leaf has fewer than ``ipc``.
+    """
+    rows = [galaxies.train.of_class(leaf) for leaf in range(galaxies.num_classes)]
+    for name, of_leaf in zip(galaxies.class_names, rows, strict=True):
+        if len(of_leaf) < ipc:
+            raise InputError(
+                f"ipc {ipc} is larger than leaf '{name}', which has {len(of_leaf)} training galaxies in {galaxies.path}; "
+                "take fewer images per leaf, or prepare it with more galaxies (pix_init noise needs none)"
+            )
+    return rows
+
+
+def galaxies_at(galaxies: Galaxies, rows: torch.Tensor) -> Chosen:
+    """Training galaxies as they are.
+
+    Args:
+        galaxies: Gives them.
+        rows: Their places, int64, shape (M,).
+    """
+    train = galaxies.train
+    return Chosen(galaxies.standardise(train.pixels(rows)), train.labels[rows], train.soft_labels[rows])
+
+
+def random_real(galaxies: Galaxies, ipc: int, draws: torch.Generator, features: Features) -> Chosen:
+    """Random training galaxies of each leaf."""
+    rows = [rows[torch.randperm(len(rows), generator=draws)[:ipc]] for rows in rows_by_leaf(galaxies, ipc)]
+    return galaxies_at(galaxies, torch.cat(rows))
+
+
+def class_mean(galaxies: Galaxies, ipc: int, draws: torch.Generator, features: Features) -> Chosen:
+    """Means of each leaf's training galaxies, dealt into ``ipc`` random groups; soft labels are means as well."""
+    images, soft_labels = [], []
+    for rows in rows_by_leaf(galaxies, ipc):
+        for group in rows[torch.randperm(len(rows), generator=draws)].tensor_split(ipc):
+            images.append(galaxies.standardise(galaxies.train.pixels(group)).mean(0))
+            soft_labels.append(galaxies.train.soft_labels[group].mean(0))
+    labels = torch.arange(galaxies.num_classes).repeat_interleave(ipc)
+    return Chosen(torch.stack(images), labels, torch.stack(soft_labels))
+
+
+def most_confident(galaxies: Galaxies, ipc: int, draws: torch.Generator, features: Features) -> Chosen:
+    """The training galaxies of each leaf that the volunteers were surest of."""
+    rows = []
+    for leaf, of_leaf in enumerate(rows_by_leaf(galaxies, ipc)):
+        confidence = galaxies.train.confidences[of_leaf, leaf]
+        rows.append(of_leaf[confidence.argsort(descending=True, stable=True)[:ipc]])
+    return galaxies_at(galaxies, torch.cat(rows))
+
+
+def by_features(choose: Callable[[torch.Tensor, int, torch.Generator], torch.Tensor]) -> Coreset:
+    """The coreset of a function that chooses among the galaxies of one leaf.
+
+    Args:
+        choose: (features of its n galaxies, shape (n, F), how many, random generator) -> their places among the n, int64.
+    """
+
+    def chosen(galaxies: Galaxies, ipc: int, draws: torch.Generator, features: Features) -> Chosen:
+        rows = [rows[choose(features(rows), ipc, draws)] for rows in rows_by_leaf(galaxies, ipc)]
+        return galaxies_at(galaxies, torch.cat(rows))
+
+    return chosen
 
 
 def herding(features: torch.Tensor, number: int) -> torch.Tensor:
-    """Galaxies whose mean stays nearest to the mean of all (Welling 2009), chosen one after the other.
+    """Galaxies whose mean stays nearest to the mean of all, chosen one after the other (Welling 2009).
 
     Args:
         features: Shape (n, F).
-        number: How many to choose, at most n.
+        number: How many to choose, in [1, n].
 
     Returns:
         Their places, int64, shape (number,).
@@ -47,28 +194,30 @@ def herding(features: torch.Tensor, number: int) -> torch.Tensor:
 
 
 def k_centre(features: torch.Tensor, number: int) -> torch.Tensor:
-    """Galaxies such that none is far from the nearest chosen one: greedily the farthest (Sener & Savarese 2018).
+    """The galaxy nearest to the mean, then always the one farthest from those chosen (Sener & Savarese 2018).
 
-    The first is the one nearest to the mean. Arguments and result as of :func:`herding`.
+    Arguments and result as of :func:`herding`.
     """
     chosen = [int((features - features.mean(0)).square().sum(1).argmin())]
     nearest = (features - features[chosen[0]]).square().sum(1)
     while len(chosen) < number:
+        nearest[chosen] = -1.0  # two galaxies may have the same features
         chosen.append(int(nearest.argmax()))
         nearest = torch.minimum(nearest, (features - features[chosen[-1]]).square().sum(1))
     return torch.tensor(chosen)
 
 
 def k_means_nearest(features: torch.Tensor, number: int, draws: torch.Generator) -> torch.Tensor:
-    """The galaxy nearest to each centre of k-means (Lloyd's rounds from the galaxies of k-centre).
+    """The galaxy nearest to each centre of k-means (Lloyd's rounds, which start from the galaxies of k-centre).
 
-    ``draws`` orders the centres' claims where two have the same nearest galaxy: the later one takes its next nearest.
+    The centres choose in the random order of ``draws``; one whose nearest galaxy is taken gets its next nearest.
     Other arguments and the result as of :func:`herding`.
     """
     centres = features[k_centre(features, number)]
     for _ in range(KMEANS_ROUNDS):
-        own = torch.cdist(features, centres).argmin(1)
-        moved = torch.stack([features[own == i].mean(0) if (own == i).any() else centre for i, centre in enumerate(centres)])
+        cluster = torch.cdist(features, centres).argmin(1)
+        means = [features[cluster == i].mean(0) if (cluster == i).any() else centre for i, centre in enumerate(centres)]
+        moved = torch.stack(means)
         if torch.equal(moved, centres):
             break
         centres = moved
@@ -80,15 +229,17 @@ def k_means_nearest(features: torch.Tensor, number: int, draws: torch.Generator)
     return chosen
 
 
-def most_confident(galaxies: Galaxies, label: int, number: int) -> torch.Tensor:
-    """Places, among the leaf's training galaxies, of those that the volunteers were surest of, shape (number,)."""
-    rows = galaxies.train.of_class(label)
-    return galaxies.train.confidences[rows, label].argsort(descending=True, stable=True)[:number]
+def standardised_pixels(galaxies: Galaxies) -> Features:
+    """Standardised pixels as features, F = 3 * H * W; only those of one leaf are in memory at a time."""
+    return lambda rows: galaxies.standardise(galaxies.train.pixels(rows)).flatten(1)
 
 
-@torch.no_grad()
-def hidden_features(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
-    """What the last linear layer of a network is given, shape (N, F), of standardised images, shape (N, 3, H, W).
+def hidden_features(model: nn.Module, galaxies: Galaxies) -> Features:
+    """The input of a network's last linear layer as features, computed when first asked for.
+
+    Args:
+        model: The network, in evaluation mode, on the CPU.
+        galaxies: Gives the training galaxies.
 
     Raises:
         InputError: If the network has no linear layer.
@@ -96,135 +247,30 @@ def hidden_features(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
     linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
     if not linear:
         raise InputError(f"{type(model).__name__} has no linear layer whose input could serve as features")
-    seen: list[torch.Tensor] = []
-    hook = linear[-1].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].flatten(1).cpu()))
-    try:
-        for batch in images.split(SCORE_BATCH):
-            model(batch)
-    finally:
-        hook.remove()
-    return torch.cat(seen)
+
+    @functools.cache
+    @torch.no_grad()
+    def of_all() -> torch.Tensor:
+        inputs: list[torch.Tensor] = []
+        hook = linear[-1].register_forward_pre_hook(lambda _, args: inputs.append(args[0].flatten(1)))
+        try:
+            for rows in torch.arange(len(galaxies.train)).split(SCORE_BATCH):
+                model(galaxies.standardise(galaxies.train.pixels(rows)))
+        finally:
+            hook.remove()
+        return torch.cat(inputs)
+
+    return lambda rows: of_all()[rows]
 
 
-Chosen = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
-"""Standardised images, shape (M, 3, H, W), leaves, shape (M,), and soft labels from the votes, shape (M, K)."""
-
-
-def votes_of(galaxies: Galaxies, rows: torch.Tensor) -> torch.Tensor:
-    """The volunteers' leaf confidences of training galaxies as soft labels that sum to one, shape (len(rows), K)."""
-    confidences = galaxies.train.confidences[rows]
-    return confidences / confidences.sum(1, keepdim=True).clamp(min=torch.finfo(confidences.dtype).tiny)
-
-
-def has_votes(galaxies: Galaxies) -> bool:
-    """Whether the packed file holds the volunteers' votes, and not the class folders' ones and zeros alone."""
-    confidences = galaxies.train.confidences
-    return bool(((confidences > 0) & (confidences < 1)).any())
-
-
-def initial_images(
-    pix_init: str, galaxies: Galaxies, ipc: int, draws: torch.Generator, soft: bool = False
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The images that distillation begins with.
-
-    Args:
-        pix_init: ``noise`` (normal, mean 0 and standard deviation 1), ``real`` (random training galaxies of the leaf) or
-            ``mean`` (means of the leaf's training galaxies, dealt into ``ipc`` groups).
-        galaxies: Gives the training galaxies.
-        ipc: Images of each leaf.
-        draws: Random generator.
-        soft: Labels are shares of the votes: those of the galaxies that an image is made of, of noise those of the leaf.
-
-    Returns:
-        Standardised pixels, shape (K * ipc, 3, H, W), sorted by leaf; and labels, int64, shape (K * ipc,), or soft ones,
-        float32, shape (K * ipc, K).
-
-    Raises:
-        InputError: If there is no such initialisation, or a leaf has fewer than ``ipc`` training galaxies.
-    """
-    if pix_init not in PIX_INITS:
-        raise InputError(f"pix_init is one of {', '.join(PIX_INITS)}, not '{pix_init}'")
-    labels = torch.arange(galaxies.num_classes).repeat_interleave(ipc)
-    images, votes = [], []
-    for label, name in enumerate(galaxies.class_names):
-        rows = galaxies.train.of_class(label)
-        if pix_init == "noise":
-            votes += [_votes(galaxies, rows, label)] * ipc
-            continue
-        if len(rows) < ipc:
-            raise InputError(
-                f"ipc {ipc} is larger than leaf '{name}', which has {len(rows)} training galaxies in {galaxies.path}; "
-                "choose a smaller ipc, or pix_init noise"
-            )
-        rows = rows[torch.randperm(len(rows), generator=draws)]
-        groups = rows[:ipc, None] if pix_init == "real" else rows.tensor_split(ipc)
-        images += [galaxies.standardise(galaxies.train.pixels(group)).mean(0) for group in groups]
-        votes += [_votes(galaxies, group, label) for group in groups]
-    shape = (len(labels), *galaxies.image_shape)
-    first = torch.randn(shape, generator=draws) if pix_init == "noise" else torch.stack(images)
-    return first, torch.stack(votes) if soft else labels
-
-
-def _votes(galaxies: Galaxies, rows: torch.Tensor, label: int) -> torch.Tensor:
-    """Mean soft label of some training galaxies, shape (K,); of none: all votes for the leaf."""
-    if not len(rows):
-        return torch.eye(galaxies.num_classes)[label]
-    return galaxies.train.soft_labels[rows].mean(0)
-
-
-def class_means(galaxies: Galaxies, ipc: int, draws: torch.Generator) -> Chosen:
-    """Means of the leaf's training galaxies, dealt into ``ipc`` groups; their votes are means as well."""
-    images, labels = initial_images("mean", galaxies, ipc, draws)
-    votes = [votes_of(galaxies, galaxies.train.of_class(k)).mean(0) for k in range(galaxies.num_classes)]
-    return images, labels, torch.stack(votes)[labels]
-
-
-def _pick(galaxies: Galaxies, ipc: int, choose: Callable[[int, torch.Tensor], torch.Tensor]) -> Chosen:
-    rows = []
-    for label, name in enumerate(galaxies.class_names):
-        own = galaxies.train.of_class(label)
-        if len(own) < ipc:
-            raise InputError(
-                f"{galaxies.path} has {len(own)} training galaxies of leaf '{name}', fewer than the {ipc} images per leaf "
-                "of the set; prepare it with more galaxies"
-            )
-        rows.append(own[choose(label, own)])
-    chosen = torch.cat(rows)
-    return galaxies.standardise(galaxies.train.images[chosen]), galaxies.train.labels[chosen], votes_of(galaxies, chosen)
-
-
-BASELINES = ["random real", "class mean", "herding", "k-centre", "k-means-nearest", "most confident", "full data"]
-"""The baselines by name."""
-
-
-def baseline(name: str, galaxies: Galaxies, ipc: int, features: torch.Tensor, seed: int, draw: int = 0) -> Chosen:
-    """The images of a baseline.
-
-    Args:
-        name: One of ``BASELINES``.
-        galaxies: Gives the training galaxies.
-        ipc: Images of each leaf; of no account for the full data.
-        features: Features of the training galaxies, shape (N, F).
-        seed: Seed of all draws.
-        draw: Number of the draw.
-
-    Raises:
-        InputError: If there is no such baseline, or a leaf has too few galaxies.
-    """
-    draws = generator(seed, name, draw)
-    if name == "class mean":
-        return class_means(galaxies, ipc, draws)
-    if name == "full data":
-        everything = torch.arange(len(galaxies.train))
-        images = galaxies.standardise(galaxies.train.images)
-        return images, galaxies.train.labels, votes_of(galaxies, everything)
-    ways: dict[str, Callable[[int, torch.Tensor], torch.Tensor]] = {
-        "random real": lambda _, own: torch.randperm(len(own), generator=draws)[:ipc],
-        "herding": lambda _, own: herding(features[own], ipc),
-        "k-centre": lambda _, own: k_centre(features[own], ipc),
-        "k-means-nearest": lambda _, own: k_means_nearest(features[own], ipc, draws),
-        "most confident": lambda label, _: most_confident(galaxies, label, ipc),
-    }
-    if name not in ways:
-        raise InputError(f"there is no baseline '{name}'; the baselines are {', '.join(BASELINES)}")
-    return _pick(galaxies, ipc, ways[name])
+CORESETS: dict[str, Coreset] = {
+    "random real": random_real,
+    "class mean": class_mean,
+    "herding": by_features(lambda features, number, draws: herding(features, number)),
+    "k-centre": by_features(lambda features, number, draws: k_centre(features, number)),
+    "k-means-nearest": by_features(k_means_nearest),
+    "most confident": most_confident,
+}
+"""The coresets by name."""
+ALIASES = {"real": "random real", "mean": "class mean"}
+"""Names of the published code."""

@@ -1,4 +1,4 @@
-"""SyntheticSet: distilled galaxies, and all that is needed to use them.
+"""SyntheticSet: a small set of images with everything needed to train on it.
 
 Shapes: M images (``ipc`` of each of K leaves), H x W pixels, S step sizes.
 """
@@ -47,7 +47,7 @@ LARGEST = 1e30
 
 
 def _tensors(file: h5py.File, leaves: int) -> dict[str, torch.Tensor]:
-    """Images, labels, step sizes and statistics of an open file, once they are known to go together."""
+    """Images, labels, step sizes and statistics of an open file, checked against each other."""
     images = array(file, "images", "f", (None, 3, None, None), "image")
     number = len(images)
     if not number or images.shape[2] != images.shape[3] or not images.shape[3]:
@@ -65,9 +65,9 @@ def _tensors(file: h5py.File, leaves: int) -> dict[str, torch.Tensor]:
     mean, std = (array(file, name, "f", (3,), "channel") for name in ("mean", "std"))
     check_all((mean >= 0) & (mean <= 1), mean, "mean", "in [0, 1]", "channel")
     check_all((std > 0) & (std <= 1), std, "std", "in (0, 1]", "channel")
-    given = {"images": images, "labels": labels, "step_sizes": step_sizes, "mean": mean, "std": std}
-    found = {name: torch.from_numpy(values) for name, values in given.items()}
-    return {name: tensor.float() if tensor.is_floating_point() else tensor.long() for name, tensor in found.items()}
+    arrays = {"images": images, "labels": labels, "step_sizes": step_sizes, "mean": mean, "std": std}
+    tensors = {name: torch.from_numpy(values) for name, values in arrays.items()}
+    return {name: tensor.float() if tensor.is_floating_point() else tensor.long() for name, tensor in tensors.items()}
 
 
 def _augmentation(file: h5py.File, path: str | Path) -> str:
@@ -76,31 +76,31 @@ def _augmentation(file: h5py.File, path: str | Path) -> str:
 
 
 def _results(file: h5py.File) -> dict[str, float]:
-    found: dict[str, Any] = get_json(file, "results", dict)
-    if not all(isinstance(value, (int, float)) and math.isfinite(value) for value in found.values()):
-        raise Damaged(f"results holds {short(found)}, where it should hold numbers")
-    return found
+    results: dict[str, Any] = get_json(file, "results", dict)
+    if not all(isinstance(value, (int, float)) and math.isfinite(value) for value in results.values()):
+        raise Damaged(f"results holds {short(results)}, where it should hold numbers")
+    return results
 
 
 @dataclass
 class SyntheticSet:
-    """A small set of images to train a network on.
+    """A small set of images to train a network on, distilled or of any other origin.
 
     Args:
         images: Standardised pixels, float32, shape (M, 3, H, W).
         labels: Leaves, int64, shape (M,); or soft labels, float32, shape (M, K).
-        step_sizes: The learned step sizes alpha, shape (S,): one, or one for each start epoch.
+        step_sizes: The learned step sizes alpha, shape (S,): one, one for each start epoch, or none.
         class_names: Names of the K leaves.
         mean: Mean of the training pixels per channel, in [0, 1], shape (3,).
         std: Their standard deviation, in [0, 1], shape (3,).
-        tree: Name of the tree, or empty.
+        tree: Name of the tree; empty for class folders.
         network: Description of the network it was distilled for.
         augmentation: The augmentation it was distilled with.
-        data: Fingerprint of the packed galaxies.
-        trajectories: Fingerprint of the experts.
-        iteration: Outer iterations it took.
+        data: Fingerprint of the packed galaxies; empty if unknown.
+        trajectories: Fingerprint of the experts; empty if there were none.
+        iteration: Outer iterations of the distillation.
         configuration: The settings of the distillation.
-        results: What is known of its worth, by name.
+        results: Scores by name, such as ``val_accuracy`` in [0, 1].
 
     Example:
         >>> synthetic = SyntheticSet.load("runs/ipc1/best.h5")  # doctest: +SKIP
@@ -134,16 +134,16 @@ class SyntheticSet:
     def places_by_leaf(self, most: int) -> torch.Tensor:
         """Places of the first ``most`` images of each leaf.
 
-        Distilled sets have as many of each leaf, but labels that are learned may come to say another leaf.
+        Distilled sets begin with the same number of each leaf, but a learned label may move to another leaf.
 
         Returns:
-            int64, shape (K, n), n being the number of the leaf that has most; -1 where one has fewer.
+            int64, shape (K, n), where n is the number of the largest leaf; -1 where a leaf has fewer.
         """
         places = [torch.nonzero(self.hard_labels == leaf).flatten()[:most] for leaf in range(len(self.class_names))]
         return pad_sequence(places, batch_first=True, padding_value=-1)
 
     def denormalised(self) -> torch.Tensor:
-        """Pixels as they are looked at: float32 in [0, 1], shape (M, 3, H, W); what lies outside is cut off."""
+        """Pixels to look at: float32, clipped to [0, 1], shape (M, 3, H, W)."""
         return denormalise(self.images, self.mean, self.std)
 
     def as_dataset(self) -> TensorDataset:
@@ -159,24 +159,24 @@ class SyntheticSet:
     def to_image_folder(self, folder: str | Path) -> Path:
         """Write the images as PNGs, one folder for each leaf: what torchvision's ImageFolder and ``evaluate`` read.
 
-        Pixels become whole numbers of 0 to 255; what lies outside is cut off, so such a folder is worth a little less than
-        the set. Soft labels are left out.
+        Pixels are rounded and clipped to 0 to 255, so such a folder scores a little less than the set. Soft labels are left
+        out.
 
         Args:
-            folder: A folder that is not there yet, or is empty; it appears whole.
+            folder: A new or an empty folder; it is written atomically.
 
         Returns:
             The folder.
 
         Raises:
-            InputError: If there is something in it, or the names of two leaves make one folder.
+            InputError: If it is not empty, or the names of two leaves make the same folder.
         """
         folder = Path(folder)
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise InputError(f"{folder} is there already; name a folder that is not")
+            raise InputError(f"{folder} exists already and is not empty; name another folder")
         folders = [leaf_folder(name) for name in self.class_names]
         if len({*folders, ""}) <= len(folders):
-            raise InputError(f"the leaves {', '.join(self.class_names)} cannot each have a folder of their own name")
+            raise InputError(f"the leaves {', '.join(self.class_names)} cannot be told apart as names of folders")
         folder.parent.mkdir(parents=True, exist_ok=True)
         pixels = self.denormalised().mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.", suffix=".part") as temporary:
@@ -196,7 +196,7 @@ class SyntheticSet:
             np.savez_compressed(file, class_names=np.array(self.class_names), **arrays)
 
     def not_finite(self) -> str:
-        """In words, the first of images, labels and step sizes that is not finite; empty where all are."""
+        """In words, the first image, label or step size that is not finite; empty where all are."""
         parts = (("image", self.images), ("label of image", self.labels), ("step size of start epoch", self.step_sizes))
         for name, tensor in parts:
             good = torch.isfinite(tensor.detach()).reshape(len(tensor), -1).all(1) if len(tensor) else torch.ones(1)
@@ -205,13 +205,13 @@ class SyntheticSet:
         return ""
 
     def save(self, path: str | Path) -> None:
-        """Write the set into one HDF5 file, whole or not at all.
+        """Write the set into one HDF5 file, atomically.
 
         Raises:
-            InputError: If a pixel, a label or a step size is not finite; what is at ``path`` stays.
+            InputError: If a pixel, a label or a step size is not finite; an older file at ``path`` is kept.
         """
-        if wrong := self.not_finite():
-            raise InputError(f"{path} is not written: {wrong}")
+        if problem := self.not_finite():
+            raise InputError(f"{path} is not written: {problem}")
         with create_hdf5(path) as file:
             for name in ("images", "labels", "step_sizes", "mean", "std"):
                 file.create_dataset(name, data=getattr(self, name).detach().cpu().numpy(), fletcher32=True)
@@ -250,15 +250,17 @@ class SyntheticSet:
         Raises:
             InputError: If leaves, image size, or mean and standard deviation differ; says which.
         """
-        what = ""
+        problem = ""
         if self.class_names != galaxies.class_names:
-            what = f"its leaves are {', '.join(self.class_names)}, those of the galaxies {', '.join(galaxies.class_names)}"
+            problem = (
+                f"its leaves are {', '.join(self.class_names)}, those of the galaxies {', '.join(galaxies.class_names)}"
+            )
         elif self.images.shape[1:] != galaxies.image_shape:
-            what = f"its images have {self.images.shape[-1]} px, the galaxies {galaxies.resolution} px"
+            problem = f"its images have {self.images.shape[-1]} px, the galaxies {galaxies.resolution} px"
         elif not (torch.allclose(self.mean, galaxies.mean) and torch.allclose(self.std, galaxies.std)):
-            what = (
+            problem = (
                 f"its pixels are standardised with mean {self.mean.tolist()} and standard deviation {self.std.tolist()}, "
                 f"those of the galaxies with {galaxies.mean.tolist()} and {galaxies.std.tolist()}"
             )
-        if what:
-            raise InputError(f"{path} does not fit {galaxies.path}: {what}")
+        if problem:
+            raise InputError(f"{path} does not fit {galaxies.path}: {problem}")

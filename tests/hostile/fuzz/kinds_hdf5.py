@@ -12,7 +12,7 @@ import torch
 from gz_lightning.data.galaxies import Galaxies
 from gz_lightning.experts.inspection import check, info
 from gz_lightning.experts.trajectories import TrajectoryStore
-from gz_lightning.sets.sources import read_source
+from gz_lightning.sets.sources import read_sets
 from gz_lightning.sets.synthetic import SyntheticSet
 from tests.hostile.fuzz.case import Trial, copy, require
 from tests.hostile.fuzz.damage import damage_file, replace_file
@@ -192,7 +192,7 @@ def sets_trial(draws: random.Random, originals: Originals, folder: Path) -> Tria
                 found, SyntheticSet.load(originals / kind), (*names, "trajectories", "iteration", "configuration", "results")
             )
         galaxies = Galaxies(data)
-        for one in read_source(draws.choice((path, folder)), galaxies).sets:
+        for one in read_sets(draws.choice((path, folder)), galaxies).values():
             require(one.images.shape[1:] == galaxies.image_shape, "images of another size")
         found.to_image_folder(folder / "pictures")
 

@@ -16,7 +16,7 @@ from gz_lightning.data.galaxies import Galaxies
 from gz_lightning.data.tree import ANSWERS, get_tree
 from gz_lightning.evaluation.record import read_evaluation
 from gz_lightning.report.page import report
-from gz_lightning.sets.sources import read_source
+from gz_lightning.sets.sources import read_sets
 from tests.hostile.fuzz.case import Trial, copy, require
 from tests.hostile.fuzz.damage import damage_file, hostile_tree, replace_file
 from tests.hostile.fuzz.hostile_hdf5 import change_hdf5
@@ -271,7 +271,7 @@ def pictures_trial(draws: random.Random, originals: Originals, folder: Path) -> 
 
     def read() -> None:
         galaxies = Galaxies(data)
-        (found,) = read_source(pictures, galaxies, "ConvNetD1W4").sets
+        (found,) = read_sets(pictures, galaxies, "ConvNetD1W4").values()
         check_set(found)
         require(torch.unique(found.labels).tolist() == [0, 1, 2], "a leaf without images")
 

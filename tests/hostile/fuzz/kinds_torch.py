@@ -12,7 +12,7 @@ from gz_lightning.evaluation.record import read_evaluation
 from gz_lightning.experts.exchange import import_buffers
 from gz_lightning.experts.inspection import check
 from gz_lightning.experts.trajectories import TrajectoryStore
-from gz_lightning.sets.sources import read_source
+from gz_lightning.sets.sources import read_sets
 from gz_lightning.sets.synthetic import SyntheticSet
 from tests.hostile.fuzz.case import CANARY, Trial, copy, require
 from tests.hostile.fuzz.damage import damage_file, replace_file
@@ -61,7 +61,7 @@ def pairs_trial(draws: random.Random, originals: Originals, folder: Path) -> Tri
 
     def read() -> None:
         galaxies = Galaxies(data)
-        (found,) = read_source(paths[0], galaxies, "ConvNetD1W4").sets
+        (found,) = read_sets(paths[0], galaxies, "ConvNetD1W4").values()
         require(found.images.shape[1:] == galaxies.image_shape, "shape of the images")
         check_set(found)
 

@@ -1,8 +1,10 @@
-"""SyntheticSet: what it can be turned into."""
+"""SyntheticSet: written and read, turned into other formats, and refused where it does not fit."""
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,9 +13,11 @@ from PIL import Image
 from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 
+from gz_lightning.data.galaxies import Galaxies
 from gz_lightning.errors import InputError
 from gz_lightning.figures import at_places
 from gz_lightning.sets.synthetic import SyntheticSet
+from tests.evaluation.conftest import synthetic_set
 
 NAMES = ("completely round", "cigar-shaped")
 
@@ -76,7 +80,7 @@ def test_the_folder_is_read_by_torchvision(tmp_path: Path) -> None:
 
 def test_a_folder_that_is_in_use_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
-    with pytest.raises(InputError, match="is there already"):
+    with pytest.raises(InputError, match="exists already and is not empty"):
         made().to_image_folder(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
@@ -88,3 +92,45 @@ def test_npz(tmp_path: Path) -> None:
         assert tuple(found["class_names"]) == NAMES
         for name in ("images", "labels", "step_sizes", "mean", "std"):
             np.testing.assert_array_equal(found[name], getattr(synthetic, name).numpy())
+
+
+def test_set_round_trip(toy: Galaxies, tmp_path: Path) -> None:
+    for labels in (torch.arange(3).repeat_interleave(2), torch.eye(3).repeat_interleave(2, 0)):
+        saved = synthetic_set(toy, labels=labels)
+        saved.save(tmp_path / "set.h5")
+        loaded = SyntheticSet.load(tmp_path / "set.h5")
+        for name, value in vars(saved).items():
+            read = getattr(loaded, name)
+            assert torch.equal(read, value) if isinstance(value, torch.Tensor) else read == value, name
+        assert loaded.hard_labels.tolist() == [0, 0, 1, 1, 2, 2]
+
+
+def test_denormalised_pixels_are_those_of_the_galaxies(toy: Galaxies) -> None:
+    saved = synthetic_set(toy)
+    pixels = saved.denormalised() * 255
+    real = toy.train.images.float()
+    assert all((real - image).abs().amax((1, 2, 3)).min() < 1e-3 for image in pixels)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"class_names": ("a", "b", "c")}, "its leaves are a, b, c, those of the galaxies round, long, ring"),
+        ({"images": torch.zeros(6, 3, 8, 8)}, "its images have 8 px, the galaxies 16 px"),
+        ({"mean": torch.tensor([0.5, 0.5, 0.5])}, r"its pixels are standardised with mean \[0.5, 0.5, 0.5\]"),
+    ],
+)
+def test_a_set_that_does_not_fit_is_refused(toy: Galaxies, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=f"set.h5 does not fit .*: {message}"):
+        synthetic_set(toy, **changes).check_fits(toy, "set.h5")
+
+
+@pytest.mark.parametrize("part", ["images", "step_sizes"])
+def test_a_set_that_is_not_finite_is_not_written(toy: Galaxies, tmp_path: Path, part: str) -> None:
+    made = synthetic_set(toy)
+    made.save(tmp_path / "set.h5")
+    getattr(made, part).view(-1)[-1] = math.nan
+    named = "image 5" if part == "images" else "step size of start epoch 0"
+    with pytest.raises(InputError, match=rf"set.h5 is not written: the {named} is not finite"):
+        made.save(tmp_path / "set.h5")
+    assert torch.isfinite(SyntheticSet.load(tmp_path / "set.h5").images).all()

@@ -1,4 +1,4 @@
-"""Sets of any origin, and what does not fit."""
+"""Sets of any origin, and what does not fit the galaxies."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from PIL import Image
 from gz_lightning.data.galaxies import Galaxies
 from gz_lightning.errors import InputError
 from gz_lightning.evaluation.evaluate import evaluate
-from gz_lightning.sets.sources import read_source
+from gz_lightning.sets.sources import READERS, read_sets
 from tests.conftest import CLASS_NAMES
 from tests.evaluation.conftest import NETWORK, synthetic_set
 
@@ -19,10 +19,10 @@ def write_pictures(folder: Path, toy: Galaxies, side: int = 16) -> torch.Tensor:
     """Two PNGs of each leaf; returns their standardised pixels."""
     pixels = torch.stack([toy.train.images[toy.train.of_class(label)[i]] for label in range(3) for i in range(2)])
     for i, image in enumerate(pixels):
-        own = folder / CLASS_NAMES[i // 2].upper()
-        own.mkdir(parents=True, exist_ok=True)
+        leaf = folder / CLASS_NAMES[i // 2].upper()
+        leaf.mkdir(parents=True, exist_ok=True)
         picture = Image.fromarray(np.asarray(image.permute(1, 2, 0)))
-        picture.resize((side, side)).save(own / f"{i % 2}.png")
+        picture.resize((side, side)).save(leaf / f"{i % 2}.png")
     return toy.standardise(pixels)
 
 
@@ -34,12 +34,13 @@ def write_pair(folder: Path, images: torch.Tensor, labels: torch.Tensor, name: s
 
 
 def test_pictures_are_the_pixels(toy: Galaxies, tmp_path: Path) -> None:
-    wanted = write_pictures(tmp_path / "set", toy)
-    source = read_source(tmp_path / "set", toy, "ConvNetD2W8")
-    assert not source.learned
-    assert torch.equal(source.sets[0].images, wanted)
-    assert source.sets[0].labels.tolist() == [0, 0, 1, 1, 2, 2]
-    assert source.sets[0].network == NETWORK
+    pixels = write_pictures(tmp_path / "set", toy)
+    ((path, synthetic),) = read_sets(tmp_path / "set", toy, "ConvNetD2W8").items()
+    assert path == tmp_path / "set"
+    assert len(synthetic.step_sizes) == 0
+    assert torch.equal(synthetic.images, pixels)
+    assert synthetic.labels.tolist() == [0, 0, 1, 1, 2, 2]
+    assert synthetic.network == NETWORK
 
 
 @pytest.mark.parametrize("soft", [False, True])
@@ -47,19 +48,32 @@ def test_the_published_pair(toy: Galaxies, tmp_path: Path, soft: bool) -> None:
     made = synthetic_set(toy)
     order = torch.arange(5, -1, -1)  # the labels of a pair need not be sorted
     labels = torch.eye(3)[made.labels] if soft else made.labels
-    source = read_source(write_pair(tmp_path, made.images[order], labels[order]), toy)
-    found = source.sets[0]
-    assert torch.equal(found.hard_labels[found.hard_labels.argsort()], made.labels)
-    assert found.labels.ndim == 2 if soft else torch.equal(found.labels, made.labels)
-    assert sorted(found.images.flatten().tolist()) == sorted(made.images.flatten().tolist())
+    (pair,) = read_sets(write_pair(tmp_path, made.images[order], labels[order]), toy).values()
+    assert torch.equal(pair.hard_labels[pair.hard_labels.argsort()], made.labels)
+    assert pair.labels.ndim == 2 if soft else torch.equal(pair.labels, made.labels)
+    assert sorted(pair.images.flatten().tolist()) == sorted(made.images.flatten().tolist())
 
 
 def test_a_run_folder_is_all_its_sets(toy: Galaxies, tmp_path: Path) -> None:
     for name in ("last", "best"):
         synthetic_set(toy).save(tmp_path / f"{name}.h5")
-    source = read_source(tmp_path, toy)
-    assert [path.name for path in source.paths] == ["best.h5", "last.h5"]
-    assert source.learned
+    sets = read_sets(tmp_path, toy)
+    assert [path.name for path in sets] == ["best.h5", "last.h5"]
+    assert all(one.step_sizes.tolist() == pytest.approx([0.02]) for one in sets.values())
+
+
+def test_another_network_may_be_named(toy: Galaxies, tmp_path: Path) -> None:
+    synthetic_set(toy).save(tmp_path / "set.h5")
+    for name, network in ((None, NETWORK), ("ConvNetD1W4", {**NETWORK, "depth": 1, "width": 4})):
+        (synthetic,) = read_sets(tmp_path / "set.h5", toy, name).values()
+        assert synthetic.network == network
+
+
+def test_a_reader_in_the_table_is_used(toy: Galaxies, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = synthetic_set(toy)
+    monkeypatch.setitem(READERS, ".mine", lambda path, galaxies, network: made)
+    (tmp_path / "a.mine").write_text("")
+    assert read_sets(tmp_path / "a.mine", toy) == {tmp_path / "a.mine": made}
 
 
 def test_sets_of_others_are_evaluated(toy: Galaxies, toy_path: Path, tmp_path: Path) -> None:
@@ -76,14 +90,14 @@ def test_sets_of_others_are_evaluated(toy: Galaxies, toy_path: Path, tmp_path: P
 def test_pictures_that_do_not_fit(toy: Galaxies, tmp_path: Path) -> None:
     write_pictures(tmp_path / "small", toy, side=8)
     with pytest.raises(InputError, match=r"0.png does not fit .*toy.h5: it has 8 x 8 px, the galaxies 16 px"):
-        read_source(tmp_path / "small", toy)
+        read_sets(tmp_path / "small", toy)
     (tmp_path / "small" / "ROUND").rename(tmp_path / "small" / "disk")
     with pytest.raises(InputError, match=r"its class folders are not the leaves .*missing: round; unknown: disk"):
-        read_source(tmp_path / "small", toy)
+        read_sets(tmp_path / "small", toy)
     write_pictures(tmp_path / "bad", toy)
     (tmp_path / "bad" / "RING" / "0.png").write_bytes(b"no picture")
     with pytest.raises(InputError, match="0.png cannot be read as an image"):
-        read_source(tmp_path / "bad", toy)
+        read_sets(tmp_path / "bad", toy)
 
 
 def test_pairs_that_do_not_fit(toy: Galaxies, tmp_path: Path) -> None:
@@ -100,25 +114,25 @@ def test_pairs_that_do_not_fit(toy: Galaxies, tmp_path: Path) -> None:
         "number": (images, torch.tensor(1), r"its labels have shape \(\) for 6 images"),
         "logits": (images, torch.eye(3)[labels] - 1, "its soft labels are not all shares of at least 0; if they are logits"),
     }
-    for name, (own, theirs, message) in cases.items():
-        path = write_pair(tmp_path / name, own, theirs)
+    for name, (pixels, leaves, message) in cases.items():
+        path = write_pair(tmp_path / name, pixels, leaves)
         with pytest.raises(InputError, match=rf"images_best.pt does not fit .*toy.h5: {message}"):
-            read_source(path, toy)
+            read_sets(path, toy)
     path.with_name("labels_best.pt").unlink()
     with pytest.raises(InputError, match="there is no file .*labels_best.pt; the published pair is"):
-        read_source(path, toy)
+        read_sets(path, toy)
     path.write_bytes(b"nonsense")
     with pytest.raises(InputError, match="images_best.pt is no file of PyTorch tensors alone, or is damaged"):
-        read_source(path, toy)
+        read_sets(path, toy)
     torch.save({"images": images}, path)
     with pytest.raises(InputError, match="holds a dict, not a tensor"):
-        read_source(path, toy)
+        read_sets(path, toy)
     with pytest.raises(InputError, match="name the images of the published pair"):
-        read_source(path.with_name("labels_best.pt"), toy)
+        read_sets(path.with_name("labels_best.pt"), toy)
 
 
 def test_a_pair_of_other_than_real_numbers_is_refused(toy: Galaxies, tmp_path: Path) -> None:
     made = synthetic_set(toy)
     path = write_pair(tmp_path / "complex", made.images, made.labels.to(torch.complex64))
     with pytest.raises(InputError, match="labels_best.pt holds a Tensor, not a tensor of numbers that are all there"):
-        read_source(path, toy)
+        read_sets(path, toy)
