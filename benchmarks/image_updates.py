@@ -18,7 +18,7 @@ import pandas as pd
 from whole_runs import recorded, val_accuracy
 
 from gz_lightning.data.galaxies import Galaxies
-from gz_lightning.distillation.settings import default_lr_img
+from gz_lightning.distillation.updates import UPDATES
 from gz_lightning.figures import save_figure
 
 GRIDS = {"published": (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0), "normalised": (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)}
@@ -46,7 +46,7 @@ def figure(table: pd.DataFrame) -> Any:
             each = 100 * own.groupby("lr_img")["val_accuracy"].agg(["mean", "min", "max"])
             (line,) = axis.plot(each.index, each["mean"], marker="o", label=update, linewidth=1)
             axis.fill_between(each.index, each["min"], each["max"], color=line.get_color(), alpha=0.15)
-        axis.axvline(default_lr_img("normalised", resolution), color="0.6", linewidth=1, linestyle="--")
+        axis.axvline(UPDATES["normalised"].lr_img(resolution), color="0.6", linewidth=1, linestyle="--")
         axis.set(xscale="log", xlabel="lr_img", title=f"{resolution} px, ipc {ipc}")
         axis.grid(alpha=0.3)
     drawn.axes[0].set_ylabel("validation accuracy, %")

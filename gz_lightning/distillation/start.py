@@ -148,14 +148,14 @@ def epochs_to_match(settings: Mapping[str, Any], store: TrajectoryStore, galaxie
     """
     if settings["expert_epochs"] is not None:
         return int(settings["expert_epochs"])
-    training = store.recipe.training
-    batch_size, rotations = training.get("batch_size"), training.get("rotations")
-    if not all(isinstance(number, int) and number > 0 for number in (batch_size, rotations)):
+    training: dict[str, Any] = store.recipe.training
+    batch_size, rotations = (training.get(name) for name in ("batch_size", "rotations"))
+    if not (isinstance(batch_size, int) and isinstance(rotations, int) and batch_size > 0 and rotations > 0):
         raise InputError(
             f"the experts in {store.folder} do not say how many steps an epoch took (batch_size {batch_size!r:.40}, "
             f"rotations {rotations!r:.40}), as imported ones do not; give --model.expert_epochs"
         )
-    steps: int = -(-galaxies * rotations // batch_size)
+    steps = -(-galaxies * rotations // batch_size)
     return max(1, min(round(STEPS_MATCHED * settings["syn_steps"] / steps), store.num_epochs // 3))
 
 

@@ -302,7 +302,7 @@ def test_a_probe_loss_that_is_not_finite_does_not_stop_the_stages(
 ) -> None:
     monkeypatch.setattr(TrajectoryMatching, "probe", lambda *args: torch.tensor(math.nan))
     module = distil(tmp_path, stage="stage", init_epoch=1, max_start_epoch=2, iterations=2)
-    assert module.stages.probes == [FAR_OFF, FAR_OFF]
+    assert module.stages.state_dict()["probes"] == [FAR_OFF, FAR_OFF]
     assert "iteration 1: the probe loss (nan) is not finite; it counts as 10" in capsys.readouterr().err
 
 

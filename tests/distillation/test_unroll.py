@@ -10,8 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from gz_lightning.augmentation import DSA, augment
-from gz_lightning.distillation.matching import matching_loss
-from gz_lightning.distillation.segments import minibatches
+from gz_lightning.distillation.matching import matching_loss, minibatches
 from gz_lightning.distillation.unroll import UNROLLS, Adjoint, FirstOrder, Full, Unroll, unroll
 from gz_lightning.errors import InputError
 from gz_lightning.networks.convnet import ConvNet, NormName, PoolingName
