@@ -38,7 +38,7 @@ from gz_lightning.distillation.start import (
 from gz_lightning.distillation.unroll import KEPT_OF_GRAPH, MEMORY_BUDGET, least_memory, unroll
 from gz_lightning.errors import InputError
 from gz_lightning.experts.trajectories import matching_experts
-from gz_lightning.memory import keep_freed_memory, require_memory
+from gz_lightning.memory import require_memory
 from gz_lightning.networks.functional import FunctionalNetwork
 from gz_lightning.networks.registry import allow_network, check_network
 from gz_lightning.progress import say
@@ -269,7 +269,6 @@ class TrajectoryMatching(LightningModule):
 
     def on_fit_start(self) -> None:
         """Refuse to write over a run; find the first step size. One pass over the iterations is all."""
-        keep_freed_memory()
         self._require_memory()
         self.trainer.fit_loop.max_epochs = 1
         if self.resumed:

@@ -156,3 +156,8 @@ def test_names_that_are_no_text(tmp_path: Path) -> None:
         pytest.skip("this file system takes UTF-8 alone")
     with pytest.raises(InputError, match="disk holds .*, whose name is no UTF-8; rename it"):
         catalog_from_folders(root)
+
+
+def test_an_empty_list_of_tables_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="--table names no vote table"):
+        catalog_from_votes([], tmp_path)
