@@ -132,7 +132,7 @@ def _described(hint: Any) -> str:
     if origin is Literal:
         return f"{'one of ' if len(parts) > 1 else ''}{', '.join(map(str, parts))}"
     if origin is list:
-        return f"a list, of which each is {_described(parts[0])}"
+        return f"a list of which every item is {_described(parts[0])}"
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}
     return words.get(hint, "a path")
 

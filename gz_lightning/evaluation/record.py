@@ -60,8 +60,8 @@ class Evaluation:
         confusion: Test galaxies by true (rows) and predicted leaf (columns), summed over the networks of the distilled set.
         tried: What was chosen from: ``set``, ``protocol``, ``candidate``, ``step size``, ``accuracy`` in per cent.
         architectures: Test accuracy in per cent, sets by networks; empty where no other networks were asked for.
-        settings: What it was made with: settings, fingerprints, versions.
-        files: What was written.
+        settings: Settings, fingerprints and versions of the evaluation.
+        files: The written files.
     """
 
     table: pd.DataFrame

@@ -1,6 +1,6 @@
-"""UnfinishedEvaluation: what an evaluation has trained so far, so that an interrupted one goes on where it was.
+"""UnfinishedEvaluation: finished outcomes on disk, so that an interrupted evaluation resumes.
 
-Shapes: D draws, n networks of each, N galaxies, K leaves.
+Shapes: D draws, n networks per draw, N galaxies, K leaves.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from gz_lightning.storage.tensors import load_signed, save_signed
 
 
 class UnfinishedEvaluation:
-    """Outcomes on disk, one file each, found again by all that they depend on.
+    """Outcomes on disk, one file per outcome, named by a digest of everything that it depends on.
 
     Args:
-        folder: Where to; it is gone once the evaluation is finished.
+        folder: Folder of the files; removed when the evaluation is finished.
         galaxies: Fingerprint of the galaxies.
-        device: Where networks are trained.
+        device: Device that networks are trained on.
 
     Example:
         >>> kept = UnfinishedEvaluation(Path("evaluation/unfinished"), galaxies.fingerprint, "cpu")  # doctest: +SKIP
@@ -48,13 +48,13 @@ class UnfinishedEvaluation:
         return self.folder / f"{digest.hexdigest()[:32]}.pt"
 
     def find(self, contender: Contender, network: Mapping[str, Any]) -> Outcome | None:
-        """The outcome, if it is there and can be read."""
+        """The outcome, or None if its file is absent or damaged."""
         path = self._file(contender, network)
         if not path.is_file():
             return None
         try:
             kept = load_signed(path)
-        except InputError:  # it is damaged: then it is trained again
+        except InputError:  # damaged: it is trained again
             return None
         if kept.get("of") != path.stem:  # it was copied to this name
             return None
@@ -63,7 +63,7 @@ class UnfinishedEvaluation:
         return Outcome(contender, chosen, tried, *(kept[name].detach() for name in ("val", "test_logits", "hits")))
 
     def keep(self, outcome: Outcome, network: Mapping[str, Any]) -> None:
-        """Write an outcome, whole or not at all."""
+        """Write an outcome atomically."""
         contender = outcome.contender
         chosen = next(i for i, candidate in enumerate(contender.candidates) if candidate is outcome.chosen)
         path = self._file(contender, network)
@@ -73,6 +73,6 @@ class UnfinishedEvaluation:
         save_signed({**kept, **tensors}, path)
 
     def remove(self) -> None:
-        """Nothing of it is needed any more."""
+        """Remove all files: the evaluation is finished."""
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(self.folder)

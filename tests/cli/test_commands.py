@@ -48,7 +48,7 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "wanted"),
+    ("command", "words"),
     [
         ("download", "Which of votes, mapping and images"),
         ("prepare", "Side of the packed images in pixels. 128 is the published one"),
@@ -59,11 +59,11 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         ("demo", "Folder that the demo writes into."),
     ],
 )
-def test_help_is_the_manual(command: str, wanted: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_is_the_manual(command: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         main([command, "--help"])
     assert end.value.code in (0, None)
-    assert wanted in " ".join(capsys.readouterr().out.split())
+    assert words in " ".join(capsys.readouterr().out.split())
 
 
 def test_help_tells_the_whole_story_and_no_more(capsys: pytest.CaptureFixture[str]) -> None:
@@ -121,7 +121,7 @@ def test_every_config(config: Path, tmp_path: Path, toy_path: Path, monkeypatch:
     made = SyntheticSet.load("run/last.h5")
     assert made.iteration == 2
     if kind == "distill":
-        own = set(settings["model"]) - {
+        names = set(settings["model"]) - {
             "iterations",
             "eval_it",
             "num_eval",
@@ -130,7 +130,7 @@ def test_every_config(config: Path, tmp_path: Path, toy_path: Path, monkeypatch:
             "max_start_epoch",
             "expert_epochs",
         }
-        assert {name: made.configuration[name] for name in own} == {name: settings["model"][name] for name in own}
+        assert {name: made.configuration[name] for name in names} == {name: settings["model"][name] for name in names}
         return
     assert kind == "evaluate"
     small = ["--networks", "[ConvNetD1W4]"] if "networks" in settings else []  # VGG11 does not fit 16 px

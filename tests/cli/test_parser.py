@@ -44,8 +44,8 @@ def test_a_configuration_that_goes_wrong(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "config.yaml").write_bytes(content)
-    given = {"prepare": ["--output", "a.h5"], "evaluate": ["--synthetic", "a.h5", "--data", "b.h5"]}.get(command, [])
-    line = refused(capsys, command, "--config", "config.yaml", *given)
+    required = {"prepare": ["--output", "a.h5"], "evaluate": ["--synthetic", "a.h5", "--data", "b.h5"]}.get(command, [])
+    line = refused(capsys, command, "--config", "config.yaml", *required)
     assert line.startswith(f"gz-lightning {command}: ")
     assert message in line
 
