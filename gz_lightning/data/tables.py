@@ -166,6 +166,8 @@ def _fits_rows(path: Path, columns: Sequence[str]) -> Iterator[pd.DataFrame]:
         for start in range(0, number, ROWS):
             with _reading(path, "FITS"):
                 values = {name: np.asarray(table.data[start : start + ROWS][name]) for name in columns}
+            if arrays := [name for name in columns if values[name].ndim != 1]:
+                raise InputError(f"{path} cannot be read as FITS: the cells of column {', '.join(arrays)} are arrays")
             # FITS is big-endian, pandas needs native byte order. A copy, so that nothing refers to the mapped file.
             yield pd.DataFrame({n: v.astype(v.dtype.newbyteorder("=")) for n, v in values.items()})
 
