@@ -1,4 +1,4 @@
-"""Pictures: galaxies by leaf, and curves. Drawn without pyplot, so no state is shared with a notebook's own figures.
+"""Figures of galaxies and curves, drawn without pyplot, so that no state is shared with a notebook's figures.
 
 Shapes: M images (``ipc`` of each of K leaves), H x W pixels.
 """
@@ -17,13 +17,13 @@ from matplotlib.figure import Figure
 from gz_lightning.storage.whole import atomic_write
 
 MOST_IMAGES = 10
-"""Images of a leaf that are shown at most."""
+"""Images of a leaf shown at most."""
 COLOURS = ("#1f4e8c", "#c4571a", "#2e7d4f", "#7a3f98", "#8a6d00", "#a3325c")
-"""Of runs: each stands out from white by at least 4.5 to 1."""
+"""Colours of runs, with a contrast to white of at least 4.5 to 1."""
 
 
 def at_places(images: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-    """The images at some places, and a white one where a place is -1.
+    """The images at places, and a white one where a place is -1.
 
     Args:
         images: Pixels in [0, 1], shape (M, 3, H, W).
@@ -32,17 +32,17 @@ def at_places(images: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
     Returns:
         Shape (*places.shape, 3, H, W).
     """
-    found = images[places]
-    found[places < 0] = 1
-    return found
+    chosen = images[places]
+    chosen[places < 0] = 1
+    return chosen
 
 
 def image_grid(rows: Mapping[str, torch.Tensor], columns: int) -> Figure:
-    """A row of pictures for each name.
+    """One row of images per name.
 
     Args:
         rows: Name -> pixels, uint8 or in [0, 1], shape (n, 3, H, W), n at most ``columns``.
-        columns: Pictures in a row.
+        columns: Images of a row.
     """
     figure = Figure(figsize=(columns + 0.2, 1.2 * len(rows)), layout="constrained")
     FigureCanvasAgg(figure)  # a notebook then shows it
@@ -57,12 +57,12 @@ def image_grid(rows: Mapping[str, torch.Tensor], columns: int) -> Figure:
 
 
 def leaf_figure(sets: Mapping[str, torch.Tensor], class_names: Sequence[str], title: str = "") -> Figure:
-    """Galaxies by leaf: a column for each leaf, titled with its name, and one row (or more) for each set.
+    """Galaxies by leaf: one column per leaf, titled with its name, and one or more rows per set.
 
     Args:
-        sets: Name -> pixels in [0, 1], shape (M, 3, H, W), sorted by leaf, as many of each.
+        sets: Name -> pixels in [0, 1], shape (M, 3, H, W), sorted by leaf, with the same number in every leaf.
         class_names: Names of the K leaves.
-        title: Title of the whole.
+        title: Title of the figure.
     """
     rows: list[tuple[str, torch.Tensor]] = []
     for name, images in sets.items():
@@ -99,19 +99,19 @@ def curves_figure(
 
 
 def save_figure(figure: Figure, path: str | Path) -> Path:
-    """Write a figure as PNG, whole or not at all."""
+    """Write a figure as PNG, atomically."""
     with atomic_write(path) as temporary:
         figure.savefig(temporary, format="png")
     return Path(path)
 
 
 def confusion_figure(counts: torch.Tensor, class_names: Sequence[str], title: str = "") -> Figure:
-    """Confusion of K leaves: the share of each leaf's galaxies (rows) that were taken for each leaf (columns).
+    """Confusion matrix of K leaves: the share of a true leaf's galaxies (row) that were predicted as a leaf (column).
 
     Args:
         counts: Galaxies by true and predicted leaf, shape (K, K).
         class_names: Names of the K leaves.
-        title: Title of the whole.
+        title: Title of the figure.
     """
     share = counts.double() / counts.sum(1, keepdim=True).clamp(min=1)
     number = len(class_names)
@@ -131,23 +131,23 @@ def confusion_figure(counts: torch.Tensor, class_names: Sequence[str], title: st
 
 
 def accuracy_figure(tables: Mapping[str, pd.DataFrame], title: str = "") -> Figure:
-    """Test accuracy of each set as a bar with its 95 % interval; one colour for each run.
+    """Test accuracy of every set as a bar with its 95 % interval; one colour per run.
 
     Args:
         tables: Name of the run -> table of an :class:`gz_lightning.evaluation.record.Evaluation`.
-        title: Title of the whole.
+        title: Title of the figure.
     """
     names = list(dict.fromkeys(name for table in tables.values() for name in table["set"]))
     figure = Figure(figsize=(6.8, 0.3 * len(names) * len(tables) + 1.3), layout="constrained", dpi=120)
     axis = figure.subplots()
     thick = 0.8 / len(tables)
     for i, (run, table) in enumerate(tables.items()):
-        own = table.set_index("set")
-        place = [names.index(name) + (i - (len(tables) - 1) / 2) * thick for name in own.index]
-        sides = [(own["test"] - own["low"]).clip(lower=0), (own["high"] - own["test"]).clip(lower=0)]
+        rows = table.set_index("set")
+        place = [names.index(name) + (i - (len(tables) - 1) / 2) * thick for name in rows.index]
+        sides = [(rows["test"] - rows["low"]).clip(lower=0), (rows["high"] - rows["test"]).clip(lower=0)]
         colour = COLOURS[i % len(COLOURS)]
-        axis.barh(place, own["test"], thick, xerr=sides, label=run, color=colour, ecolor="#222222", capsize=2)
-        for y, value, high in zip(place, own["test"], own["high"], strict=True):
+        axis.barh(place, rows["test"], thick, xerr=sides, label=run, color=colour, ecolor="#222222", capsize=2)
+        for y, value, high in zip(place, rows["test"], rows["high"], strict=True):
             axis.text(max(value, high) + 1, y, f"{value:.1f}", va="center", fontsize=7)
     axis.set_yticks(range(len(names)), names, fontsize=8)
     axis.invert_yaxis()
@@ -160,11 +160,11 @@ def accuracy_figure(tables: Mapping[str, pd.DataFrame], title: str = "") -> Figu
 
 
 def experts_figure(metrics: pd.DataFrame, title: str = "") -> Figure:
-    """Learning curves of experts: the mean over experts, and the range of all.
+    """Learning curves of experts: their mean and their range.
 
     Args:
-        metrics: Of a :class:`gz_lightning.experts.trajectories.TrajectoryStore`.
-        title: Title of the whole.
+        metrics: Metrics of a :class:`gz_lightning.experts.trajectories.TrajectoryStore`.
+        title: Title of the figure.
     """
     figure = Figure(figsize=(6.4, 3.6), layout="constrained", dpi=120)
     axis = figure.subplots()

@@ -1,7 +1,7 @@
-"""Ctrl-C and SIGTERM as KeyboardInterrupt, remembered.
+"""Ctrl-C and SIGTERM raise KeyboardInterrupt and are remembered.
 
-Remembered, because not every KeyboardInterrupt arrives: code in C that is at work at that moment may make another error of
-it (matplotlib: "Invalid affine transformation matrix"), which is nobody's mistake.
+Remembered, because C code that a signal interrupts may raise another error instead (matplotlib: "Invalid affine
+transformation matrix"), which would look like a bug.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ def interrupted() -> bool:
 
 @contextlib.contextmanager
 def signals_interrupt() -> Iterator[None]:
-    """SIGTERM, which batch systems send, ends what is done here as Ctrl-C does: with everything put in order."""
+    """Handle SIGTERM, which batch systems send, like Ctrl-C: the block ends through its ``finally`` clauses."""
     _came.clear()
     try:
-        heeded = [sent for sent in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(sent) != signal.SIG_IGN]  # nohup
-        before = {sent: signal.signal(sent, interrupt) for sent in heeded}
-    except ValueError:  # not the main thread: signals do not come here
+        handled = [sent for sent in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(sent) != signal.SIG_IGN]  # nohup
+        before = {sent: signal.signal(sent, interrupt) for sent in handled}
+    except ValueError:  # not the main thread, which alone receives signals
         yield
         return
     try:

@@ -1,4 +1,4 @@
-"""Memory: what is freed and wanted again a moment later, and whether there is enough of it for what is to come."""
+"""Memory: keep what tensors free, and check that long work fits before it begins."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ import torch
 from gz_lightning.errors import InputError
 
 TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD = -1, -2, -3
-"""The names of glibc's mallopt(3)."""
+"""Parameters of glibc's mallopt(3)."""
 LARGEST = 32 * 2**20
-"""Bytes above which memory is always given back: the largest that glibc allows."""
+"""Allocations above this size (bytes) always go back to the system: the largest threshold that glibc allows."""
 KEPT = 2**30
-"""Bytes of freed memory that a process keeps at most."""
+"""Freed memory that a process keeps at most, in bytes."""
 OFF = "GZ_KEEP_MEMORY"
 
 
 @functools.cache
 def keep_freed_memory() -> bool:
-    """Have the process keep memory that tensors free, instead of giving it back and asking for it again.
+    """Make the process keep memory that tensors free instead of returning it to the system.
 
-    On a CPU every operation makes a tensor and frees another. By default glibc gives larger ones back to the system each
-    time, which then hands out fresh pages, cleared one by one: training small networks on images of 32 to 64 px took one and
-    a half to two times as long. Nothing else changes, results least of all. It is done when training begins; setting the
-    environment variable ``GZ_KEEP_MEMORY=0`` leaves it out. On systems without glibc nothing happens.
+    On a CPU every operation allocates a tensor and frees another. By default glibc returns larger ones to the system, which
+    then hands out fresh pages, cleared one by one: training small networks on images of 32 to 64 px took 1.5 to 2 times as
+    long. Results do not change. The command line calls this before commands that train; a notebook may do the same. The
+    environment variable ``GZ_KEEP_MEMORY=0`` turns it off. Without glibc nothing happens.
 
     Returns:
         Whether memory is kept.
@@ -44,23 +44,23 @@ def keep_freed_memory() -> bool:
 
 
 def free_memory(device: torch.device | str = "cpu") -> int:
-    """Bytes that are free on a device."""
+    """Free memory of a device, in bytes."""
     if torch.device(device).type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     return int(psutil.virtual_memory().available)
 
 
 def require_memory(needed: float, device: torch.device | str, what: str, advice: str) -> None:
-    """Check that there is enough memory before long work begins.
+    """Check free memory before long work begins.
 
     Args:
-        needed: Bytes that it takes at least.
-        device: Where.
-        what: What takes them, for the message.
-        advice: Which setting makes it less.
+        needed: Bytes that the work takes at least.
+        device: The device that it runs on.
+        what: What needs the memory, for the message.
+        advice: The setting that needs less, for the message.
 
     Raises:
-        InputError: If there is not.
+        InputError: If less than ``needed`` is free.
     """
     free = free_memory(device)
     if needed > free:

@@ -11,16 +11,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressC
 T = TypeVar("T")
 
 console = Console(stderr=True)
-"""Where progress and remarks go: standard error, so that standard output holds results alone."""
+"""Progress and remarks go to standard error; standard output holds results only."""
 
 
 def say(text: str, style: str | None = None) -> None:
-    """A remark on standard error, as it is: nothing in it is markup, and no line is broken."""
+    """Print a remark to standard error, without markup or line wrapping."""
     console.print(text, style=style, soft_wrap=True, markup=False, highlight=False)
 
 
 def track(items: Iterable[T], description: str, total: int) -> Iterator[T]:
-    """Pass ``items`` on while a bar shows how many of ``total`` are done, at which rate, and the time left."""
+    """Yield ``items`` while a bar shows how many of ``total`` are done, the rate, and the time left."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

@@ -1,7 +1,7 @@
 """Random generators that depend on a key alone.
 
-Whatever is drawn for iteration 7 of a run is drawn from a generator made for iteration 7: a run that was interrupted and
-goes on draws the same numbers, and looking (evaluating) in between changes nothing.
+The numbers of iteration 7 come from a generator made for iteration 7: a resumed run draws the same numbers, and evaluating
+in between changes nothing.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Settings: the types of a signature are at once the check of a value and what the command line says of it.
+"""Settings: the types of a signature check values and document them on the command line.
 
 A module or command writes ``ipc: PositiveInt`` or ``stage: Literal["stage", "fixed"]`` into its signature;
 :func:`check_settings` refuses any other value in one line that names the flag, on the command line and in a notebook alike.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import math
 import numbers
 import os
 import types
@@ -20,6 +19,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, ParamSpec, TypeVar, U
 
 from gz_lightning.errors import InputError
 
+LARGEST = 3e38
+"""Bound of a number: it fits float32. NaN is outside too."""
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -60,12 +61,12 @@ else:
 
 
 def check_settings(owner: Callable[..., Any], settings: Mapping[str, Any], flag: str = "--") -> None:
-    """Refuse the first setting whose value is not of the type that a signature gives it.
+    """Refuse the first setting whose value does not have its type in the signature.
 
     Args:
         owner: The function (of a class its ``__init__``) with the signature.
-        settings: Values by name; names that the signature lacks are passed over.
-        flag: What stands before a name on the command line, such as ``--model.``.
+        settings: Values by name; names that the signature lacks are ignored.
+        flag: Prefix of a name on the command line, such as ``--model.``.
 
     Raises:
         InputError: With flag, expected type and value.
@@ -83,10 +84,10 @@ def check_settings(owner: Callable[..., Any], settings: Mapping[str, Any], flag:
 
 
 def check_name(flag: str, name: str, table: Iterable[str]) -> None:
-    """Refuse a name that a table (such as UNROLLS or STAGES) does not have.
+    """Refuse a name that is not in a table, such as UNROLLS or STAGES.
 
     Raises:
-        InputError: With flag, name and the names that there are.
+        InputError: With flag, name and all names of the table.
     """
     names = list(table)
     if name not in names:
@@ -94,12 +95,12 @@ def check_name(flag: str, name: str, table: Iterable[str]) -> None:
 
 
 def checked(function: Callable[P, R]) -> Callable[P, R]:
-    """Decorate a command: its settings are checked by their types before it runs."""
+    """Decorator of a command that checks its settings by their types first."""
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        given = inspect.signature(function).bind(*args, **kwargs)
-        check_settings(function, given.arguments)
+        bound = inspect.signature(function).bind(*args, **kwargs)
+        check_settings(function, bound.arguments)
         return function(*args, **kwargs)
 
     return run
@@ -119,7 +120,8 @@ def _fits(hint: Any, value: Any) -> bool:
     if hint is type(None):
         return value is None
     if hint is float:
-        return not isinstance(value, bool) and isinstance(value, numbers.Real) and math.isfinite(value)
+        is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+        return is_number and bool(abs(value) <= LARGEST)
     if hint is int:
         return not isinstance(value, bool) and isinstance(value, numbers.Integral)
     if inspect.isclass(hint) and issubclass(hint, os.PathLike):
@@ -136,7 +138,7 @@ def _described(hint: Any) -> str:
     if origin is Literal:
         return f"{'one of ' if len(parts) > 1 else ''}{', '.join(map(str, parts))}"
     if origin is list:
-        return f"a list, of which each is {_described(parts[0])}"
+        return f"a list of which every item is {_described(parts[0])}"
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}
     return words.get(hint, "a path")
 

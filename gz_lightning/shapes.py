@@ -1,6 +1,6 @@
 """Shapes as annotations: ``Float[Tensor, "n P"]`` is a tensor of n rows of P numbers.
 
-They document; the tests check them at run time with jaxtyping, which nobody else needs to have installed.
+They are documentation; the tests check them at run time with jaxtyping, which users need not install.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ else:
     except ImportError:
 
         class Shaped:
-            """Stands in: ``Shaped[Tensor, "n P"]`` is ``Tensor``."""
+            """Stand-in: ``Shaped[Tensor, "n P"]`` is ``Tensor``."""
 
             def __class_getitem__(cls, item: tuple[Any, str]) -> Any:
-                """The type alone."""
+                """The type without its shape."""
                 return item[0]
 
         Float = Int = Shaped

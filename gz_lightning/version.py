@@ -1,3 +1,3 @@
-"""The version of this release: read by the build, and written into every file."""
+"""The version of this release, read by the build and written into every file."""
 
 __version__ = "0.1.0"

@@ -18,7 +18,6 @@ from gz_lightning.experts.module import ExpertModule
 from gz_lightning.memory import free_memory, keep_freed_memory
 from gz_lightning.networks.convnet import ConvNet
 from gz_lightning.networks.functional import FunctionalNetwork
-from gz_lightning.storage.whole import require_disk
 from tests.evaluation.conftest import synthetic_set
 
 
@@ -70,12 +69,6 @@ def test_an_evaluation_that_cannot_fit_says_so(toy: Galaxies, tmp_path: Path) ->
     synthetic_set(toy).save(tmp_path / "set.h5")
     with pytest.raises(InputError, match=r"standardised training galaxies take at least .*--full_epochs 0"):
         evaluate(tmp_path / "set.h5", toy.path)
-
-
-def test_a_disk_that_is_too_small_is_said(tmp_path: Path) -> None:
-    require_disk(1, tmp_path / "not" / "there", "it", "leave it")
-    with pytest.raises(InputError, match=r"it take 1000000000000.00 GB in .* are free: make room, or leave it"):
-        require_disk(1e21, tmp_path / "not" / "there", "it", "leave it")
 
 
 def test_the_least_that_an_unroll_takes_grows_as_its_mode_says() -> None:

@@ -40,7 +40,7 @@ def command(
         ("number", True, "--number must be a whole number >= 1, not True"),
         ("number", None, "--number must be a whole number >= 1, not null"),
         ("first", -1, "--first must be a whole number >= 0, not -1"),
-        ("rate", 0.0, "--rate must be a number > 0 or a list, of which each is a number > 0 or null, not 0.0"),
+        ("rate", 0.0, "--rate must be a number > 0 or a list of which every item is a number > 0 or null, not 0.0"),
         ("rate", [0.1, float("nan")], r"--rate must be .*, not \[0.1, nan\]"),
         ("decay", float("inf"), "--decay must be a number >= 0, not inf"),
         ("decay", -0.1, "--decay must be a number >= 0, not -0.1"),

@@ -1,15 +1,17 @@
-"""The command line: download, prepare, fit, trajectories, distill, evaluate, report, demo.
+"""The command line: a table of commands, and how a command ends.
 
-``fit`` and ``distill`` are LightningCLI commands, each of its own module: all settings of module, data and Trainer are
-flags and YAML keys. The others are plain functions, the same that a notebook calls.
+``fit`` and ``distill`` are LightningCLI commands of one module each: all settings of module, data and Trainer are flags and
+YAML keys. The others are plain functions, the same that a notebook calls.
 """
 
 from __future__ import annotations
 
 import errno
+import importlib
 import json
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
@@ -25,62 +27,60 @@ usage: gz-lightning COMMAND [--help] [--config FILE.yaml] [--print_config] [sett
   download   fetch the published votes and images of Galaxy Zoo 2
   prepare    pack galaxies (votes and cut-outs, class folders, or simulated) into one file
   fit        train experts and keep their parameters at every epoch
-  trajectories  info, check, export, import: what experts are there, whether they are whole, the published format
+  trajectories  info, check, export, import: list experts, verify them, convert from and to the published format
   distill    learn a few synthetic images per class by matching the experts' trajectories
   evaluate   score a distilled set on test galaxies, beside the baselines
   report     one page on one run or several: images, accuracy, curves, settings
-  demo       all four on simulated galaxies, in a few minutes on two cores
+  demo       prepare, fit, distill and evaluate on simulated galaxies, in a few minutes on two cores
 
-'gz-lightning COMMAND --help' lists the settings of a command. GZ_DEBUG=1 shows the traceback of an error."""
+'gz-lightning COMMAND --help' lists the settings of a command. Exit status 2: a setting or file cannot be used, in one line
+(GZ_DEBUG=1 adds the traceback). Exit status 1: a bug, with its traceback."""
+UNWRITABLE = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS),
+    *(errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ENOTDIR),
+)
+"""What the system answers where a file cannot be written."""
+TRAINING = ("fit", "distill", "evaluate")
+"""Commands that train networks, which is faster with :func:`gz_lightning.memory.keep_freed_memory`."""
 
 
-def _plain(name: str) -> Callable[[Sequence[str]], Any]:
+def _load(place: str) -> Any:
+    """An object of the package by its place, ``module:name``: a command loads only the libraries that it needs."""
+    module, _, name = place.partition(":")
+    return getattr(importlib.import_module(f"gz_lightning.{module}"), name)
+
+
+def _function(name: str, place: str) -> Callable[[Sequence[str]], Any]:
     """A command that is one function."""
 
     def run(args: Sequence[str]) -> Any:
         from jsonargparse import auto_cli
 
-        from gz_lightning.cli.manual import Formatter, description
-        from gz_lightning.cli.parser import OneLine
+        from gz_lightning.cli.parser import Formatter, OneLine, description
+        from gz_lightning.settings import checked
 
-        function = _function(name)
-        shown = {"prog": f"gz-lightning {name}", "description": description(function), "formatter_class": Formatter}
-        shown["parser_class"] = OneLine
-        return auto_cli(function, args=list(args), as_positional=False, **shown)  # type: ignore[arg-type]
+        function = checked(_load(place))  # jsonargparse lets null pass for any type
+        shown: dict[str, Any] = {"prog": f"gz-lightning {name}", "description": description(function)}
+        return auto_cli(
+            function, args=list(args), as_positional=False, formatter_class=Formatter, parser_class=OneLine, **shown
+        )
 
     return run
 
 
-def _function(name: str) -> Callable[..., Any]:
-    if name == "prepare":
-        from gz_lightning.data.prepare import prepare as function
-    elif name == "download":
-        from gz_lightning.data.download import download as function  # type: ignore[assignment]
-    elif name == "evaluate":
-        from gz_lightning.evaluation.evaluate import evaluate as function  # type: ignore[assignment]
-    elif name == "report":
-        from gz_lightning.report.page import report as function  # type: ignore[assignment]
-    else:
-        from gz_lightning.cli.demo import demo as function  # type: ignore[assignment]
-    return function
+def _module(name: str, place: str) -> Callable[[Sequence[str]], None]:
+    """A command that trains a LightningModule."""
 
+    def run(args: Sequence[str]) -> None:
+        from gz_lightning.cli.lightning import GalaxyCLI
 
-def _report(args: Sequence[str]) -> Any:
-    """``report RUN_DIR... [settings]``: what stands before the first flag are run folders."""
-    flags = next((i for i, arg in enumerate(args) if arg.startswith("-")), len(args))
-    runs = ["--runs", json.dumps(list(args[:flags]))] if flags else []
-    return _plain("report")([*runs, *args[flags:]])
+        GalaxyCLI.run(name, _load(place), args)
 
-
-def _fit(args: Sequence[str]) -> None:
-    from gz_lightning.cli.lightning import GalaxyCLI
-    from gz_lightning.experts.module import ExpertModule
-
-    GalaxyCLI.run("fit", ExpertModule, args)
+    return run
 
 
 def _trajectories(args: Sequence[str]) -> Any:
-    """``trajectories info FOLDER`` and so on: what is required stands without a flag."""
+    """``trajectories info FOLDER`` and so on: required settings are positional."""
     from jsonargparse import auto_cli
 
     from gz_lightning.cli.parser import OneLine
@@ -91,24 +91,28 @@ def _trajectories(args: Sequence[str]) -> Any:
     return auto_cli(commands, args=list(args) or ["--help"], prog="gz-lightning trajectories", parser_class=OneLine)
 
 
-def _distill(args: Sequence[str]) -> None:
-    from gz_lightning.cli.lightning import GalaxyCLI
-    from gz_lightning.distillation.module import TrajectoryMatching
+def _report(args: Sequence[str]) -> Any:
+    """``report RUN_DIR... [settings]``: everything before the first flag is a run folder."""
+    flags = next((i for i, arg in enumerate(args) if arg.startswith("-")), len(args))
+    runs = ["--runs", json.dumps(list(args[:flags]))] if flags else []
+    return _function("report", "report.page:report")([*runs, *args[flags:]])
 
-    GalaxyCLI.run("distill", TrajectoryMatching, args)
+
+def _demo(args: Sequence[str]) -> None:
+    """Run the commands of the demo."""
+    for command in _function("demo", "cli.demo:demo")(args):
+        main(command)
 
 
-UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS)
-"""What the system says where nothing can be written."""
 COMMANDS: dict[str, Callable[[Sequence[str]], Any]] = {
-    "download": _plain("download"),
-    "prepare": _plain("prepare"),
-    "fit": _fit,
+    "download": _function("download", "data.download:download"),
+    "prepare": _function("prepare", "data.prepare:prepare"),
+    "fit": _module("fit", "experts.module:ExpertModule"),
     "trajectories": _trajectories,
-    "distill": _distill,
-    "evaluate": _plain("evaluate"),
+    "distill": _module("distill", "distillation.module:TrajectoryMatching"),
+    "evaluate": _function("evaluate", "evaluation.evaluate:evaluate"),
     "report": _report,
-    "demo": _plain("demo"),
+    "demo": _demo,
 }
 
 
@@ -119,8 +123,8 @@ def main(args: Sequence[str] | None = None) -> None:
         args: The command and its settings; default: those of the process.
 
     Raises:
-        SystemExit: With status 2 if what was given cannot be used (one line on standard error says why), with status 130 if
-            it was interrupted (Ctrl-C or SIGTERM), with status 1 if the program itself has failed.
+        SystemExit: With status 2 if a setting or file cannot be used (one line on standard error says why), with status 1
+            on a bug (its traceback is on standard error), with status 130 if interrupted (Ctrl-C or SIGTERM).
     """
     command, *rest = list(sys.argv[1:] if args is None else args) or ["--help"]
     if command in ("-h", "--help", "help"):
@@ -134,31 +138,32 @@ def main(args: Sequence[str] | None = None) -> None:
         raise SystemExit(2)
     try:
         with signals_interrupt():
+            if command in TRAINING:
+                _load("memory:keep_freed_memory")()
             result = COMMANDS[command](rest)
             if result is not None:
-                print(result)  # its tables are made now, which takes a while as well
+                print(result)  # formats its tables, which takes a while and can be interrupted too
     except (KeyboardInterrupt, Exception) as error:
         _end(command, error)
 
 
 def _end(command: str, error: BaseException) -> NoReturn:
-    """End a command that did not end by itself: say why in one line, by its exit status as well."""
+    """End a command that raised: an InputError or an unwritable file in one line, any other error with its traceback."""
     if isinstance(error, KeyboardInterrupt) or interrupted():
         say(f"gz-lightning {command}: interrupted; what is whole is kept")
         raise SystemExit(130) from None
-    if os.environ.get("GZ_DEBUG"):
-        raise error
-    status, reason = 2, _one_line(error)
-    if isinstance(error, OSError) and error.errno in UNWRITABLE:  # of libraries that write for us, such as loggers
+    status, reason = 2, " ".join(str(error).split())
+    if isinstance(error, OSError) and error.errno in UNWRITABLE:  # from libraries that write for us, such as loggers
         where = error.filename or "a file"
         reason = f"{where} cannot be written: {error.strerror}; make room or allow it, and run again"
     elif not isinstance(error, InputError):
-        status, reason = 1, f"unexpected {type(error).__name__}: {reason}; GZ_DEBUG=1 shows where"
-    say(f"gz-lightning {command}: {reason}", style="red")
+        status, reason = 1, f"this is a bug of gz_lightning, please report it: {type(error).__name__}: {reason}"
+    if status == 1 or os.environ.get("GZ_DEBUG"):
+        say(_printable("".join(traceback.format_exception(error)).rstrip()))
+    say(_printable(f"gz-lightning {command}: {reason}"), style="red")
     raise SystemExit(status) from None
 
 
-def _one_line(error: BaseException) -> str:
-    """What an error says; of what a file holds, nothing that moves the cursor or colours a terminal."""
-    line = " ".join(str(error).split())
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+def _printable(text: str) -> str:
+    """Text without the control characters that a file's content could bring to the terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)

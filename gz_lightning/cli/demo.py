@@ -1,22 +1,23 @@
-"""``gz-lightning demo``: the whole way on simulated galaxies."""
+"""``gz-lightning demo``: prepare, fit, distill and evaluate on simulated galaxies."""
 
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
 from gz_lightning.progress import say
 
 
 def demo_commands(output: Path) -> list[list[str]]:
-    """The commands of the demo, as one would type them after ``gz-lightning``.
+    """The commands of the demo, as typed after ``gz-lightning``.
 
     Small galaxies, a narrow network and few iterations: each step takes about a minute on two cores.
     """
     galaxies, experts, run = (str(output / name) for name in ("galaxies.h5", "experts", "distilled"))
     prepare = "--tree coarse5 --per_class 300 --resolution 32 --val_fraction 0.15 --test_fraction 0.35"
     fit = "--data.batch_size 64 --model.num_experts 6 --model.train_epochs 12 --model.width 32 --model.augmentation galaxy"
-    # Segments of five epochs: in a short run they teach more than those of one.
+    # Segments of five epochs teach more than those of one in a short run.
     distill = "--model.ipc 1 --model.stage fixed --model.expert_epochs 5 --model.max_start_epoch 6 --model.lr_img 0.1"
     schedule = "--model.iterations 300 --model.syn_steps 20 --model.eval_it 100"
     scoring = "--model.num_eval 2 --model.epoch_eval_train 200"
@@ -39,19 +40,20 @@ def demo_commands(output: Path) -> list[list[str]]:
     ]
 
 
-def demo(output: Path = Path("demo")) -> None:
+def demo(output: Path = Path("demo")) -> Iterator[list[str]]:
     """Simulate galaxies, train experts, distil one image per class, and score it beside the baselines.
 
-    The four commands are shown as they are run. What is there already is kept: an interrupted demo goes on.
+    The four commands are shown as they run. Existing results are kept: an interrupted demo resumes.
 
     Args:
-        output: Folder of all that the demo writes.
-    """
-    from gz_lightning.cli import main
+        output: Folder that the demo writes into.
 
+    Yields:
+        The commands that remain to be run, one by one.
+    """
     for command in demo_commands(output):
         say(f"\n$ gz-lightning {shlex.join(command)}")
         if command[0] == "prepare" and (output / "galaxies.h5").exists():
-            say(f"{output / 'galaxies.h5'} is there already")
-            continue
-        main(command)
+            say(f"{output / 'galaxies.h5'} exists already")
+        else:
+            yield command

@@ -7,53 +7,75 @@ import contextlib
 import logging
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from jsonargparse import Namespace
-from lightning.pytorch import LightningModule
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
-from gz_lightning.cli.manual import Formatter, description
-from gz_lightning.cli.parser import LightningOneLine
+from gz_lightning.cli.parser import Formatter, LightningOneLine, description
 from gz_lightning.data.datamodule import GalaxyZoo2DataModule
 from gz_lightning.errors import InputError
+from gz_lightning.settings import check_settings
 from gz_lightning.storage.checkpoints import LAST
 from gz_lightning.storage.whole import locked, remove_stale
 
+T = TypeVar("T")
 TRAINER_DEFAULTS = {
-    "enable_checkpointing": False,  # whole experts and distillation keep their own, of whole iterations
+    "enable_checkpointing": False,  # the modules write checkpoints of whole epochs and iterations
     "enable_model_summary": False,
     "log_every_n_steps": 10,
 }
 QUIET = (
     ".*does not have many workers.*",  # batches are slices of a tensor in memory
-    ".*isinstance\\(treespec, LeafSpec\\).*",  # Lightning's own use of torch
+    ".*isinstance\\(treespec, LeafSpec\\).*",  # a deprecated use of torch inside Lightning
     ".*`max_epochs` was not set.*",  # the modules set it
-    ".*You passed in a `val_dataloader` but have no `validation_step`.*",  # distillation evaluates in its own way
+    ".*You passed in a `val_dataloader` but have no `validation_step`.*",  # EvaluateOnValidation validates
     ".*is smaller than the logging interval.*",
-    ".*when logging on epoch level in distributed setting.*",  # experts are each process's own
+    ".*when logging on epoch level in distributed setting.*",  # each process trains other experts
 )
 PARTS = ("model", "data", "trainer")
-PARTS_HELP = "--model.help, --data.help and --trainer.help show one part of this alone."
+PARTS_HELP = "--model.help, --data.help and --trainer.help show one part of this."
 
 
 def _is_first() -> bool:
-    """Whether this is the process that was started, and not one that a strategy started for another device."""
+    """Whether this is the main process, not one that a strategy started for another device."""
     return os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("SLURM_PROCID", "0") == "0"
+
+
+@contextlib.contextmanager
+def _refused_settings() -> Iterator[None]:
+    """Turn what constructors of Lightning and its libraries raise into InputError. Never around our constructors."""
+    try:
+        yield
+    except (InputError, OSError):  # OSError: main tells where nothing can be written
+        raise
+    except Exception as error:  # they complain of settings by any exception, such as MisconfigurationException
+        raise InputError(f"the settings cannot be used: {error}") from error
+
+
+def _construct(class_type: type[T], *args: Any, **kwargs: Any) -> T:
+    """Make module, data module, or a logger, callback ... that the settings name."""
+    if class_type.__module__.startswith("gz_lightning."):
+        part = "data" if issubclass(class_type, LightningDataModule) else "model"
+        check_settings(class_type.__init__, kwargs, f"--{part}.")  # jsonargparse lets null pass for any type
+        return class_type(*args, **kwargs)
+    with _refused_settings():
+        return class_type(*args, **kwargs)
 
 
 class GalaxyCLI(LightningCLI):
     """One command: a LightningModule, a GalaxyZoo2DataModule, a Trainer, and the run folder.
 
-    It is a LightningCLI without subcommands: each command has a parser of its own with one kind of module, and a
-    checkpoint's hyperparameters never override what was asked for (the module compares them itself).
+    A LightningCLI without subcommands: every command has its own parser for one module. The hyperparameters of a checkpoint
+    never override the settings; the module compares them itself.
     """
 
     command = ""
-    claims: contextlib.ExitStack
+    locks: contextlib.ExitStack
 
     @classmethod
     def run(cls, command: str, module: type[LightningModule], args: Sequence[str]) -> None:
@@ -62,18 +84,18 @@ class GalaxyCLI(LightningCLI):
         Args:
             command: Name of the command.
             module: Its LightningModule.
-            args: Settings.
+            args: The settings.
         """
         for message in QUIET:
             warnings.filterwarnings("ignore", message)
         logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
         cls.command = command
-        with contextlib.ExitStack() as cls.claims:
+        with contextlib.ExitStack() as cls.locks:
             cli = cls(
                 module,
                 GalaxyZoo2DataModule,
                 trainer_defaults=dict(TRAINER_DEFAULTS),
-                seed_everything_default=False,  # the modules draw from generators of their own seed
+                seed_everything_default=False,  # the modules draw from generators with their own seed
                 parser_class=LightningOneLine,
                 parser_kwargs={
                     "prog": f"gz-lightning {command}",
@@ -89,23 +111,23 @@ class GalaxyCLI(LightningCLI):
             try:
                 cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=cli.checkpoint(), weights_only=True)
             except SystemExit:
-                if cli.trainer.interrupted:  # Lightning ends the process where it was interrupted
+                if cli.trainer.interrupted:  # Lightning turns a KeyboardInterrupt into SystemExit
                     raise KeyboardInterrupt from None
                 raise
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """LightningCLI wants ``--seed_everything``; it stays hidden, for seeds are settings of the modules."""
+        """Hide ``--seed_everything``, which LightningCLI needs: seeds are settings of the modules."""
         parser.add_argument("--seed_everything", type=bool, default=False, help=argparse.SUPPRESS)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """The run folder, where to go on from, and Weights & Biases."""
-        parser.add_argument("--run_dir", type=str, default=f"runs/{self.command}", help="Folder of all that the run writes.")
+        """Add the run folder, the checkpoint to resume, and Weights & Biases."""
+        parser.add_argument("--run_dir", type=str, default=f"runs/{self.command}", help="Folder that the run writes into.")
         parser.link_arguments("run_dir", "trainer.default_root_dir")
         parser.add_argument(
             "--ckpt_path",
             type=str | None,
             default=None,
-            help="Checkpoint to go on from; 'last' is that of the run folder, or a new start where there is none.",
+            help="Checkpoint to resume; 'last' is that of the run folder, or a new start if it has none.",
         )
         parser.add_argument(
             "--wandb", type=str, default="offline", help="Weights & Biases: offline (needs no account), online or off."
@@ -114,7 +136,7 @@ class GalaxyCLI(LightningCLI):
         parser.add_argument("--wandb_project", type=str, default="gz_lightning", help="Project in Weights & Biases.")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse ``args`` alone, whatever ``sys.argv`` is; ``--model.help`` shows the settings of the module alone."""
+        """Parse ``args``, never ``sys.argv``; ``--model.help`` shows the settings of the module only."""
         for part in PARTS:
             if f"--{part}.help" in args:
                 sections = parser.format_help().split("\n\n")
@@ -123,25 +145,25 @@ class GalaxyCLI(LightningCLI):
         self.config = parser.parse_args(args)
 
     def before_instantiate_classes(self) -> None:
-        """Claim the run folder. CSV and, unless it is off or not installed, Weights & Biases, where no logger is named."""
+        """Lock the run folder. Default loggers: CSV and, unless it is off or not installed, Weights & Biases."""
         config = self.config
         for part, setting in (("model", "trajectories"), ("data", "path"), ("trainer", "logger")):
             if not isinstance(config[part], Namespace) or setting not in config[part]:
                 raise InputError(f"--{part} should hold settings by name")
         if _is_first():
             lock = Path(config.run_dir) / ".lock"
-            self.claims.enter_context(locked(lock, f"into {config.run_dir}; wait for it, or name another --run_dir"))
+            self.locks.enter_context(locked(lock, f"into {config.run_dir}; wait for it, or name another --run_dir"))
             remove_stale(Path(config.run_dir))
         if config.wandb not in ("offline", "online", "off"):
             raise InputError(f"--wandb is offline, online or off, not '{config.wandb}'")
         if config.trainer.logger in (None, True):
-            # CSV first: the configuration is saved into the first logger's folder, a new one each time.
+            # CSV first: Lightning saves the configuration into the first logger's folder, a new one for every start.
             loggers = [Namespace(class_path="lightning.pytorch.loggers.CSVLogger", init_args=Namespace())]
             loggers[0].init_args = Namespace(save_dir=config.run_dir, name="logs", flush_logs_every_n_steps=10)
             if config.wandb != "off" and find_spec("wandb") is not None:
                 Path(config.run_dir).mkdir(parents=True, exist_ok=True)
                 if config.wandb == "offline":
-                    os.environ.setdefault("WANDB_SILENT", "true")  # its remarks are about accounts
+                    os.environ.setdefault("WANDB_SILENT", "true")  # it would remark on accounts
                 settings = Namespace(
                     save_dir=config.run_dir,
                     name=config.wandb_name or Path(config.run_dir).name,
@@ -151,29 +173,27 @@ class GalaxyCLI(LightningCLI):
                 loggers.append(Namespace(class_path="lightning.pytorch.loggers.WandbLogger", init_args=settings))
             config.trainer.logger = loggers
 
-    def instantiate_classes(self) -> None:
-        """Make module, data and Trainer.
+        self.parser.add_instantiator(_construct, object)
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Make the Trainer.
 
         Raises:
-            InputError: If one does not take its settings.
+            InputError: If it refuses its settings.
         """
-        try:
-            super().instantiate_classes()
-        except (InputError, ImportError, OSError):
-            raise
-        except Exception as error:  # whatever Lightning and what it calls say of a setting
-            raise InputError(f"the settings cannot be used: {error}") from error
+        with _refused_settings():
+            return super().instantiate_trainer(**kwargs)
 
     def checkpoint(self) -> str | None:
-        """The checkpoint to go on from.
+        """The checkpoint to resume.
 
         Raises:
-            InputError: If one is named that is not there.
+            InputError: If the file is absent.
         """
-        asked: str | None = self.config.ckpt_path
-        if asked == "last":
+        name: str | None = self.config.ckpt_path
+        if name == "last":
             path = Path(self.config.run_dir) / LAST
             return str(path) if path.exists() else None
-        if asked is not None and not Path(asked).is_file():
-            raise InputError(f"there is no checkpoint {asked}")
-        return asked
+        if name is not None and not Path(name).is_file():
+            raise InputError(f"there is no checkpoint {name}")
+        return name

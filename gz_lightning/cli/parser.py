@@ -1,14 +1,18 @@
-"""Settings from the command line and from YAML files: whatever is wrong with them is said in one line."""
+"""Parsers of the commands: errors in one line, and help in the words of the docstrings."""
 
 from __future__ import annotations
 
+import argparse
+import inspect
 import os
 import re
+import shutil
 import stat
+import textwrap
 from pathlib import Path
 from typing import Any, NoReturn
 
-from jsonargparse import ArgumentError, ArgumentParser
+from jsonargparse import ArgumentParser, DefaultHelpFormatter
 from lightning.pytorch.cli import LightningArgumentParser
 
 from gz_lightning.errors import InputError
@@ -18,17 +22,21 @@ KEY = re.compile(r'^Parser key "([^"]*)": *')
 UNION = re.compile(r"^Does not validate against any of the Union subtypes Subtypes: \[(.*?)\] Errors: .* Given value: (.*)$")
 CLASS = re.compile(r"<class '(\w+)'>")
 MOST_SAID = 400
-"""Characters of a message at most: a value that is refused may be of any length."""
+"""Characters of a message at most; a refused value may have any length."""
+SECTION = re.compile(r"^(Args|Attributes|Example|Raises|Returns|Shape|Yields):$", re.MULTILINE)
+MOST_COLUMNS = 100
+RANGED = re.compile(r"Annotated\[(\w+), ([^\]]*)\]")
 
 
 class OneLine(ArgumentParser):
-    """A parser of jsonargparse that raises :class:`InputError` where that would write a screenful and end the process."""
+    """A parser that raises :class:`InputError` where jsonargparse would print the usage and end the process."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Say what is wrong.
+        """Raise an error in one line.
 
         Raises:
-            InputError: Always; from the parsers inside of it, which it asks what they think of a value, ArgumentError.
+            InputError: From the parser of a command.
+            ArgumentError: From parsers inside of it, which jsonargparse uses to try the types of a value.
         """
         if isinstance(ex, InputError):
             raise ex
@@ -40,19 +48,17 @@ class OneLine(ArgumentParser):
         """Parse the command line.
 
         Raises:
-            InputError: If it, or a file that it names, is not what it should be.
+            InputError: If a setting cannot be used, or a file of settings cannot be read.
         """
         try:
             return super().parse_args(*args, **kwargs)
-        except (InputError, ArgumentError):
-            raise
-        except Exception as error:  # whatever the parser meets in a file that holds anything
-            self.error(f"the settings cannot be read: {type(error).__name__}: {error}", error)
+        except (OSError, UnicodeError, RecursionError) as error:  # of a file that a value names, which jsonargparse reads
+            self.error(f"the settings cannot be read: {error}", error)
 
     def parse_path(self, path: Any, *args: Any, **kwargs: Any) -> Any:
-        """Parse a file, once it is known to hold plain values with an end to them."""
-        kind = os.stat(path).st_mode if os.path.exists(path) else 0
-        if not stat.S_ISFIFO(kind):  # a shell's <(command) can be read only once
+        """Parse a file that holds plain values within the limits of :func:`read_yaml`."""
+        mode = os.stat(path).st_mode if os.path.exists(path) else 0
+        if not stat.S_ISFIFO(mode):  # a shell's <(command) can be read only once
             read_yaml(Path(path))
         return super().parse_path(path, *args, **kwargs)
 
@@ -62,7 +68,7 @@ class LightningOneLine(OneLine, LightningArgumentParser):
 
 
 def plainer(message: str) -> str:
-    """What jsonargparse says of a value, in one line and without Python's words.
+    """A message of jsonargparse in one line, without Python's words.
 
     Example:
         >>> plainer('Parser key "model.ipc": Option is not an integer')
@@ -76,3 +82,26 @@ def plainer(message: str) -> str:
         line = f"--{found[1]}: {rest[:1].lower()}{rest[1:]}"
     line = CLASS.sub(r"\1", line).replace("NoneType", "null")
     return line if len(line) <= MOST_SAID else f"{line[: MOST_SAID - 4]} ..."
+
+
+class Formatter(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):
+    """Keeps the paragraphs of the description, and shows a range as ``int >= 1``."""
+
+    def _expand_help(self, action: argparse.Action) -> str:
+        return RANGED.sub(r"\1 \2", super()._expand_help(action))
+
+
+def description(thing: Any) -> str:
+    """The paragraphs of a docstring before its first section, wrapped for the terminal.
+
+    Args:
+        thing: A function or class with a docstring.
+
+    Example:
+        >>> from gz_lightning.experts.inspection import check
+        >>> description(check)
+        'Read everything, and name what is damaged.'
+    """
+    words = SECTION.split(inspect.getdoc(thing) or "")[0].replace("``", "").strip()
+    columns = min(shutil.get_terminal_size().columns, MOST_COLUMNS) - 2
+    return "\n\n".join(textwrap.fill(" ".join(part.split()), columns) for part in words.split("\n\n"))

@@ -99,6 +99,8 @@ def catalog_from_votes(
     """
     tree = get_tree(tree)
     paths = [Path(table) for table in ([tables] if isinstance(tables, (str, Path)) else tables)]
+    if not paths:
+        raise InputError("--table names no vote table")
     rows = pd.concat([read_votes(path, tree, votes) for path in paths], ignore_index=True)
     where = " and ".join(str(path) for path in paths)
     double = rows.loc[rows["object_id"].duplicated(), "object_id"].tolist()

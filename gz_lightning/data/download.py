@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -228,25 +229,32 @@ def unpack(archive: Path, folder: Path) -> Path:
         InputError: If it is no zip archive or is damaged, a path in it would leave the folder, a member is a link, or there
             is no room on the disk.
     """
-    try:
-        with zipfile.ZipFile(archive) as content:
-            members = [member for member in content.infolist() if not member.is_dir()]
-            for member in members:
-                _check_member(archive, folder, member)
-            todo = [member for member in members if _size(folder / member.filename) != member.file_size]
-            _room(folder, sum(member.file_size for member in todo), f"unpacking {archive}")
-            for member in track(todo, f"unpacking {archive.name}", len(todo)):
-                with (
-                    atomic_write(folder / member.filename) as path,
-                    content.open(member) as packed,
-                    path.open("wb") as file,
-                ):
-                    shutil.copyfileobj(packed, file)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError, zlib.error) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{archive} cannot be unpacked: {error}; delete it and fetch it again") from error
+    with _unpacking(archive):
+        content = zipfile.ZipFile(archive)
+    with content:
+        members = [member for member in content.infolist() if not member.is_dir()]
+        for member in members:
+            _check_member(archive, folder, member)
+        todo = [member for member in members if _size(folder / member.filename) != member.file_size]
+        _room(folder, sum(member.file_size for member in todo), f"unpacking {archive}")
+        for member in track(todo, f"unpacking {archive.name}", len(todo)):
+            with (
+                atomic_write(folder / member.filename) as path,
+                path.open("wb") as file,
+                _unpacking(archive),
+                content.open(member) as packed,
+            ):
+                shutil.copyfileobj(packed, file)
     return folder / _only_folder([member.filename for member in members])
+
+
+@contextlib.contextmanager
+def _unpacking(archive: Path) -> Iterator[None]:
+    """Turn what zipfile raises on damaged archives into InputError. For its calls alone, never around our code."""
+    try:
+        yield
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError, zlib.error) as error:
+        raise InputError(f"{archive} cannot be unpacked: {error}; delete it and fetch it again") from error
 
 
 def _check_member(archive: Path, folder: Path, member: zipfile.ZipInfo) -> None:

@@ -1,6 +1,6 @@
-"""Tables of any size, a piece at a time: CSV (plain or compressed), FITS and Parquet.
+"""Tables of any size, read in pieces: CSV (plain or compressed), FITS and Parquet.
 
-Only the columns that are wanted are read, and only ``ROWS`` rows of them are held at once.
+Only the columns asked for are read, ``ROWS`` rows at a time.
 """
 
 from __future__ import annotations
@@ -22,14 +22,16 @@ import pandas as pd
 from gz_lightning.errors import InputError
 
 ROWS = 20_000
-"""Rows that are read at once."""
-FIELDS, MOST_FIELDS = re.compile(rb"TFIELDS = +(\d+)"), 999
-"""Columns that a FITS table may have, by its standard; astropy makes room for as many as one claims."""
+"""Rows of a piece."""
+FIELDS, MOST_FIELDS = re.compile(rb"TFIELDS = +(\d{1,18})"), 999
+"""Columns of a FITS table at most, by its standard; astropy allocates memory for any number that a file claims."""
 FITS_SUFFIXES = (".fits", ".fit", ".fits.gz", ".fit.gz")
+CSV_ERRORS = (OSError, EOFError, zlib.error, ValueError)
+"""What pandas raises on damaged CSV; its own errors are ValueErrors."""
 
 
 def first_row(path: Path) -> int:
-    """The number of a table's first row, as editors and viewers count: a CSV has its header in row 1."""
+    """The number of a table's first row, as editors count: a CSV has its header in row 1."""
     return 1 if _is_fits(path) or _is_parquet(path) else 2
 
 
@@ -37,17 +39,17 @@ def column_names(path: Path) -> list[str]:
     """The columns of a table.
 
     Raises:
-        InputError: If there is no such file, or it cannot be read.
+        InputError: If there is no such file or it cannot be read.
     """
     if not path.is_file():
         raise InputError(f"there is no table {path}")
     if _is_fits(path):
-        with _fits_table(path) as table:
-            return [str(name) for name in table.columns.names]
+        with _fits_table(path) as (names, _):
+            return names
     if _is_parquet(path):
-        with _parquet_file(path) as file:
-            return [str(name) for name in file.schema_arrow.names]
-    with _csv_errors(path):
+        with _parquet_file(path) as (names, _):
+            return names
+    with _reading(path, "CSV", CSV_ERRORS):
         return [str(name) for name in pd.read_csv(path, nrows=0).columns]
 
 
@@ -57,10 +59,11 @@ def read_rows(path: Path, columns: Sequence[str], as_text: Sequence[str] = ()) -
     Args:
         path: The table.
         columns: The columns.
-        as_text: Those of them that are read as strings, so that no digit of a long object id is lost.
+        as_text: Columns to read as strings, so that long object ids keep all digits.
 
     Raises:
-        InputError: If the table cannot be read to its end.
+        InputError: If the table cannot be read to its end, or a column of ``as_text`` holds floats or bytes that are not
+            text.
     """
     if _is_fits(path):
         pieces = _fits_rows(path, columns)
@@ -97,84 +100,100 @@ def _check_once(path: Path, header: Sequence[str], columns: Sequence[str]) -> No
 
 
 @contextlib.contextmanager
-def _csv_errors(path: Path) -> Iterator[None]:
+def _reading(path: Path, kind: str, errors: tuple[type[Exception], ...] = (Exception,)) -> Iterator[None]:
+    """Turn what a reader's library raises on damaged files into InputError. For its calls alone, never around our code.
+
+    astropy and pyarrow name no errors of theirs: on damaged bytes they raise whatever their own code runs into.
+    """
     try:
         yield
-    except (OSError, EOFError, zlib.error, ValueError) as error:  # pandas' own errors are ValueErrors
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path} cannot be read as CSV: {' '.join(str(error).split())}") from error
+    except errors as error:
+        raise InputError(f"{path} cannot be read as {kind}: {' '.join(str(error).split())}") from error
 
 
 def _csv_rows(path: Path, columns: Sequence[str], as_text: Sequence[str]) -> Iterator[pd.DataFrame]:
-    with _csv_errors(path):
-        types = dict.fromkeys(as_text, "string")
-        with pd.read_csv(path, usecols=list(columns), dtype=types, chunksize=ROWS) as reader:
-            pieces = iter(reader)
-            while (piece := next(pieces, None)) is not None:
-                yield piece
+    types = dict.fromkeys(as_text, "string")
+    with _reading(path, "CSV", CSV_ERRORS):
+        reader = pd.read_csv(path, usecols=list(columns), dtype=types, chunksize=ROWS)
+    with reader:
+        while True:
+            with _reading(path, "CSV", CSV_ERRORS):
+                piece = next(reader, None)
+            if piece is None:
+                return
+            yield piece
 
 
 @contextlib.contextmanager
-def _fits_table(path: Path) -> Iterator[Any]:
-    """The first table of a FITS file, memory-mapped; a compressed file is unpacked beside the system's temporary ones."""
+def _fits_table(path: Path) -> Iterator[tuple[list[str], Any]]:
+    """Columns and HDU of the first table of a FITS file, memory-mapped; a compressed file is unpacked to a temporary one."""
     try:
         from astropy.io import fits
     except ImportError as error:
         raise InputError(f"{path} is a FITS table; its reader is missing: pip install 'gz_lightning[fits]'") from error
     with contextlib.ExitStack() as stack:
-        try:
-            plain = path
-            if path.name.lower().endswith(".gz"):
-                plain = Path(stack.enter_context(tempfile.TemporaryDirectory())) / path.stem
-                with gzip.open(path) as packed, plain.open("wb") as unpacked:
-                    shutil.copyfileobj(packed, unpacked)
-            with plain.open("rb") as file:
-                locked = FIELDS.search(file.read(2**20))
-            if locked is not None and int(locked[1]) > MOST_FIELDS:
-                raise InputError(f"{path} cannot be read as FITS: it claims {int(locked[1]):,} columns")
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of oddities in headers that do no harm
-                warnings.filterwarnings("error", message="File may have been truncated")  # of which it only warns
-                hdus = stack.enter_context(fits.open(plain, memmap=True, lazy_load_hdus=False))
-                table = next((hdu for hdu in hdus if isinstance(hdu, fits.BinTableHDU)), None)
-                _ = None if table is None else table.columns  # read now, while its remarks are not shown
-            if table is None:
-                raise InputError(f"{path} holds no table; give the FITS file with the vote table")
-            yield table
-        except InputError:
-            raise
-        except Exception as error:  # on a damaged file astropy raises whatever it meets
-            raise InputError(f"{path} cannot be read as FITS: {' '.join(str(error).split())}") from error
+        plain = path
+        if path.name.lower().endswith(".gz"):
+            plain = Path(stack.enter_context(tempfile.TemporaryDirectory())) / path.stem
+            with (
+                _reading(path, "FITS", (OSError, EOFError, zlib.error)),
+                gzip.open(path) as packed,
+                plain.open("wb") as unpacked,
+            ):
+                shutil.copyfileobj(packed, unpacked)
+        with plain.open("rb") as file:
+            claimed = FIELDS.search(file.read(2**20))
+        if claimed is not None and int(claimed[1]) > MOST_FIELDS:
+            raise InputError(f"{path} cannot be read as FITS: it claims {int(claimed[1]):,} columns")
+        names: list[str] = []
+        with warnings.catch_warnings(), _reading(path, "FITS"):
+            warnings.simplefilter("ignore")  # about harmless oddities in headers
+            warnings.filterwarnings("error", message="File may have been truncated")  # astropy only warns of it
+            hdus = stack.enter_context(fits.open(plain, memmap=True, lazy_load_hdus=False))
+            table = next((hdu for hdu in hdus if isinstance(hdu, fits.BinTableHDU)), None)
+            if table is not None:
+                names = [str(name) for name in table.columns.names]  # read here, where its warnings are not shown
+        if table is None:
+            raise InputError(f"{path} holds no table; give the FITS file with the vote table")
+        yield names, table
 
 
 def _fits_rows(path: Path, columns: Sequence[str]) -> Iterator[pd.DataFrame]:
-    with _fits_table(path) as table:
-        _check_once(path, table.columns.names, columns)
-        for start in range(0, len(table.data), ROWS):
-            rows = table.data[start : start + ROWS]
-            values = {name: np.asarray(rows[name]) for name in columns}
-            # FITS is big-endian; pandas wants the machine's own order. A copy, so that nothing holds on to the file.
+    with _fits_table(path) as (names, table):
+        _check_once(path, names, columns)
+        with _reading(path, "FITS"):
+            number = len(table.data)
+        for start in range(0, number, ROWS):
+            with _reading(path, "FITS"):
+                values = {name: np.asarray(table.data[start : start + ROWS][name]) for name in columns}
+            if arrays := [name for name in columns if values[name].ndim != 1]:
+                raise InputError(f"{path} cannot be read as FITS: the cells of column {', '.join(arrays)} are arrays")
+            # FITS is big-endian, pandas needs native byte order. A copy, so that nothing refers to the mapped file.
             yield pd.DataFrame({n: v.astype(v.dtype.newbyteorder("=")) for n, v in values.items()})
 
 
 @contextlib.contextmanager
-def _parquet_file(path: Path) -> Iterator[Any]:
+def _parquet_file(path: Path) -> Iterator[tuple[list[str], Any]]:
+    """Columns and reader of a Parquet file."""
     try:
         import pyarrow.parquet
     except ImportError as error:
         raise InputError(f"{path} is a Parquet table; its reader is missing: pip install 'gz_lightning[parquet]'") from error
-    try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            yield file
-    except InputError:
-        raise
-    except Exception as error:  # pyarrow's own, and whatever damaged metadata raise in it
-        raise InputError(f"{path} cannot be read as Parquet: {' '.join(str(error).split())}") from error
+    with _reading(path, "Parquet"):
+        file = pyarrow.parquet.ParquetFile(path)
+        names = [str(name) for name in file.schema_arrow.names]
+    with file:
+        yield names, file
 
 
 def _parquet_rows(path: Path, columns: Sequence[str]) -> Iterator[pd.DataFrame]:
-    with _parquet_file(path) as file:
-        _check_once(path, file.schema_arrow.names, columns)
-        for batch in file.iter_batches(batch_size=ROWS, columns=list(columns)):
-            yield batch.to_pandas(ignore_metadata=True)
+    with _parquet_file(path) as (names, file):
+        _check_once(path, names, columns)
+        batches = file.iter_batches(batch_size=ROWS, columns=list(columns))
+        while True:
+            with _reading(path, "Parquet"):
+                batch = next(batches, None)
+                piece = None if batch is None else batch.to_pandas(ignore_metadata=True)
+            if piece is None:
+                return
+            yield piece

@@ -156,7 +156,8 @@ def epochs_to_match(settings: Mapping[str, Any], store: TrajectoryStore, galaxie
             f"rotations {rotations!r:.40}), as imported ones do not; give --model.expert_epochs"
         )
     steps = -(-galaxies * rotations // batch_size)
-    return max(1, min(round(STEPS_MATCHED * settings["syn_steps"] / steps), store.num_epochs // 3))
+    syn_steps: int = settings["syn_steps"]
+    return max(1, min(round(STEPS_MATCHED * syn_steps / steps), store.num_epochs // 3))
 
 
 def stages_of(settings: Mapping[str, Any], store: TrajectoryStore, expert_epochs: int) -> FixedRange:

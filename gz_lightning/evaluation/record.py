@@ -1,4 +1,4 @@
-"""The record of an evaluation: its tables, written as CSV to look at and as JSON for the report.
+"""The record of an evaluation: its tables, written as CSV and JSON and read again by the report.
 
 Shapes: K leaves.
 """
@@ -6,16 +6,15 @@ Shapes: K leaves.
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 
-from gz_lightning.errors import InputError
-from gz_lightning.storage.text import read_text, short
+from gz_lightning.errors import Damaged, InputError
+from gz_lightning.storage.text import checked_json, read_text, short
 from gz_lightning.storage.whole import atomic_write
 from gz_lightning.version import __version__
 
@@ -39,9 +38,12 @@ NEEDED: dict[str, tuple[str, ...]] = {
 }
 """Columns that are never empty."""
 MOST_COUNTED = 10**15
-"""Galaxies or images at most; larger whole numbers do not fit a table."""
+"""Largest whole number in a table, of galaxies or images."""
 MOST_TEXT = 64 * 2**20
 """Bytes of a record at most."""
+LARGEST = 1e300
+"""Bound of a number; NaN is outside too."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -85,10 +87,10 @@ class Evaluation:
         return "\n".join([*parts, *(f"written: {path}" for path in self.files)])
 
     def write(self, folder: Path) -> tuple[Path, ...]:
-        """Write the tables as CSV, and all of it as JSON for the report.
+        """Write the tables as CSV, and everything as JSON for the report.
 
         Args:
-            folder: Where to.
+            folder: Folder to write into.
 
         Returns:
             The files.
@@ -117,52 +119,62 @@ def read_evaluation(path: Path) -> Evaluation:
     """Read the record of an evaluation.
 
     Raises:
-        InputError: If the file is none, or of a newer version.
+        InputError: If the file is not such a record, is damaged, or is of a newer version.
     """
+    text = read_text(path, MOST_TEXT)
     try:
-        record = json.loads(read_text(path, MOST_TEXT))
-        if record["format"] != FORMAT or not 1 <= record["format_version"] <= FORMAT_VERSION:
+        record = checked_json(text, "it", dict)
+        name, version = _part(record, "format", str), _part(record, "format_version", int)
+        if name != FORMAT or not 1 <= version <= FORMAT_VERSION:
             raise InputError(
-                f"{path} is {record['format']!s:.60} version {short(record['format_version'])}; this release "
+                f"{path} is {name:.60} version {short(version)}; this release "
                 f"({__version__}) reads {FORMAT} up to version {FORMAT_VERSION}: evaluate again, or install a newer one"
             )
-        tables = {name: _frame(record[name], name) for name in TEXT}
-        if not isinstance(record["settings"], dict) or not isinstance(record["settings"].get("versions", {}), dict):
-            raise ValueError("its settings are none")
-        return Evaluation(**tables, settings=record["settings"], files=(path,))
-    except InputError:
-        raise
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        reason = f"it lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
+        tables = {name: _frame(_part(record, name, dict), name) for name in TEXT}
+        settings: dict[str, Any] = _part(record, "settings", dict)
+        if "versions" in settings:
+            _part(settings, "versions", dict)
+    except Damaged as error:
         raise InputError(
-            f"{path} is no record of an evaluation or is damaged ({reason:.200}); 'gz-lightning evaluate' makes a new one"
+            f"{path} is no record of an evaluation or is damaged ({error!s:.200}); 'gz-lightning evaluate' makes a new one"
         ) from error
+    return Evaluation(**tables, settings=settings, files=(path,))
 
 
-def _frame(record: Mapping[str, Sequence[Any]], name: str) -> pd.DataFrame:
-    """A table of the record, once its cells are what such tables hold.
+def _part(record: Mapping[str, Any], name: str, kind: type[T]) -> T:
+    """A value of a record; Damaged if it is missing or of another type."""
+    if name not in record:
+        raise Damaged(f"it lacks {name}")
+    value = record[name]
+    if not isinstance(value, kind):
+        raise Damaged(f"its {name} is {short(value)}")
+    return value
+
+
+def _frame(record: Mapping[str, Any], name: str) -> pd.DataFrame:
+    """A table of the record.
 
     Raises:
-        KeyError, TypeError, ValueError: If they are not.
+        Damaged: If its columns, index or cells are not those of such a table.
     """
-    columns, index, rows = record["columns"], record["index"], record["data"]
-    if not all(isinstance(part, list) for part in (columns, index, rows, *rows)):
-        raise ValueError(f"{name} is no table")
+    columns, index, rows = (_part(record, part, list) for part in ("columns", "index", "data"))
+    if not all(isinstance(row, list) for row in rows):
+        raise Damaged(f"{name} is not a table")
     if not all(isinstance(column, str) for column in columns) or len(set(columns)) < len(columns):
-        raise ValueError(f"the columns of {name} are {short(columns)}")
+        raise Damaged(f"the columns of {name} are {short(columns)}")
     if len(index) != len(rows) or any(len(row) != len(columns) for row in rows):
-        raise ValueError(f"the rows of {name} are of different lengths")
+        raise Damaged(f"the rows of {name} have different lengths")
     heads_are_text = name in ("confusion", "architectures")
     if not all(isinstance(head, str if heads_are_text else int) for head in index):
-        raise ValueError(f"the rows of {name} are called {short(index)}")
+        raise Damaged(f"the rows of {name} are called {short(index)}")
     if name == "confusion" and index != columns:
-        raise ValueError("confusion has other rows than columns")
+        raise Damaged("confusion has other rows than columns")
     if missing := [column for column in NEEDED.get(name, ()) if column not in columns]:
-        raise ValueError(f"{name} lacks {', '.join(missing)}")
+        raise Damaged(f"{name} lacks {', '.join(missing)}")
     for place, column in enumerate(columns):
         for row in rows:
             if not _is_cell(row[place], name, column):
-                raise ValueError(f"{column} in {name} is {short(row[place])}")
+                raise Damaged(f"{column} in {name} is {short(row[place])}")
     frame = pd.DataFrame(rows, index=index, columns=columns)
     numbers = [column for column in columns if column not in TEXT[name] and name != "confusion"]
     return frame.astype({column: float for column in numbers if frame[column].dtype == object})
@@ -174,10 +186,12 @@ def _is_cell(value: Any, table: str, column: str) -> bool:
         return isinstance(value, str)
     if value is None:
         return column not in NEEDED.get(table, ()) and table != "confusion"
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
     if table == "confusion" or column in ("images", "networks"):
         return isinstance(value, int) and 0 <= value < MOST_COUNTED
+    if not -LARGEST < value < LARGEST:
+        return False
     if table in ("tried", "architectures") or column in PER_CENT:
         return 0 <= value <= 100.001  # float32 rounds
     return True

@@ -1,6 +1,6 @@
-"""UnfinishedEvaluation: the outcomes that an evaluation has so far, so that an interrupted one resumes.
+"""UnfinishedEvaluation: finished outcomes on disk, so that an interrupted evaluation resumes.
 
-Shapes: D draws, n networks of each, N galaxies, K leaves.
+Shapes: D draws, n networks per draw, N galaxies, K leaves.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from gz_lightning.storage.tensors import load_signed, save_signed
 
 
 class UnfinishedEvaluation:
-    """Outcomes on disk, one file each, whose name is a digest of everything the outcome depends on.
+    """Outcomes on disk, one file per outcome, named by a digest of everything that it depends on.
 
     Args:
-        folder: Where they are written; removed once the evaluation is finished.
+        folder: Folder of the files; removed when the evaluation is finished.
         galaxies: Fingerprint of the galaxies.
-        device: Where networks are trained.
+        device: Device that networks are trained on.
 
     Example:
         >>> kept = UnfinishedEvaluation(Path("evaluation/unfinished"), galaxies.fingerprint, "cpu")  # doctest: +SKIP
@@ -48,7 +48,7 @@ class UnfinishedEvaluation:
         return self.folder / f"{digest.hexdigest()[:32]}.pt"
 
     def find(self, contender: Contender, network: Mapping[str, Any]) -> Outcome | None:
-        """The outcome; None if it is not there or is damaged."""
+        """The outcome, or None if its file is absent or damaged."""
         path = self._file(contender, network)
         if not path.is_file():
             return None
@@ -63,7 +63,7 @@ class UnfinishedEvaluation:
         return Outcome(contender, chosen, tried, *(kept[name].detach() for name in ("val", "test_logits", "hits")))
 
     def keep(self, outcome: Outcome, network: Mapping[str, Any]) -> None:
-        """Write an outcome, atomically."""
+        """Write an outcome atomically."""
         contender = outcome.contender
         chosen = next(i for i, candidate in enumerate(contender.candidates) if candidate is outcome.chosen)
         path = self._file(contender, network)
@@ -73,6 +73,6 @@ class UnfinishedEvaluation:
         save_signed({**kept, **tensors}, path)
 
     def remove(self) -> None:
-        """Remove the folder."""
+        """Remove all files: the evaluation is finished."""
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(self.folder)

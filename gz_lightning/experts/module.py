@@ -40,7 +40,7 @@ from gz_lightning.experts.trajectories import (
     describe_difference,
     whole_experts,
 )
-from gz_lightning.memory import keep_freed_memory, require_memory
+from gz_lightning.memory import require_memory
 from gz_lightning.networks.functional import FunctionalNetwork
 from gz_lightning.networks.registry import allow_network
 from gz_lightning.networks.written_loss import written_loss
@@ -208,7 +208,6 @@ class ExpertModule(LightningModule):
 
     def on_fit_start(self) -> None:
         """Put the training galaxies on the device, once and for all epochs."""
-        keep_freed_memory()
         self._require_memory()
         self.batches = Batches(self.galaxies, self.batch_size, self.hparams, self.device)
 

@@ -7,6 +7,7 @@ carry it, so that whoever holds one can build the network again.
 from __future__ import annotations
 
 import importlib
+import inspect
 import re
 import sys
 from collections.abc import Callable, Mapping
@@ -18,8 +19,11 @@ from torch import nn
 from gz_lightning.errors import InputError
 from gz_lightning.networks.architectures import VGG11, AlexNet, ResNet18
 from gz_lightning.networks.convnet import ConvNet
+from gz_lightning.settings import check_settings
 
 NETWORKS: dict[str, type[nn.Module]] = {"ConvNet": ConvNet, "AlexNet": AlexNet, "VGG11": VGG11, "ResNet18": ResNet18}
+LARGEST_SIZE = 2**14
+"""Largest width, side or number of classes: the number of parameters still fits 64 bits."""
 
 
 def build_network(description: Mapping[str, Any], seed: int | None = None, parameters: int | None = None) -> nn.Module:
@@ -45,21 +49,42 @@ def build_network(description: Mapping[str, Any], seed: int | None = None, param
     arguments = dict(description)
     name = arguments.pop("name", None)
     network = _network_class(name)
-    try:
-        if parameters is not None and name in NETWORKS:
-            with torch.device("meta"):
-                _check_number(name, network(**arguments), parameters)
-        with torch.random.fork_rng(devices=[], enabled=seed is not None):
-            if seed is not None:
-                torch.manual_seed(seed)
+    errors: tuple[type[Exception], ...] = (Exception,)  # a class of the user's may raise anything
+    if name in NETWORKS:
+        _check_arguments(name, arguments)
+        with torch.device("meta"):  # without memory, and without a wall: what goes wrong here is our bug
+            rehearsed = network(**arguments)
+        if parameters is not None:
+            _check_number(name, rehearsed, parameters)
+        errors = (RuntimeError, MemoryError)  # all that is left: torch cannot allocate so many parameters
+    with torch.random.fork_rng(devices=[], enabled=seed is not None):
+        if seed is not None:
+            torch.manual_seed(seed)
+        try:
             made = network(**arguments)
-    except InputError:
-        raise
-    except (TypeError, ValueError, ArithmeticError, AttributeError, RuntimeError, MemoryError) as error:
-        raise InputError(f"{name} cannot be built: {' '.join(str(error).split())}") from error
+        except InputError:
+            raise
+        except errors as error:
+            raise InputError(f"{name} cannot be built: {' '.join(str(error).split())}") from error
     if parameters is not None:
         _check_number(name, made, parameters)
     return made
+
+
+def _check_arguments(name: str, arguments: Mapping[str, Any]) -> None:
+    """Check a description against the signature of one of the package's networks.
+
+    Raises:
+        InputError: If an argument is unknown, missing, of another type, or a size outside [1, ``LARGEST_SIZE``].
+    """
+    try:
+        inspect.signature(NETWORKS[name]).bind(**arguments)
+    except TypeError as error:
+        raise InputError(f"{name} cannot be built: {error}") from error
+    check_settings(NETWORKS[name].__init__, arguments, f"{name}: ")
+    for argument, value in arguments.items():
+        if not isinstance(value, str) and not 1 <= value <= LARGEST_SIZE:
+            raise InputError(f"{name} cannot be built: {argument} must be positive and at most {LARGEST_SIZE}, not {value}")
 
 
 def _check_number(name: str, network: nn.Module, wanted: int) -> None:

@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 
 from gz_lightning.data.galaxies import Galaxies
-from gz_lightning.errors import InputError
+from gz_lightning.errors import Damaged, InputError
 from gz_lightning.evaluation.record import RECORD, Evaluation, read_evaluation
 from gz_lightning.experts.trajectories import TrajectoryStore, matching_experts
 from gz_lightning.sets.synthetic import SyntheticSet
@@ -140,28 +140,30 @@ def _metrics(folder: Path) -> pd.DataFrame:
     tables = []
     for file in sorted(folder.glob("logs/version_*/metrics.csv"), key=_version):
         try:
-            text = read_text(file, MOST_LOGGED)
-            tables.append(_numbers(pd.read_csv(io.StringIO(text), low_memory=False)))
-        except pd.errors.EmptyDataError:
-            continue  # a start that was refused before its first iteration
-        except ValueError as error:  # the errors of pandas, and InputError
-            reason = " ".join(str(error).split())
-            raise InputError(f"{file} cannot be read as a table ({reason}); delete it to do without") from error
+            tables.append(_numbers(read_text(file, MOST_LOGGED)))
+        except (InputError, Damaged) as error:
+            raise InputError(f"{file} cannot be read as a table ({error}); delete it to do without") from error
     tables = [table for table in tables if "step" in table.columns]
     if not tables:
         return pd.DataFrame({"step": []})
     return pd.concat(tables, ignore_index=True).groupby("step", as_index=False).last()
 
 
-def _numbers(table: pd.DataFrame) -> pd.DataFrame:
-    """A log as numbers; infinite ones are left out.
+def _numbers(text: str) -> pd.DataFrame:
+    """The numbers of a log; NaN for those that are not finite. Empty for a start that was refused before it logged any.
 
     Raises:
-        ValueError: If a cell is no number, or a step is negative or missing.
+        Damaged: If a cell is not a number, or a step is negative.
     """
-    numbers = table.apply(pd.to_numeric).astype("float64").replace([np.inf, -np.inf], np.nan)
+    try:
+        table = pd.read_csv(io.StringIO(text), low_memory=False).apply(pd.to_numeric).astype("float64")
+    except pd.errors.EmptyDataError:
+        return pd.DataFrame()
+    except ValueError as error:  # pandas' own errors are ValueErrors
+        raise Damaged(" ".join(str(error).split())) from error
+    numbers = table.replace([np.inf, -np.inf], np.nan)
     if "step" in numbers and not numbers["step"].between(0, MOST_STEPS).all():
-        raise ValueError(f"a step is not a number from 0 to {MOST_STEPS:.0e}")
+        raise Damaged("a step is not a number >= 0")
     return numbers
 
 

@@ -93,16 +93,12 @@ def _read_picture(file: Path, galaxies: Galaxies) -> torch.Tensor:
         raise InputError(f"{file} is no file")
     try:
         with refusing_huge(), Image.open(file) as picture:
-            if picture.size != (side, side):
-                width, height = picture.size
-                raise InputError(
-                    f"{file} does not fit {galaxies.path}: it has {width} x {height} px, the galaxies {side} px"
-                )
-            pixels = np.asarray(picture.convert("RGB"))
-    except InputError:
-        raise
+            width, height = picture.size
+            pixels = np.asarray(picture.convert("RGB") if (width, height) == (side, side) else None)
     except BAD_IMAGE as error:
         raise InputError(f"{file} cannot be read as an image: {' '.join(str(error).split())}") from error
+    if (width, height) != (side, side):
+        raise InputError(f"{file} does not fit {galaxies.path}: it has {width} x {height} px, the galaxies {side} px")
     return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
 
 

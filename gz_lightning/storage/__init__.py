@@ -1,1 +1,1 @@
-"""Files: atomic writes, locks, HDF5 with a header, checkpoints with a checksum."""
+"""Files: atomic writes, locks, HDF5 with a header, tensors and checkpoints with a checksum."""

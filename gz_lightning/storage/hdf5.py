@@ -1,7 +1,7 @@
-"""HDF5 files of the package: the header that each carries, and values read once they are known to be what they should be.
+"""HDF5 files of the package: their header, and readers that check type, shape and size before they read.
 
-A header says what a file is (``format``), in which version, which release wrote it, the configuration that made it and
-the fingerprint of what is in it; whoever reads one checks it first.
+The header holds the kind of file (``format``), the version of that format, the release that wrote it, the configuration
+that made it and the fingerprint of its content. Opening a file checks the header first.
 """
 
 from __future__ import annotations
@@ -26,20 +26,27 @@ from gz_lightning.version import __version__
 
 T = TypeVar("T")
 MOST_SQUEEZED, SMALL = 100, 16 * 2**20
-"""Compressed values may be so many times as large as what is stored of them (parameters: 1.2 times), or of so many bytes."""
+"""Limits on compressed values: times their stored size (parameters have 1.2), or this many bytes if that is more."""
 MOST_CHUNKS = 10**7
-"""Experts have one for each epoch."""
+"""Chunks of a dataset at most; experts have one per epoch."""
+DAMAGED_BYTES = (OSError, OverflowError, RuntimeError, ValueError)
+"""What h5py raises on damaged bytes."""
+DAMAGED_STRUCTURE = (*DAMAGED_BYTES, KeyError, TypeError)
+"""What h5py raises on damaged or missing objects: also KeyError (no such name) and TypeError (a type that NumPy lacks)."""
 
 
 @contextlib.contextmanager
 def create_hdf5(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
-    """A new HDF5 file, written whole or not at all.
+    """Write a new HDF5 file atomically.
 
-    Damage must be found, not read: the format of HDF5 1.10 keeps checksums of all its own structures (a flipped bit in
-    the older default can make the library loop forever). Datasets bring theirs with ``fletcher32=True``; text goes in at
-    fixed length (:func:`set_text`), because text of variable length lies in a heap without a checksum.
+    The format of HDF5 1.10 has checksums of all its structures; with the older default, a flipped bit can make the library
+    loop forever. Datasets need ``fletcher32=True`` for theirs. Text is stored at fixed length (:func:`set_text`), because
+    text of variable length lies in a heap without a checksum.
 
-    It is made in memory and then written: HDF5 cannot close a file that a full disk cuts short, and says so again and again.
+    The file is built in memory and then written, because HDF5 cannot close a file that a full disk cuts short.
+
+    Raises:
+        InputError: If the system refuses the write.
     """
     with atomic_write(path) as temporary, report_unwritable(path):
         content = io.BytesIO()
@@ -49,12 +56,12 @@ def create_hdf5(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
 
 
 def new_hdf5(path: Path) -> h5py.File:
-    """A new file of the format of HDF5 1.10, see :func:`create_hdf5`, written where it is."""
+    """Create a file in the format of :func:`create_hdf5`, written in place."""
     return h5py.File(path, "w", libver=("v110", "v110"))
 
 
 def set_text(file: h5py.File, name: str, text: str) -> None:
-    """Write a text attribute, which HDF5 keeps together with its checksum."""
+    """Write a text attribute of fixed length, which HDF5 covers with a checksum."""
     file.attrs[name] = np.bytes_(text.encode() or b"\0")
 
 
@@ -63,9 +70,9 @@ def write_header(file: h5py.File, kind: str, version: int, configuration: Mappin
 
     Args:
         file: An HDF5 file open for writing.
-        kind: What the file is, such as ``galaxies``.
+        kind: Kind of file, such as ``galaxies``.
         version: Version of that format.
-        configuration: Whatever made the file; must be writable as JSON.
+        configuration: The settings that made the file, as JSON can hold them.
         fingerprint: SHA-256 of the content, in hexadecimal.
     """
     set_text(file, "format", f"gz_lightning.{kind}")
@@ -76,25 +83,23 @@ def write_header(file: h5py.File, kind: str, version: int, configuration: Mappin
 
 
 @contextlib.contextmanager
-def _reading(what: str) -> Iterator[None]:
-    """Turn whatever h5py raises on a damaged file into Damaged. Around calls of h5py alone, never around code of ours."""
+def _reading(what: str, errors: tuple[type[Exception], ...] = DAMAGED_STRUCTURE) -> Iterator[None]:
+    """Turn what h5py raises on a damaged file into Damaged. For calls of h5py alone, never around our code."""
     try:
         yield
-    except (KeyError, OSError, OverflowError, RuntimeError, TypeError, ValueError) as error:
-        if isinstance(error, Damaged):
-            raise
+    except errors as error:
         reason = "it is missing" if isinstance(error, KeyError) else " ".join(str(error).split())
         raise Damaged(f"{what} cannot be read: {reason}") from error
 
 
 @contextlib.contextmanager
 def raw_hdf5(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
-    """An HDF5 file open for reading, whatever is in it.
+    """Open any HDF5 file for reading.
 
     Raises:
-        Damaged: If it is no HDF5 file.
+        Damaged: If it is not an HDF5 file.
     """
-    with _reading("it"):
+    with _reading("it", DAMAGED_BYTES):
         file = h5py.File(path, "r")
     try:
         yield file
@@ -105,20 +110,19 @@ def raw_hdf5(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
 
 @contextlib.contextmanager
 def open_hdf5(path: str | os.PathLike[str], kind: str, version: int, made_by: str) -> Iterator[h5py.File]:
-    """Open an HDF5 file of this package for reading, once its header says that it is one.
+    """Open an HDF5 file of this package for reading and check its header.
 
     Args:
         path: The file.
-        kind: What it must be, such as ``galaxies``.
+        kind: The kind it must be, such as ``galaxies``.
         version: The version of that format.
         made_by: The command that makes such a file, for the error message.
 
     Raises:
-        InputError: If there is no such file, it is no HDF5 file, is of another format or version, or a reader in the block
-            finds it damaged.
+        InputError: If the file is absent, not HDF5, or of another kind or version; or if the block raises Damaged.
     """
     path = Path(path)
-    if not os.path.isfile(path):  # of a name that is too long Path.is_file raises OSError
+    if not os.path.isfile(path):  # Path.is_file raises OSError where a name is too long
         raise InputError(f"there is no file {path}; '{made_by}' makes one")
     try:
         with raw_hdf5(path) as file:
@@ -131,13 +135,13 @@ def open_hdf5(path: str | os.PathLike[str], kind: str, version: int, made_by: st
 def _check_header(path: Path, file: h5py.File, kind: str, version: int, made_by: str) -> None:
     with _reading("its header"):
         has_format = "format" in file.attrs
-    found = get_text(file, "format") if has_format else "not one of gz_lightning"
-    if found != f"gz_lightning.{kind}":
-        raise InputError(f"{path} is not a file of {kind}: its format is {found:.60}; '{made_by}' makes one")
-    found_version = get_number(file, "format_version")
-    if found_version != version:
+    format_name = get_text(file, "format") if has_format else "not one of gz_lightning"
+    if format_name != f"gz_lightning.{kind}":
+        raise InputError(f"{path} is not a file of {kind}: its format is {format_name:.60}; '{made_by}' makes one")
+    file_version = get_number(file, "format_version")
+    if file_version != version:
         raise InputError(
-            f"{path} has format version {found_version}, written by gz_lightning "
+            f"{path} has format version {file_version}, written by gz_lightning "
             f"{get_text(file, 'gz_lightning_version'):.60}; this release ({__version__}) reads version {version}: "
             f"install the other one, or make the file anew with '{made_by}'"
         )
@@ -159,17 +163,17 @@ def dataset_dims(file: h5py.File, name: str) -> int:
     """Number of axes of a dataset.
 
     Raises:
-        Damaged: If there is none, or it cannot be read.
+        Damaged: If it is missing or cannot be read.
     """
     with _reading(name):
         return len(file[name].shape)
 
 
 def attribute(file: h5py.File, name: str) -> Any:
-    """An attribute as h5py gives it.
+    """An attribute as h5py returns it.
 
     Raises:
-        Damaged: If there is none, or it cannot be read.
+        Damaged: If it is missing or cannot be read.
     """
     with _reading(name):
         return file.attrs[name]
@@ -179,7 +183,7 @@ def get_text(file: h5py.File, name: str) -> str:
     """Read an attribute that :func:`set_text` wrote.
 
     Raises:
-        Damaged: If there is none, or it is not text.
+        Damaged: If it is missing or not text.
     """
     value = attribute(file, name)
     if not isinstance(value, bytes):
@@ -191,19 +195,19 @@ def get_text(file: h5py.File, name: str) -> str:
 
 
 def get_json(file: h5py.File, name: str, kind: type[T]) -> T:
-    """A text attribute that holds JSON.
+    """A text attribute that holds JSON of a kind, see :func:`checked_json`.
 
     Raises:
-        Damaged: If there is none, or it is something else.
+        Damaged: If it is missing or something else.
     """
     return checked_json(get_text(file, name), name, kind)
 
 
 def get_number(file: h5py.File, name: str) -> int:
-    """An attribute that is a whole number of at least 0.
+    """An attribute that is a whole number >= 0.
 
     Raises:
-        Damaged: If there is none, or it is something else.
+        Damaged: If it is missing or something else.
     """
     value = attribute(file, name)
     if not isinstance(value, (int, np.integer)) or value < 0:
@@ -212,10 +216,10 @@ def get_number(file: h5py.File, name: str) -> int:
 
 
 def get_vector(file: h5py.File, name: str, length: int) -> npt.NDArray[np.float64]:
-    """An attribute that is so many finite numbers.
+    """An attribute of ``length`` finite numbers.
 
     Raises:
-        Damaged: If there is none, or it is something else.
+        Damaged: If it is missing or something else.
     """
     value = attribute(file, name)
     numbers = np.asarray(value) if isinstance(value, (np.ndarray, np.generic)) else np.empty(0)
@@ -225,16 +229,18 @@ def get_vector(file: h5py.File, name: str, length: int) -> npt.NDArray[np.float6
 
 
 def dataset(file: h5py.File, name: str, kinds: str, shape: Sequence[int | None]) -> h5py.Dataset:
-    """A dataset that can be read: nothing larger than its file is made room for, and nothing is read from elsewhere.
+    """A dataset of the expected type and shape, all values of which are in this file.
+
+    A file may claim any shape or point to other files: both are refused before memory is allocated.
 
     Args:
         file: The open file.
         name: Name of the dataset.
-        kinds: What its values may be, as NumPy's letters: ``f`` numbers, ``i`` and ``u`` whole numbers, ``S`` text.
-        shape: Its shape; None where any length will do.
+        kinds: Allowed types as NumPy's letters: ``f`` numbers, ``i`` and ``u`` whole numbers, ``S`` text.
+        shape: Its shape; None allows any length.
 
     Raises:
-        Damaged: If there is none, it is of another type or shape, or its values are not all in the file.
+        Damaged: If it is missing, of another type or shape, or its values are not all in the file.
     """
     with _reading(name):
         values = file[name]
@@ -255,7 +261,7 @@ def dataset(file: h5py.File, name: str, kinds: str, shape: Sequence[int | None])
 
 
 def _is_whole(values: h5py.Dataset, size: int) -> bool:
-    """Whether a file of so many bytes holds all values of a dataset: what was never written would be read as zeros."""
+    """Whether a file of ``size`` bytes holds all values of a dataset: HDF5 reads unwritten ones as zeros."""
     with _reading(values.name):
         claimed = math.prod(values.shape) * values.dtype.itemsize  # not .nbytes, which overflows
         squeezed, chunks = values.compression is not None, values.chunks
@@ -264,7 +270,7 @@ def _is_whole(values: h5py.Dataset, size: int) -> bool:
         return False
     if chunks is not None:
         number = math.prod(-(-length // of) for length, of in zip(values.shape, chunks, strict=True))
-        if number > MOST_CHUNKS:  # HDF5 looks at each: of a file that claims too many this alone would take hours
+        if number > MOST_CHUNKS:  # HDF5 visits every chunk: a false claim would take hours
             return False
         with _reading(values.name):
             if values.id.get_num_chunks() != number:
@@ -273,41 +279,41 @@ def _is_whole(values: h5py.Dataset, size: int) -> bool:
 
 
 def read_values(values: h5py.Dataset, index: Any = ...) -> npt.NDArray[Any]:
-    """Values of a :func:`dataset` in the machine's own order of bytes.
+    """Values of a :func:`dataset` in native byte order.
 
     Raises:
-        Damaged: If they are not those of their checksum.
+        Damaged: If they do not match their checksum.
     """
-    with _reading(values.name.lstrip("/")):
-        found = np.asarray(values[index])
-    return found.astype(found.dtype.newbyteorder("="), copy=False)
+    with _reading(values.name.lstrip("/"), DAMAGED_BYTES):
+        read = np.asarray(values[index])
+    return read.astype(read.dtype.newbyteorder("="), copy=False)
 
 
 def read_row_into(values: h5py.Dataset, row: int, out: npt.NDArray[Any], place: int) -> None:
-    """Read one row of a :func:`dataset` into a place of an array, without a copy in between.
+    """Read one row of a :func:`dataset` into ``out[place]`` without a copy.
 
     Raises:
         Damaged: If it cannot be read.
     """
-    with _reading(values.name.lstrip("/")):
+    with _reading(values.name.lstrip("/"), DAMAGED_BYTES):
         values.read_direct(out, row, place)
 
 
 def array(
     file: h5py.File, name: str, kinds: str, shape: Sequence[int | None], places: str = "", finite: bool = True
 ) -> npt.NDArray[Any]:
-    """The values of a :func:`dataset`, numbers in the machine's own order of bytes.
+    """All values of a :func:`dataset`, in native byte order.
 
     Args:
         file: The open file.
         name: Name of the dataset.
         kinds: See :func:`dataset`.
         shape: See :func:`dataset`.
-        places: What the first axis counts, such as ``galaxy``.
-        finite: Whether a number must be finite.
+        places: What the first axis counts, such as ``galaxy``, for the message.
+        finite: Whether all numbers must be finite.
 
     Raises:
-        Damaged: As :func:`dataset`; if they are not those of their checksum; or if a number is not finite, with its place.
+        Damaged: As :func:`dataset`; if a checksum does not match; or if a number is not finite, with its place.
     """
     values = read_values(dataset(file, name, kinds, shape))
     if values.dtype.kind == "f" and finite:
@@ -316,12 +322,12 @@ def array(
 
 
 def check_all(good: npt.NDArray[np.bool_], values: npt.NDArray[Any], name: str, expected: str, places: str = "") -> None:
-    """Raise Damaged unless all is good, naming the first place that is not.
+    """Raise Damaged for the first value that is not good.
 
     Args:
-        good: Whether each value is.
-        values: The values, of the same shape.
-        name: What they are.
+        good: Whether a value is good, shape of ``values``.
+        values: The values.
+        name: Their name, for the message.
         expected: What they should be, in words.
         places: What the first axis counts, such as ``galaxy``.
     """
@@ -332,7 +338,7 @@ def check_all(good: npt.NDArray[np.bool_], values: npt.NDArray[Any], name: str, 
 
 
 def check_class_names(names: Sequence[str]) -> tuple[str, ...]:
-    """Names of leaves, none of which occurs twice.
+    """The names of the leaves, checked.
 
     Raises:
         Damaged: If there are none, or one is empty or occurs twice.

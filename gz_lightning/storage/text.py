@@ -1,4 +1,4 @@
-"""Text files and the words of messages: nothing larger, deeper or longer than such text ever is."""
+"""Text, JSON and YAML within limits of size and depth, and values as messages show them."""
 
 from __future__ import annotations
 
@@ -15,13 +15,18 @@ from gz_lightning.errors import Damaged, InputError
 
 T = TypeVar("T")
 MOST_TEXT = 2**20
-"""Bytes of a text file that are read at most: settings and records have some thousands."""
+"""Bytes of a text file at most; settings and records have some thousands."""
 MOST_NODES, MOST_DEPTH = 10**5, 50
-"""Values of a YAML file, and how deep they lie, at most: settings are some hundreds."""
+"""Values of a YAML file and their depth, at most; settings have some hundreds."""
 
 
 def checked_json(text: str, name: str, kind: type[T]) -> T:
-    """What JSON holds, if it is a dictionary, or a list of strings.
+    """The value of a JSON text: a dictionary, or a list of strings.
+
+    Args:
+        text: The text.
+        name: Its name, for the message.
+        kind: ``dict`` or ``list``.
 
     Raises:
         Damaged: If it is something else.
@@ -38,10 +43,10 @@ def checked_json(text: str, name: str, kind: type[T]) -> T:
 
 
 def read_text(path: str | os.PathLike[str], most: int = MOST_TEXT) -> str:
-    """A text file that is no larger than such files are.
+    """The text of a file of at most ``most`` bytes.
 
     Raises:
-        InputError: If there is none, it is too large, or it is no text.
+        InputError: If the file is absent, larger, or not UTF-8.
     """
     path = Path(path)
     if not os.path.isfile(path):
@@ -58,39 +63,46 @@ def read_yaml(path: str | os.PathLike[str]) -> Any:
     """The plain values of a YAML file.
 
     Raises:
-        InputError: As :func:`read_text`; or if it is no YAML of plain values, or they have no end.
+        InputError: As :func:`read_text`; or if it is not YAML of plain values, or larger than ``MOST_NODES`` or
+            ``MOST_DEPTH``.
     """
-    text = read_text(path)
     try:
-        found = yaml.safe_load(text)
-        _check_end(found)
+        value = _parse_yaml(read_text(path))
+        _check_values(value)
+    except Damaged as error:
+        raise InputError(f"{path} cannot be read: {error}") from error
+    return value
+
+
+def _parse_yaml(text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
     except RecursionError:
-        raise InputError(f"{path} cannot be read: it holds brackets within brackets") from None
-    # PyYAML makes dates and numbers of what looks like some, and hashes of what may have none.
+        raise Damaged("it holds brackets within brackets") from None
+    # PyYAML converts what looks like a date or a number, and hashes keys of any type.
     except (yaml.YAMLError, ValueError, TypeError, AttributeError, OverflowError, LookupError) as error:
-        raise InputError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
-    return found
+        raise Damaged(" ".join(str(error).split())) from error
 
 
-def _check_end(value: Any) -> None:
-    """An alias may stand for much, again and again, or for what it is in."""
-    waiting, number = [(value, 0)], 0
+def _check_values(root: Any) -> None:
+    """Raise Damaged where values have no end (aliases may repeat or contain themselves) or text is not Unicode."""
+    waiting, number = [(root, 0)], 0
     while waiting:
-        found, depth = waiting.pop()
+        value, depth = waiting.pop()
         number += 1
         if number > MOST_NODES or depth > MOST_DEPTH:
-            raise ValueError("its values refer to each other without end")
-        if isinstance(found, dict):
-            waiting += [(part, depth + 1) for pair in found.items() for part in pair]
-        elif isinstance(found, (list, tuple, set)):
-            waiting += [(part, depth + 1) for part in found]
-        elif isinstance(found, str):
-            found.encode()  # half of a pair of surrogates cannot be written again
+            raise Damaged("its values refer to each other without end")
+        if isinstance(value, dict):
+            waiting += [(part, depth + 1) for pair in value.items() for part in pair]
+        elif isinstance(value, (list, tuple, set)):
+            waiting += [(part, depth + 1) for part in value]
+        elif isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value):
+            raise Damaged("it holds half of a surrogate pair, which is not Unicode text")
 
 
 @contextlib.contextmanager
 def naming_file(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Put the name of a file before what an :class:`InputError` says, where whoever raises it does not know the file."""
+    """Prefix the message of an :class:`InputError` with the name of the file that its cause came from."""
     try:
         yield
     except InputError as error:
@@ -98,12 +110,12 @@ def naming_file(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def short(value: Any, most: int = 80) -> str:
-    """What was found, for a message: never long, whatever it is."""
-    if isinstance(value, (dict, list, tuple, set)):  # may refer to itself, or grow without end when it is written out
+    """A value as a message shows it, at most ``most`` characters."""
+    if isinstance(value, (dict, list, tuple, set)):  # its repr may have no end
         return f"a {type(value).__name__} of {len(value)}" if len(value) > 3 else _few(value, most)
     try:
         text = repr(value)
-    except ValueError:  # a whole number of thousands of digits
+    except ValueError:  # an integer of thousands of digits
         return f"a {type(value).__name__}"
     return text if len(text) <= most else f"{text[: most - 4]} ..."
 

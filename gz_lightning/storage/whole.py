@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and locks: one process at a time writes a folder."""
+"""Atomic writes, locks, and checks of disk space."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from gz_lightning.errors import InputError
 
 @contextlib.contextmanager
 def report_unwritable(path: str | os.PathLike[str], *more: type[Exception]) -> Iterator[None]:
-    """Turn the errors of the system on writing ``path`` (a full disk, no permission) into an :class:`InputError`.
+    """Turn the system's errors on writing ``path`` (full disk, no permission) into an :class:`InputError`.
 
     Args:
-        path: What is written in the block.
-        *more: Other errors that mean the same: HDF5 says RuntimeError where a file cannot be closed.
+        path: The file that the block writes.
+        *more: Other errors that mean the same: torch raises RuntimeError on a full disk.
     """
     kinds: tuple[type[Exception], ...] = (OSError, *more)
     try:
@@ -31,10 +31,10 @@ def report_unwritable(path: str | os.PathLike[str], *more: type[Exception]) -> I
 
 @contextlib.contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a temporary path beside ``path``; rename it to ``path`` once the block has ended without an error.
+    """Yield a temporary path beside ``path`` and rename it to ``path`` when the block succeeds.
 
     Raises:
-        InputError: If the system does not let it be written.
+        InputError: If the system refuses the write.
 
     Example:
         >>> with atomic_write("table.csv") as temporary:  # doctest: +SKIP
@@ -53,7 +53,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
                 os.fsync(file.fileno())  # the rename must not overtake the bytes
             umask = os.umask(0)
             os.umask(umask)
-            temporary.chmod(0o666 & ~umask)  # mkstemp makes it readable by its owner only
+            temporary.chmod(0o666 & ~umask)  # mkstemp makes files readable by their owner only
             temporary.replace(path)
         finally:
             with contextlib.suppress(OSError):
@@ -61,14 +61,14 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def _remove_stale(path: Path) -> None:
-    """Remove the temporary files of ``path`` that processes left which are no more."""
+    """Remove temporary files of ``path`` that dead processes left."""
     _remove(path.parent.glob(f".{glob.escape(path.name)}.*.part"))
 
 
 def remove_stale(folder: Path) -> None:
-    """Remove the temporary files that processes which are no more left in a run folder and two levels below.
+    """Remove temporary files that dead processes left in a run folder, two levels deep.
 
-    A run that goes on writes its logs into a new folder, and does not come upon those of the one before.
+    :func:`atomic_write` removes those of its own path; a resumed run logs into a new folder and would leave the old ones.
     """
     for depth in ("", "*/", "*/*/"):
         _remove(folder.glob(f"{depth}.*.part"))
@@ -87,24 +87,24 @@ def _runs(process: int) -> bool:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except OSError:  # it is somebody else's
+    except OSError:  # another user's process
         return True
     return True
 
 
 @contextlib.contextmanager
 def locked(lock: str | os.PathLike[str], what: str) -> Iterator[None]:
-    """Refuse a second process that wants to write the same, for as long as the block runs.
+    """Hold an exclusive lock while the block runs.
 
-    The system gives the claim back whenever the process ends, however it ends. Where it has no such locks (Windows, some
-    network file systems) nothing is refused.
+    The system releases the lock when the process ends, even if it is killed. Where it has no such locks (Windows, some
+    network file systems), nothing is refused.
 
     Args:
-        lock: A file that stands for the claim; it is gone at the end.
-        what: What is locked, and how to get on without it, for the message.
+        lock: The lock file; removed at the end.
+        what: What is locked and what to do instead, for the message.
 
     Raises:
-        InputError: If another process has it.
+        InputError: If another process holds the lock.
     """
     try:
         import fcntl
@@ -118,12 +118,12 @@ def locked(lock: str | os.PathLike[str], what: str) -> Iterator[None]:
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            mine = lock.exists() and os.path.samestat(os.fstat(file.fileno()), lock.stat())
+            acquired = lock.exists() and os.path.samestat(os.fstat(file.fileno()), lock.stat())
         except BlockingIOError:
-            mine = False
+            acquired = False
         except OSError:  # a file system without locks
-            mine = True
-        if not mine:
+            acquired = True
+        if not acquired:
             raise InputError(f"another run is writing {what}")
         try:
             yield
@@ -133,19 +133,19 @@ def locked(lock: str | os.PathLike[str], what: str) -> Iterator[None]:
 
 
 def require_disk(needed: float, folder: Path, what: str, advice: str) -> None:
-    """Check that there is room on the disk before long work begins.
+    """Check free disk space before long work begins.
 
     Args:
-        needed: Bytes that are going to be written.
-        folder: Where to; it need not be there yet.
-        what: What takes them, for the message.
-        advice: What to do where there is not enough.
+        needed: Bytes to be written.
+        folder: Target folder; need not exist yet.
+        what: What needs the space, for the message.
+        advice: How to need less, for the message.
 
     Raises:
-        InputError: If there is not.
+        InputError: If there is less than ``needed``.
     """
-    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.is_dir())
-    free = shutil.disk_usage(there).free
+    existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.is_dir())
+    free = shutil.disk_usage(existing).free
     if needed > free:
         raise InputError(
             f"{what} take {needed / 1e9:.2f} GB in {folder}, where {free / 1e9:.2f} GB are free: make room, or {advice}"
@@ -153,14 +153,14 @@ def require_disk(needed: float, folder: Path, what: str, advice: str) -> None:
 
 
 def allocate(path: Path, size: int) -> None:
-    """Make sure that a file can have ``size`` bytes, before HDF5 takes them for granted, see :func:`create_hdf5`.
+    """Reserve disk space for a file that HDF5 writes in place, see :func:`create_hdf5`.
 
     Args:
-        path: The file; it may be there or not. What it holds stays.
+        path: The file; created if absent, its content is kept.
         size: Bytes.
 
     Raises:
-        InputError: If the system has no room for it, or does not let it be written.
+        InputError: If there is not enough space or no permission.
     """
     with report_unwritable(path), path.open("ab") as file:
         if hasattr(os, "posix_fallocate"):

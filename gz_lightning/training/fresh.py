@@ -29,7 +29,6 @@ from torch.func import functional_call, grad, stack_module_state, vmap
 from gz_lightning.augmentation import augment_each
 from gz_lightning.data.galaxies import Galaxies, Split
 from gz_lightning.errors import InputError
-from gz_lightning.memory import keep_freed_memory
 from gz_lightning.networks.convnet import ConvNet
 from gz_lightning.networks.convnet_derivatives import ConvNetDerivatives
 from gz_lightning.networks.convnet_stack import stacked_gradient
@@ -94,7 +93,6 @@ def train_networks(
     """
     if way not in WAYS:
         raise InputError(f"networks are trained by {', '.join(WAYS)}, not '{way}'")
-    keep_freed_memory()
     if way == "auto":
         way = "vmap" if trainings and trainings[0].images.is_cuda else "threads"
     with torch.inference_mode(False), torch.enable_grad():

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from gz_lightning.data.catalog import catalog_from_folders, catalog_from_votes
+from gz_lightning.data.tables import read_rows
 from gz_lightning.data.tree import ANSWERS, TREES
 from gz_lightning.data.votes import read_votes
 from gz_lightning.errors import InputError
@@ -156,3 +157,16 @@ def test_names_that_are_no_text(tmp_path: Path) -> None:
         pytest.skip("this file system takes UTF-8 alone")
     with pytest.raises(InputError, match="disk holds .*, whose name is no UTF-8; rename it"):
         catalog_from_folders(root)
+
+
+def test_an_empty_list_of_tables_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="--table names no vote table"):
+        catalog_from_votes([], tmp_path)
+
+
+def test_a_fits_column_of_arrays_is_refused(tmp_path: Path) -> None:
+    fits = pytest.importorskip("astropy.io.fits", reason="FITS tables need astropy")
+    columns = [fits.Column("flat", "E", array=[1.0, 2.0]), fits.Column("deep", "2E", array=[[1.0, 2.0], [3.0, 4.0]])]
+    fits.BinTableHDU.from_columns(columns).writeto(tmp_path / "a.fits")
+    with pytest.raises(InputError, match=r"a.fits cannot be read as FITS: the cells of column deep are arrays"):
+        list(read_rows(tmp_path / "a.fits", ["flat", "deep"]))

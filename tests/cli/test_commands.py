@@ -13,7 +13,7 @@ from gz_lightning.experts.trajectories import TrajectoryStore
 from gz_lightning.sets.synthetic import SyntheticSet
 from tests.data.test_catalog import hart16
 
-CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*/*.yaml"))
+CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*/*.yaml"))
 COMMAND_FOLDERS = ("prepare", "experts", "distill", "evaluate")
 TRAINER = ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false", "--wandb", "off"]
 FIT = ["--model.num_experts", "1", "--model.train_epochs", "2", "--model.width", "4", "--model.depth", "2", *TRAINER]
@@ -48,7 +48,7 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "wanted"),
+    ("command", "words"),
     [
         ("download", "Which of votes, mapping and images"),
         ("prepare", "Side of the packed images in pixels. 128 is the published one"),
@@ -56,14 +56,14 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         ("distill", "Steps of the student in an outer iteration, N."),
         ("evaluate", "Epochs on a small set. Published: 1000."),
         ("report", "Run folders of gz-lightning distill; several are shown side by side."),
-        ("demo", "Folder of all that the demo writes."),
+        ("demo", "Folder that the demo writes into."),
     ],
 )
-def test_help_is_the_manual(command: str, wanted: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_is_the_manual(command: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         main([command, "--help"])
     assert end.value.code in (0, None)
-    assert wanted in " ".join(capsys.readouterr().out.split())
+    assert words in " ".join(capsys.readouterr().out.split())
 
 
 def test_help_tells_the_whole_story_and_no_more(capsys: pytest.CaptureFixture[str]) -> None:
@@ -121,7 +121,7 @@ def test_every_config(config: Path, tmp_path: Path, toy_path: Path, monkeypatch:
     made = SyntheticSet.load("run/last.h5")
     assert made.iteration == 2
     if kind == "distill":
-        own = set(settings["model"]) - {
+        names = set(settings["model"]) - {
             "iterations",
             "eval_it",
             "num_eval",
@@ -130,7 +130,7 @@ def test_every_config(config: Path, tmp_path: Path, toy_path: Path, monkeypatch:
             "max_start_epoch",
             "expert_epochs",
         }
-        assert {name: made.configuration[name] for name in own} == {name: settings["model"][name] for name in own}
+        assert {name: made.configuration[name] for name in names} == {name: settings["model"][name] for name in names}
         return
     assert kind == "evaluate"
     small = ["--networks", "[ConvNetD1W4]"] if "networks" in settings else []  # VGG11 does not fit 16 px
@@ -190,8 +190,12 @@ def test_mistakes_are_answered_in_one_line(
         capsys, "evaluate", "--synthetic", "best.h5", "--data", str(toy_path)
     )
     monkeypatch.setenv("GZ_DEBUG", "1")
-    with pytest.raises(ValueError, match="there is no file none.h5"):
+    with pytest.raises(SystemExit) as end:
         main(["fit", "--data.path", "none.h5", *FIT])
+    assert end.value.code == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "Traceback (most recent call last):"
+    assert "gz-lightning fit: there is no file none.h5" in lines[-1]
 
 
 def test_simulated_galaxies_stand_in_where_no_data_is_named(
