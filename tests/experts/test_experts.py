@@ -164,8 +164,14 @@ def test_other_settings_or_galaxies_are_refused(tmp_path: Path, toy_path: Path, 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"num_experts": 0}, r"num_experts \(0\)"),
-        ({"lr": 0.0}, "lr must be positive"),
+        ({"num_experts": 0}, "--model.num_experts must be a whole number >= 1, not 0"),
+        ({"first_expert": -1}, "--model.first_expert must be a whole number >= 0, not -1"),
+        ({"experts_at_once": 0}, "--model.experts_at_once must be a whole number >= 1 or null, not 0"),
+        ({"lr": 0.0}, "--model.lr must be a number > 0, not 0.0"),
+        ({"momentum": -0.1}, "--model.momentum must be a number >= 0, not -0.1"),
+        ({"lr_schedule": "linear"}, "--model.lr_schedule must be one of constant, cosine, step, not 'linear'"),
+        ({"precision": "int8"}, "--model.precision must be one of float32, float16, bfloat16, not 'int8'"),
+        ({"compression": "zip"}, "--model.compression must be one of none, gzip, not 'zip'"),
         ({"augmentation": "blur"}, "no augmentation 'blur'"),
     ],
 )
@@ -208,8 +214,8 @@ class Poison(pl.Callback):
 
         def poisoned(*args: Any) -> Any:
             images, targets, labels = take(batches, *args)
-            if args[1][0] == 0:
-                images[0, 0, 0, 0, 0] = self.value
+            if args[1] == 0:
+                images[0, 0, 0, 0] = self.value
             return images, targets, labels
 
         due = (trainer.current_epoch, batch_idx) == (self.epoch, self.batch)

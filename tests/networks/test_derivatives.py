@@ -11,7 +11,6 @@ from gz_lightning.errors import InputError
 from gz_lightning.networks import convnet_derivatives
 from gz_lightning.networks.convnet import NORMS, POOLINGS, ConvNet
 from gz_lightning.networks.convnet_derivatives import ConvNetDerivatives
-from gz_lightning.networks.convnet_stack import stacked_gradient
 from gz_lightning.networks.derivatives import Derivatives
 from gz_lightning.networks.functional import FunctionalNetwork
 
@@ -50,21 +49,6 @@ def test_against_autograd(
         assert w is not None
         assert float(w.norm()) > 1e-9
         assert float((f - w).norm() / w.norm()) < 1e-11
-
-
-@pytest.mark.parametrize(("norm", "pooling"), list(itertools.product(NORMS, POOLINGS)))
-@pytest.mark.parametrize("soft", [False, True], ids=["hard", "soft"])
-def test_a_stack_against_one_by_one(norm: str, pooling: str, soft: bool) -> None:
-    torch.manual_seed(0)
-    convnet = ConvNet(3, 12, width=8, depth=2, norm=norm, pooling=pooling).double()
-    network = FunctionalNetwork(convnet)
-    assert isinstance(network.derivatives, ConvNetDerivatives)
-    theta = torch.stack([network.parameters_of(convnet) + 0.1 * torch.randn(network.num_parameters) for _ in range(3)])
-    images = torch.randn(3, 5, 3, 12, 12, dtype=torch.float64)
-    labels = torch.rand(3, 5, 3, dtype=torch.float64) if soft else torch.randint(3, (3, 5))
-    found = stacked_gradient(network.derivatives, theta, images, labels)
-    wanted = [Derivatives(network).gradient(*own) for own in zip(theta, images, labels, strict=True)]
-    torch.testing.assert_close(found, torch.stack(wanted), rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize(("norm", "pooling"), list(itertools.product(NORMS, POOLINGS)))
