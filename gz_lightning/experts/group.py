@@ -1,4 +1,4 @@
-"""The experts that are trained together: which they are, their epochs so far, an epoch's metrics, and the checkpoint.
+"""The experts that are trained together: which they are, their step size, their epochs so far, and an epoch's metrics.
 
 Shapes: n experts, N images, K leaves, P parameters, E epochs.
 """
@@ -6,47 +6,35 @@ Shapes: n experts, N images, K leaves, P parameters, E epochs.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from gz_lightning.errors import InputError
-from gz_lightning.experts.trajectories import METRICS, Recipe, file_of, write_expert
-from gz_lightning.networks.ensemble import Ensemble
-from gz_lightning.progress import say
-from gz_lightning.storage.checkpoints import LAST, save_last
-
-MAPS_PER_BLOCK = 8
-"""Full-size maps of the first block that a training step holds at most, deeper blocks included: what norm, ReLU and pooling
-keep for their derivatives, and the gradients on their way back."""
-MOST_SHARE = 20
-"""Training takes at least so many times as long as writing checkpoints."""
+from gz_lightning.experts.trajectories import METRICS, Recipe, describe_difference, file_of, write_expert
 
 
-def fitting_number(ensemble: Ensemble, batch_size: int, resolution: int, width: int) -> int:
-    """How many experts to train at once.
-
-    1 on anything but a GPU, so that experts do not depend on the number of cores. On a GPU as many as make up one stack of
-    the ensemble, which fills it, and take at most half of the free memory.
+def step_size(lr: float, schedule: str, epoch: int, epochs: int) -> float:
+    """The step size of an epoch, counted from 0.
 
     Args:
-        ensemble: Says how many make up a stack, and on which device.
-        batch_size: Images of each expert in a step.
-        resolution: H = W in pixels.
-        width: Channels of the network's first block.
+        lr: That of the first epoch.
+        schedule: ``constant``, as published; ``cosine``, down to nearly 0 (Loshchilov & Hutter 2017, arXiv 1608.03983);
+            ``step``, a tenth after ``epochs // 2 + 1`` epochs (Cazenavette et al. 2022, their ``--decay``).
+        epoch: Number of the epoch.
+        epochs: How many there are.
+
+    Example:
+        >>> [step_size(0.01, "step", epoch, 4) for epoch in range(4)]
+        [0.01, 0.01, 0.01, 0.001]
     """
-    if ensemble.device.type != "cuda":
-        return 1
-    free, _ = torch.cuda.mem_get_info(ensemble.device)
-    by_memory = int(free / 2 / (4 * MAPS_PER_BLOCK * width * batch_size * resolution**2))
-    return max(1, min(ensemble.stack_size((batch_size, 3, resolution, resolution)), by_memory))
+    if schedule == "cosine":
+        return lr * (1 + math.cos(math.pi * epoch / epochs)) / 2
+    return lr * 0.1 if schedule == "step" and epoch >= epochs // 2 + 1 else lr
 
 
 def groups_to_train(
@@ -58,6 +46,15 @@ def groups_to_train(
     """
     groups = [list(experts[i : i + at_once]) for i in range(0, len(experts), at_once)]
     return begun + [group for group in groups if group not in begun and not set(group).isdisjoint(missing)]
+
+
+def share(groups: list[list[int]], world: int, rank: int) -> tuple[list[list[int]], bool]:
+    """The groups of one of ``world`` processes, as many for each; and whether the last is another process's, trained again.
+
+    (Processes keep in step: one that comes out short trains the last of all groups and does not write it.)
+    """
+    places = range(rank, math.ceil(len(groups) / world) * world, world)
+    return [groups[min(place, len(groups) - 1)] for place in places], len(places) > 0 and places[-1] >= len(groups)
 
 
 @dataclass
@@ -121,6 +118,29 @@ class Group:
         return {"experts": self.experts, "rows": self.rows, "history": self.history}
 
 
+def state_of(checkpoint: Mapping[str, Any], recipe: Recipe, path: str) -> dict[str, Any]:
+    """What a checkpoint says of the experts in training.
+
+    Args:
+        checkpoint: Its content.
+        recipe: What the experts of this run are.
+        path: Where it was read, for the message.
+
+    Raises:
+        InputError: If it is of other galaxies or settings, or of no experts.
+    """
+    if "experts" not in checkpoint:
+        raise InputError(f"{path} is no checkpoint of 'gz-lightning fit'; leave out --ckpt_path to begin anew")
+    state: dict[str, Any] = checkpoint["experts"]
+    theirs = Recipe(*state["recipe"])
+    if theirs != recipe:
+        raise InputError(
+            f"{path} is of experts of another kind: {describe_difference(theirs, recipe)}; "
+            "leave out --ckpt_path to begin anew"
+        )
+    return state
+
+
 class Tally:
     """Loss and accuracy of n experts over an epoch: sums over batches, on the device until they are asked for.
 
@@ -164,44 +184,3 @@ class Tally:
             return [], []
         loss, hits = torch.as_tensor(self.loss_sum), torch.as_tensor(self.hits)
         return (loss / self.images).tolist(), (hits.double() / self.images).tolist()
-
-
-class GroupCheckpoint(Checkpoint):
-    """Keeps ``checkpoints/last.ckpt`` in the run folder, always of a whole epoch.
-
-    Finished experts are in their store and need none; this one holds those in training, with all their epochs so far. A run
-    shorter than ``minutes`` writes none.
-
-    Args:
-        minutes: Least time between two checkpoints; 0 writes one after every epoch.
-    """
-
-    def __init__(self, minutes: float) -> None:
-        self.minutes = minutes
-        self.written_at = time.monotonic()
-        self.cost = 0.0
-        self.current = False
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock; a run that resumes from a checkpoint keeps it up to date."""
-        self.written_at = time.monotonic()
-        self.current = trainer.ckpt_path is not None
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write one if it is time, or if the last one is of a group that is finished now."""
-        if trainer.world_size > 1:  # each process has another group
-            return
-        begin = time.monotonic()
-        finished = pl_module.epoch + 1 == pl_module.train_epochs  # type: ignore[operator]
-        pause = max(60 * self.minutes, MOST_SHARE * self.cost) if self.minutes else 0
-        if (finished and self.current) or begin - self.written_at >= pause:
-            save_last(trainer)
-            self.current = True
-            self.written_at = time.monotonic()
-            self.cost = self.written_at - begin
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Say how to resume."""
-        if self.current:
-            path = Path(trainer.default_root_dir) / LAST
-            say(f"go on from {path} with the same command and --ckpt_path last")

@@ -6,7 +6,6 @@ Shapes: n experts at once, N images, K leaves, P parameters, E epochs.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
@@ -16,64 +15,39 @@ import torch.nn.functional as F
 from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from gz_lightning.augmentation import DSA, check_strategy
 from gz_lightning.data.datamodule import datamodule_of
 from gz_lightning.data.galaxies import Galaxies
 from gz_lightning.errors import InputError
 from gz_lightning.experts.batches import Batches, Scored
-from gz_lightning.experts.group import MAPS_PER_BLOCK, Group, GroupCheckpoint, Tally, fitting_number, groups_to_train
+from gz_lightning.experts.callbacks import GroupCheckpoint, TimeLeft
+from gz_lightning.experts.capacity import fitting_number, require_room
+from gz_lightning.experts.group import Group, Tally, groups_to_train, share, state_of, step_size
 from gz_lightning.experts.inspection import log_confusion, summary
-from gz_lightning.experts.trajectories import (
-    METRICS,
-    PRECISIONS,
-    Recipe,
-    TrajectoryStore,
-    describe_difference,
-    whole_experts,
-)
-from gz_lightning.memory import require_memory
+from gz_lightning.experts.trajectories import METRICS, Recipe, TrajectoryStore, last_parameters, whole_experts
 from gz_lightning.networks.ensemble import Ensemble
 from gz_lightning.networks.registry import allow_network
 from gz_lightning.progress import say
 from gz_lightning.randomness import derived_seed
 from gz_lightning.settings import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, check_settings
 from gz_lightning.storage.checkpoints import read_by_checksum
-from gz_lightning.storage.whole import require_disk
 
 SHAPING = ("train_epochs", "lr", "momentum", "weight_decay", "lr_schedule", "augmentation", "labels", "rotations", "seed")
 """Settings that shape a trajectory, beside the batch size: experts of one store have them in common."""
-
-
-def step_size(lr: float, schedule: str, epoch: int, epochs: int) -> float:
-    """The step size of an epoch, counted from 0.
-
-    Args:
-        lr: That of the first epoch.
-        schedule: ``constant``, as published; ``cosine``, down to nearly 0 (Loshchilov & Hutter 2017, arXiv 1608.03983);
-            ``step``, a tenth after ``epochs // 2 + 1`` epochs (Cazenavette et al. 2022, their ``--decay``).
-        epoch: Number of the epoch.
-        epochs: How many there are.
-
-    Example:
-        >>> [step_size(0.01, "step", epoch, 4) for epoch in range(4)]
-        [0.01, 0.01, 0.01, 0.001]
-    """
-    if schedule == "cosine":
-        return lr * (1 + math.cos(math.pi * epoch / epochs)) / 2
-    return lr * 0.1 if schedule == "step" and epoch >= epochs // 2 + 1 else lr
 
 
 class ExpertModule(LightningModule):
     """Trains experts in groups and writes each, once finished, into a TrajectoryStore.
 
     One Trainer run trains all: it has ``train_epochs`` epochs for every group of experts that the store does not hold yet,
-    and sets ``max_epochs`` to that. The only parameter is ``theta``, a row for each expert of the group; gradients come from
-    an :class:`gz_lightning.networks.ensemble.Ensemble`, and optimisation is manual: Lightning refuses ``gradient_clip_val``
-    and ``accumulate_grad_batches``, which would mix the experts of a group. Everything random about an expert depends on ``seed`` and its number alone, so experts
-    trained in another order, group, process or session are the same (of other groups up to rounding). ``validate`` and
-    ``test`` of the Trainer score the experts of the store after their last epoch.
+    and sets ``max_epochs`` to that. The only parameter is ``theta``, with a row for each expert of the group. Optimisation
+    is manual, with the gradients of an :class:`gz_lightning.networks.ensemble.Ensemble`: Lightning refuses
+    ``gradient_clip_val`` and ``accumulate_grad_batches``, which would mix the experts of a group.
+
+    Everything random about an expert depends on ``seed`` and its number alone, so experts trained in another order, group,
+    process or session are the same (of other groups up to rounding). ``validate`` and ``test`` of the Trainer score the
+    experts of the store after their last epoch.
 
     What it logs of a group is the mean over its experts; the store keeps the numbers of each.
 
@@ -191,18 +165,17 @@ class ExpertModule(LightningModule):
         self.missing = [expert for expert in self.experts if expert not in stored]
         if len(self.missing) < len(self.experts):
             say(f"{self.folder} holds {len(self.experts) - len(self.missing)} of the {len(self.experts)} experts already")
-        at_once = settings["experts_at_once"] or fitting_number(
-            self.ensemble, self.batch_size, galaxies.resolution, settings["width"]
-        )
+        at_once = settings["experts_at_once"] or fitting_number(self.ensemble, self._batch(), settings["width"])
         self._plan(min(at_once, len(self.experts)), [])
 
+    def _batch(self) -> tuple[int, int, int, int]:
+        """The shape of an expert's batch, (N, C, H, W)."""
+        return min(self.batch_size, len(self.galaxies.train)), *self.galaxies.image_shape
+
     def _plan(self, at_once: int, begun: list[list[int]]) -> None:
-        """Make room for a group, and share the groups out: a process that comes out short trains the last one again."""
+        """Choose the groups to train, and make room for one."""
         groups = groups_to_train(self.experts, at_once, self.missing, begun)
-        world, rank = self.trainer.world_size, self.trainer.global_rank
-        places = range(rank, math.ceil(len(groups) / world) * world, world)
-        self.groups = [groups[min(place, len(groups) - 1)] for place in places]
-        self.repeats_last = len(places) > 0 and places[-1] >= len(groups)
+        self.groups, self.repeats_last = share(groups, self.trainer.world_size, self.trainer.global_rank)
         self.theta = nn.Parameter(torch.zeros(at_once, self.ensemble.network.num_parameters, device=self.ensemble.device))
         self.trainer.fit_loop.max_epochs = len(self.groups) * self.train_epochs
 
@@ -212,33 +185,14 @@ class ExpertModule(LightningModule):
         return torch.optim.SGD([self.theta], **settings)
 
     def configure_callbacks(self) -> list[Callback]:
-        """The checkpoint to resume from."""
-        return [GroupCheckpoint(self.hparams["checkpoint_minutes"])]
+        """The checkpoint to resume from, and the time left."""
+        return [GroupCheckpoint(self.hparams["checkpoint_minutes"]), TimeLeft()]
 
     def on_fit_start(self) -> None:
         """Put the training galaxies on the device, once for all epochs."""
-        self._require_memory()
+        require_room(self.ensemble, len(self.theta), self._batch(), self.hparams, len(self.missing))
         self.batches = Batches(self.galaxies, self.batch_size, self.hparams, self.device)
         self.class_weights = self.galaxies.class_weights.to(self.device)
-
-    def _require_memory(self) -> None:
-        """Refuse what cannot fit, before hours of work."""
-        number, settings, galaxies = len(self.theta), self.hparams, self.galaxies
-        rows = (self.train_epochs + 1) * self.theta.nbytes
-        what = f"the {self.train_epochs} epochs of {number} experts at once"
-        require_memory(rows, "cpu", what, "take fewer --model.experts_at_once")
-        if settings["compression"] == "none":
-            bits = torch.finfo(PRECISIONS[settings["precision"]]).bits
-            advice = "take fewer --model.num_experts or --model.precision float16, or name a folder elsewhere"
-            require_disk(len(self.missing) * rows / number * bits / 32, self.folder, f"{len(self.missing)} experts", advice)
-        batch = min(self.batch_size, len(galaxies.train)), *galaxies.image_shape
-        maps = 4 * MAPS_PER_BLOCK * settings["width"] * batch[0] * galaxies.resolution**2
-        what = f"batches of {self.batch_size} galaxies"
-        advice = "take a smaller --data.batch_size or fewer --model.experts_at_once"
-        if self.device.type == "cuda":
-            require_memory(min(number, self.ensemble.stack_size(batch)) * maps / 2, self.device, what, advice)
-        elif self.ensemble.derivatives is None:  # else a batch is worked on in portions
-            require_memory(min(number, torch.get_num_threads()) * maps / 4, self.device, what, advice)
 
     def train_dataloader(self) -> Iterable[int]:
         """Numbers of the batches of one epoch; the module takes the galaxies from the device itself."""
@@ -247,12 +201,6 @@ class ExpertModule(LightningModule):
     def val_dataloader(self) -> Iterable[Any]:
         """All validation galaxies, in every process."""
         return Scored(self.galaxies.val, self.batch_size)
-
-    def on_train_start(self) -> None:
-        """Time left is told from here. Processes do not share gradients: each trains other experts."""
-        if isinstance(self.trainer.model, DistributedDataParallel):
-            self.trainer.model.require_backward_grad_sync = False
-        self.began_at, self.first_epoch = time.monotonic(), self.current_epoch
 
     def on_train_epoch_start(self) -> None:
         """Begin the next group where the last one is finished; draw this epoch's orders."""
@@ -289,12 +237,7 @@ class ExpertModule(LightningModule):
         """Outside of ``fit``: read the experts to score."""
         self.val_tally.reset()
         if self.trainer.state.fn != TrainerFn.FITTING:
-            store = TrajectoryStore(self.folder)
-            if (store.recipe.network, store.recipe.data) != (self.recipe.network, self.recipe.data):
-                difference = describe_difference(store.recipe, self.recipe)
-                raise InputError(f"{self.folder} holds experts of another kind: {difference}")
-            rows = [store.parameters(expert, store.num_epochs) for expert in store.experts]
-            self.scored = torch.stack(rows).to(self.device)
+            self.scored = last_parameters(self.folder, self.recipe).to(self.device)
 
     def validation_step(self, batch: tuple[torch.Tensor, torch.Tensor], batch_idx: int) -> None:
         """Loss and accuracy on validation galaxies, of each expert."""
@@ -327,11 +270,8 @@ class ExpertModule(LightningModule):
             self.log(name.replace("_", "/"), mean, prog_bar=name == "val_accuracy")
         self.log("expert", float(self.group.experts[0]), prog_bar=True)
         self.log("lr", self.optimizers().param_groups[0]["lr"])  # type: ignore[union-attr]
-        done = self.current_epoch + 1 - self.first_epoch
-        left = (self.trainer.fit_loop.max_epochs or 0) - self.current_epoch - 1
-        self.log("minutes_left", (time.monotonic() - self.began_at) / 60 / done * left, prog_bar=True, logger=False)
-        repeated = left == 0 and self.repeats_last  # another process's group, to keep in step
-        if self.epoch + 1 == self.train_epochs and not repeated:
+        last = self.current_epoch + 1 == self.trainer.fit_loop.max_epochs
+        if self.epoch + 1 == self.train_epochs and not (last and self.repeats_last):
             confusions = self.val_tally.confusion_counts
             storage = {name: self.hparams[name] for name in ("precision", "compression")}
             self.group.write(self.folder, self.recipe, confusions, **storage)
@@ -361,16 +301,8 @@ class ExpertModule(LightningModule):
                 "a checkpoint is of the group of one process, and there are several; leave out --ckpt_path "
                 "(whole experts are kept)"
             )
-        path = self.trainer.ckpt_path or "the checkpoint"
-        if "experts" not in checkpoint:
-            raise InputError(f"{path} is no checkpoint of 'gz-lightning fit'; leave out --ckpt_path to begin anew")
-        state, epoch = checkpoint["experts"], checkpoint["epoch"] + 1
-        recipe = Recipe(*state["recipe"])
-        if recipe != self.recipe:
-            raise InputError(
-                f"{path} is of experts of another kind: {describe_difference(recipe, self.recipe)}; "
-                "leave out --ckpt_path to begin anew"
-            )
+        state = state_of(checkpoint, self.recipe, str(self.trainer.ckpt_path or "the checkpoint"))
+        epoch = checkpoint["epoch"] + 1
         self.group = Group(**state["group"]) if state["group"] else Group([], [])
         self._plan(state["at_once"], state["groups"][: math.ceil(epoch / self.train_epochs)])
 

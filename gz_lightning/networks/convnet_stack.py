@@ -83,7 +83,7 @@ def stacked_logits_and_gradient(
     for i in range(0, len(parts) - 2, per_block):
         filters = [w.contiguous(memory_format=layout(images)) for w in parts[i]]
         parameters = [filters, *parts[i + 1 : i + per_block]]
-        blocks.append(_StackedBlock(derivatives.norm, derivatives.pooling, parameters, h))  # type: ignore[arg-type]
+        blocks.append(_StackedBlock(derivatives.norm, derivatives.pooling, parameters, h))
         h = blocks[-1].p
     head, head_bias = parts[-2:]
     flat = h.reshape(n, m, -1)

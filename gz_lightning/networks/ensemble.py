@@ -38,8 +38,8 @@ T = TypeVar("T")
 NETWORKS_AT_ONCE, PIXELS_AT_ONCE = 64, 2**24
 """Networks of a stack on a GPU at most, and pixels in one of its steps (1,024 images of 128 px), which bound its memory."""
 STACKED_AT_ONCE, MAP_OF_STACK = 8, 2**21
-"""ConvNets of a stack on a CPU at most, and bytes of one activation of their first blocks, so that maps stay in the caches. A
-stack pays where operators cost as much as their arithmetic (ten images of 32 px at width 32)."""
+"""ConvNets of a stack on a CPU at most, and bytes of one activation of their first blocks, so that maps stay in the caches.
+A stack pays where operators cost as much as their arithmetic (ten images of 32 px at width 32)."""
 
 
 class Ensemble:
@@ -79,7 +79,7 @@ class Ensemble:
         self._local = threading.local()
 
     def initial(self, seeds: Sequence[int]) -> Float[Tensor, "n P"]:
-        """theta at the initialisation of each seed. The global random state is left as it was."""
+        """Theta at the initialisation of each seed. The global random state is left as it was."""
         networks = [build_network(self.description, seed=seed) for seed in seeds]
         return torch.stack([FunctionalNetwork.parameters_of(network) for network in networks]).to(self.device)
 
@@ -104,9 +104,7 @@ class Ensemble:
             parts = _parts(len(theta), self.stack_size(images.shape[-4:]))
             forward = vmap(self._functional(training=False), in_dims=(0, None if shared else 0))
             return torch.cat([forward(theta[part], images if shared else images[part]) for part in parts])
-        rows = self.map(
-            lambda i: self._functional(training=False)(theta[i], images if shared else images[i]), len(theta)
-        )
+        rows = self.map(lambda i: self._functional(training=False)(theta[i], images if shared else images[i]), len(theta))
         return torch.stack(rows)
 
     def losses_logits_gradients(
@@ -136,7 +134,7 @@ class Ensemble:
             return self._step(theta[parts[i]], images[parts[i]], labels[parts[i]], class_weights)
 
         losses, logits, gradients = zip(*self.map(step, len(parts)), strict=True)
-        return joined(losses), joined(logits), joined(gradients)
+        return _joined(losses), _joined(logits), _joined(gradients)
 
     def stack_size(self, batch: Sequence[int], itemsize: int = 4) -> int:
         """How many networks go into one stack.
@@ -234,7 +232,7 @@ class Ensemble:
         self, theta: Tensor, images: Tensor, labels: Tensor, class_weights: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """See :meth:`losses_logits_gradients`: of one stack, in the calling thread."""
-        if self.derivatives is not None and images.device.type == "cpu" and not self._plain():
+        if self.derivatives is not None and not self._stacks_by_vmap and not torch.is_autocast_enabled("cpu"):
             shares = _shares(labels, self.derivatives.sizes[-1], class_weights).to(images.dtype)
             if len(theta) > 1:
                 logits, gradients = stacked_logits_and_gradient(self.derivatives, theta, images, shares)
@@ -253,13 +251,12 @@ class Ensemble:
         if self._stacks_by_vmap and len(theta) > 1:
             gradients, (losses, logits) = vmap(step, randomness="different")(theta, images, labels)
             return losses, logits, gradients
-        rows = [step(*row) for row in zip(theta, images, labels, strict=True)]
-        gradients, values = zip(*rows, strict=True)
-        losses, logits = zip(*values, strict=True)
-        return torch.stack(losses), torch.stack(logits), torch.stack(gradients)
-
-    def _plain(self) -> bool:
-        return self._stacks_by_vmap or torch.is_autocast_enabled("cpu")
+        results = [step(*row) for row in zip(theta, images, labels, strict=True)]
+        return (
+            torch.stack([value[0] for _, value in results]),
+            torch.stack([value[1] for _, value in results]),
+            torch.stack([gradient for gradient, _ in results]),
+        )
 
 
 def _use_one_core() -> None:
@@ -267,7 +264,7 @@ def _use_one_core() -> None:
     torch.get_num_threads()  # the first call in a thread reads the number that is set for all; from then on it stays
 
 
-def joined(parts: Sequence[Tensor]) -> Tensor:
+def _joined(parts: Sequence[Tensor]) -> Tensor:
     """Parts one after the other; a single one is not copied."""
     return parts[0] if len(parts) == 1 else torch.cat(list(parts))
 

@@ -71,7 +71,7 @@ def train_networks(
     """Fresh networks, trained at once by an :class:`gz_lightning.networks.ensemble.Ensemble`.
 
     Args:
-        trainings: Images, labels, step sizes and seed of each of the n networks, all on one device. Those whose sets have the
+        trainings: Images, labels, step sizes and seed of each of the n networks, all on one device. Those with sets of the
             same shapes can share a stack.
         network: Description of the network.
         protocol: How to train.

@@ -14,8 +14,8 @@ from gz_lightning.data.packing import write_packed
 from gz_lightning.distillation.module import TrajectoryMatching
 from gz_lightning.distillation.start import loaded_images
 from gz_lightning.errors import InputError
-from gz_lightning.experts.module import ExpertModule
 from gz_lightning.experts.batches import rotated
+from gz_lightning.experts.module import ExpertModule
 from gz_lightning.experts.trajectories import TrajectoryStore
 from gz_lightning.sets.coresets import initial_images
 from gz_lightning.sets.synthetic import SyntheticSet
@@ -67,7 +67,7 @@ def test_experts_learn_from_votes(voted: Path, tmp_path: Path, trainer_options: 
     assert votes.recipe.training["labels"] == "votes"
     assert hard.recipe.training["labels"] == "hard"
     with pytest.raises(InputError, match="--model.labels must be one of hard, votes, not 'soft'"):
-        ExpertModule(labels="soft")
+        ExpertModule(labels="soft")  # type: ignore[arg-type]
 
 
 def test_votes_that_all_agree_are_hard_labels(toy_path: Path, tmp_path: Path, trainer_options: dict[str, Any]) -> None:

@@ -15,8 +15,9 @@ from gz_lightning.data.datamodule import GalaxyZoo2DataModule
 from gz_lightning.data.galaxies import Galaxies
 from gz_lightning.errors import InputError
 from gz_lightning.experts import module
-from gz_lightning.experts.group import fitting_number
-from gz_lightning.experts.module import ExpertModule, step_size
+from gz_lightning.experts.capacity import fitting_number
+from gz_lightning.experts.group import step_size
+from gz_lightning.experts.module import ExpertModule
 from gz_lightning.experts.trajectories import TrajectoryStore
 from gz_lightning.networks.ensemble import Ensemble
 from gz_lightning.networks.registry import build_network
@@ -137,7 +138,7 @@ def test_schedules() -> None:
 
 
 def test_one_at_a_time_where_there_is_no_gpu() -> None:
-    assert fitting_number(Ensemble(NETWORK), 256, 32, 128) == 1
+    assert fitting_number(Ensemble(NETWORK), (256, 3, 32, 32), 128) == 1
 
 
 def test_validate_and_test_score_the_store(toy_experts: Path, toy: Galaxies, trainer_options: dict[str, Any]) -> None:
