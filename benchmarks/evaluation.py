@@ -91,7 +91,7 @@ def train(name: str, task: tuple[str, tuple[int, int, int, int], int]) -> None:
         loop(trainings, network, protocol)
         return
     if name == "vmap":
-        fresh.Ensemble = VmapEnsemble  # type: ignore[attr-defined,misc]
+        fresh.Ensemble = VmapEnsemble  # type: ignore[attr-defined]
     models = train_networks(trainings, network, protocol)
     float(next(models[-1].parameters()).detach().sum())  # waits for the device
 

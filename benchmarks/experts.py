@@ -224,6 +224,10 @@ def main(arguments: list[str] | None = None) -> None:
     quiet()
     path, repeats = settings.pop("json"), settings.pop("repeats")
     modes = list(dict.fromkeys(["plain", *settings.pop("modes")]))
+    if settings["data"] is None:
+        simulated = GalaxyZoo2DataModule()
+        simulated.prepare_data()
+        settings["data"] = str(simulated.path)
     data = Galaxies(settings["data"])
     records = measure(settings, data, modes, repeats)
     columns = ["mode", "seconds", "ratio", "experts_per_hour", "val_accuracy", "val_accuracy_std"]
