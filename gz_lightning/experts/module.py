@@ -32,9 +32,12 @@ from gz_lightning.progress import say
 from gz_lightning.randomness import derived_seed
 from gz_lightning.settings import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, check_settings
 from gz_lightning.storage.checkpoints import read_by_checksum
+from gz_lightning.training.trainer import refuse_settings
 
 SHAPING = ("train_epochs", "lr", "momentum", "weight_decay", "lr_schedule", "augmentation", "labels", "rotations", "seed")
 """Settings that shape a trajectory, beside the batch size: experts of one store have them in common."""
+PRECISIONS = ("32-true", "64-true", "bf16-mixed")
+INSTEAD = {"max_epochs": "--model.train_epochs"}
 
 
 class ExpertModule(LightningModule):
@@ -42,8 +45,7 @@ class ExpertModule(LightningModule):
 
     One Trainer run trains all: it has ``train_epochs`` epochs for every group of experts that the store does not hold yet,
     and sets ``max_epochs`` to that. The only parameter is ``theta``, with a row for each expert of the group. Optimisation
-    is manual, with the gradients of an :class:`gz_lightning.networks.ensemble.Ensemble`: Lightning refuses
-    ``gradient_clip_val`` and ``accumulate_grad_batches``, which would mix the experts of a group.
+    is manual, with the gradients of an :class:`gz_lightning.networks.ensemble.Ensemble`.
 
     Everything random about an expert depends on ``seed`` and its number alone, so experts trained in another order, group,
     process or session are the same (of other groups up to rounding). ``validate`` and ``test`` of the Trainer score the
@@ -142,10 +144,6 @@ class ExpertModule(LightningModule):
     def setup(self, stage: str) -> None:
         """Describe the network and find out which experts are missing."""
         read_by_checksum(self.trainer)
-        if self.trainer.precision == "16-mixed":
-            raise InputError(
-                "--trainer.precision 16-mixed scales the loss, which experts have one of each; take bf16-mixed or 32-true"
-            )
         galaxies, settings = self.galaxies, self.hparams
         galaxies.require("train", "val")
         description = {
@@ -186,6 +184,7 @@ class ExpertModule(LightningModule):
 
     def configure_callbacks(self) -> list[Callback]:
         """The checkpoint to resume from, and the time left."""
+        refuse_settings(self.trainer, PRECISIONS, INSTEAD)  # here, for Lightning's own checks come next
         return [GroupCheckpoint(self.hparams["checkpoint_minutes"]), TimeLeft()]
 
     def on_fit_start(self) -> None:
