@@ -14,7 +14,6 @@ from gz_lightning.data.packing import write_packed
 from gz_lightning.distillation.module import TrajectoryMatching
 from gz_lightning.distillation.start import loaded_images
 from gz_lightning.errors import InputError
-from gz_lightning.experts.batches import rotated
 from gz_lightning.experts.module import ExpertModule
 from gz_lightning.experts.trajectories import TrajectoryStore
 from gz_lightning.sets.coresets import initial_images
@@ -80,13 +79,6 @@ def test_votes_that_all_agree_are_hard_labels(toy_path: Path, tmp_path: Path, tr
 def test_experts_by_rows_are_those_from_memory(voted: Path, tmp_path: Path, trainer_options: dict[str, Any]) -> None:
     stores = [fit_experts(tmp_path / str(kind), voted, trainer_options, in_memory=kind) for kind in (True, False)]
     assert torch.equal(stores[0].parameters(0, 2), stores[1].parameters(0, 2))
-
-
-def test_rotated_by_quarter_turns() -> None:
-    images = torch.randn(4, 3, 8, 8)
-    turned = rotated(images, torch.tensor([0.0, 90.0, 180.0, 270.0]))
-    for i in range(4):
-        torch.testing.assert_close(turned[i], torch.rot90(images[i], i, (1, 2)), atol=1e-5, rtol=0)
 
 
 def test_every_rotation_is_in_an_epoch(voted: Path, tmp_path: Path, trainer_options: dict[str, Any]) -> None:
