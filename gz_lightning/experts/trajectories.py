@@ -356,6 +356,18 @@ def whole_experts(folder: Path, recipe: Recipe) -> list[int]:
     return store.experts
 
 
+def last_parameters(folder: Path, recipe: Recipe) -> torch.Tensor:
+    """The experts of a folder after their last epoch, shape (number of experts, P).
+
+    Raises:
+        InputError: If they are of another network or of other galaxies than a recipe.
+    """
+    store = TrajectoryStore(folder)
+    if (store.recipe.network, store.recipe.data) != (recipe.network, recipe.data):
+        raise InputError(f"{folder} holds experts of another kind: {describe_difference(store.recipe, recipe)}")
+    return torch.stack([store.parameters(expert, store.num_epochs) for expert in store.experts])
+
+
 def matching_experts(folder: str, galaxies: Galaxies, network: Mapping[str, Any]) -> TrajectoryStore:
     """The experts in ``folder``, once they are known to be of these galaxies and of this network.
 

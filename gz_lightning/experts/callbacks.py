@@ -1,11 +1,11 @@
-"""A checkpoint inside a group of experts, to go on from."""
+"""What goes along with training experts: the checkpoint of their group, and the time left."""
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
 
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
 from gz_lightning.progress import say
@@ -18,8 +18,8 @@ MOST_SHARE = 20
 class GroupCheckpoint(Checkpoint):
     """Keeps ``checkpoints/last.ckpt`` in the run folder, always of a whole epoch.
 
-    Whole experts are in their store and need none; this one holds those that are being trained, with all their epochs so
-    far. A run shorter than ``minutes`` writes none.
+    Finished experts are in their store and need none; this one holds those in training, with all their epochs so far. A run
+    shorter than ``minutes`` writes none.
 
     Args:
         minutes: Least time between two checkpoints; 0 writes one after every epoch.
@@ -32,25 +32,40 @@ class GroupCheckpoint(Checkpoint):
         self.current = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Time counts from here; a run that goes on from a checkpoint keeps it up to date."""
+        """Start the clock; a run that resumes from a checkpoint keeps it up to date."""
         self.written_at = time.monotonic()
         self.current = trainer.ckpt_path is not None
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write one if it is time, or if the last one is of a group that is whole now."""
-        if trainer.world_size > 1:  # each process has a group of its own
+        """Write one if it is time, or if the last one is of a group that is finished now."""
+        if trainer.world_size > 1:  # each process has another group
             return
         begin = time.monotonic()
-        whole = pl_module.epoch + 1 == pl_module.train_epochs  # type: ignore[operator]
+        finished = pl_module.epoch + 1 == pl_module.train_epochs  # type: ignore[operator]
         pause = max(60 * self.minutes, MOST_SHARE * self.cost) if self.minutes else 0
-        if (whole and self.current) or begin - self.written_at >= pause:
+        if (finished and self.current) or begin - self.written_at >= pause:
             save_last(trainer)
             self.current = True
             self.written_at = time.monotonic()
             self.cost = self.written_at - begin
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Say how to go on."""
+        """Say how to resume."""
         if self.current:
             path = Path(trainer.default_root_dir) / LAST
             say(f"go on from {path} with the same command and --ckpt_path last")
+
+
+class TimeLeft(Callback):
+    """Shows ``minutes_left`` in the progress bar."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock."""
+        self.began_at, self.first_epoch = time.monotonic(), trainer.current_epoch
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """All epochs take the same time."""
+        done = trainer.current_epoch + 1 - self.first_epoch
+        left = (trainer.max_epochs or 0) - trainer.current_epoch - 1
+        minutes = (time.monotonic() - self.began_at) / 60 / done * left
+        pl_module.log("minutes_left", minutes, prog_bar=True, logger=False)
