@@ -1,6 +1,6 @@
 """Vote tables with images, or class folders -> one row per galaxy: object id, image file, leaf confidences.
 
-Shapes: N galaxies, K leaves.
+Shapes: N galaxies, K leaves, n galaxies taken.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from gz_lightning.data.packing import Contents
+from gz_lightning.data.selection import SPLITS, Selection
 from gz_lightning.data.tree import TREES, Tree, get_tree
-from gz_lightning.data.votes import read_mapping, read_votes
+from gz_lightning.data.votes import VoteKind, read_mapping, read_votes, some
 from gz_lightning.errors import InputError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
-FOLDER_SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
@@ -27,23 +28,21 @@ class Catalog:
     """Galaxies that have both an image and a place on a tree.
 
     Args:
-        origin: Where the galaxies come from: ``votes`` or ``folders``.
-        tree: Name of the tree; empty for class folders that are no known tree's.
+        tree: Name of the tree; empty for class folders that belong to none.
         class_names: Names of the K leaves.
-        object_ids: N object ids as strings.
-        files: N image files.
-        confidences: Leaf confidences in [0, 1], shape (N, K), float64.
-        classifications: How many volunteers looked at each galaxy, shape (N,), float64; None where nobody says.
-        splits: The split of each galaxy where the folders say so (``train``, ``val`` or ``test``); None: they do not.
-        missing: Object ids of the galaxies of the table that have no image.
+        object_ids: N object ids.
+        confidences: Leaf confidences in [0, 1], float64, shape (N, K).
+        files: N image files; none for simulated galaxies.
+        classifications: How many volunteers looked at each galaxy, float64, shape (N,); None: unknown.
+        splits: Split of each galaxy (``train``, ``val`` or ``test``) if the folders are split; else None.
+        missing: Object ids in the table that have no image.
     """
 
-    origin: str
     tree: str
     class_names: tuple[str, ...]
     object_ids: tuple[str, ...]
-    files: tuple[Path, ...]
     confidences: npt.NDArray[np.float64]
+    files: tuple[Path, ...] = ()
     classifications: npt.NDArray[np.float64] | None = None
     splits: tuple[str, ...] | None = None
     missing: tuple[str, ...] = ()
@@ -51,9 +50,16 @@ class Catalog:
     def __len__(self) -> int:
         return len(self.object_ids)
 
-
-def _some(items: list[str], most: int = 5) -> str:
-    return ", ".join(items[:most]) + (", ..." if len(items) > most else "")
+    def take(self, selection: Selection) -> Contents:
+        """What a packed file of the selected galaxies holds beside their pixels."""
+        return Contents(
+            labels=selection.labels,
+            confidences=self.confidences[selection.rows],
+            object_ids=[self.object_ids[row] for row in selection.rows],
+            splits=selection.splits,
+            class_names=self.class_names,
+            tree=self.tree,
+        )
 
 
 def image_files(folder: str | Path) -> dict[str, Path]:
@@ -68,8 +74,8 @@ def image_files(folder: str | Path) -> dict[str, Path]:
     files = {file.stem: file for file in sorted(folder.iterdir()) if file.suffix.lower() in IMAGE_SUFFIXES}
     _check_names(folder, files)
     if not files:
-        inside = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
-        hint = f"; it has the folders {_some(inside)}: is one of them meant?" if inside else ""
+        folders = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
+        hint = f"; it has the folders {some(folders)}: is one of them meant?" if folders else ""
         raise InputError(f"the image folder {folder} holds no image ({', '.join(IMAGE_SUFFIXES)}){hint}")
     return files
 
@@ -79,7 +85,7 @@ def catalog_from_votes(
     images: str | Path,
     mapping: str | Path | None = None,
     tree: str | Tree = "simplified",
-    votes: str | None = None,
+    votes: VoteKind | None = None,
     max_missing: float = 0.05,
 ) -> Catalog:
     """Galaxies of vote tables whose images are in a folder.
@@ -88,10 +94,10 @@ def catalog_from_votes(
         tables: A vote table or several of one layout, see :func:`gz_lightning.data.votes.read_votes`.
         images: Folder of ``<asset_id>.jpg`` (with a mapping), of ``<object id>.jpg``, or of the ``<subfolder>/<filename>``
             that the catalogues of galaxy-datasets name.
-        mapping: ``gz2_filename_mapping.csv`` of the published images; None where images are named by object id.
+        mapping: ``gz2_filename_mapping.csv`` of the published images; None if images are named by object id.
         tree: A tree or its name.
-        votes: Which votes: ``weighted_fraction``, ``fraction`` or ``debiased``; None: the first of these that there is.
-        max_missing: Share of galaxies, 0 to 1, that may be without an image. The published archive lacks a few.
+        votes: Which votes; see :func:`gz_lightning.data.votes.read_votes`.
+        max_missing: Share of galaxies, 0 to 1, that may lack an image. The published archive lacks a few.
 
     Raises:
         InputError: As :func:`read_votes`, :func:`read_mapping` and :func:`image_files`; if a galaxy is in two tables; or
@@ -103,51 +109,50 @@ def catalog_from_votes(
         raise InputError("--table names no vote table")
     rows = pd.concat([read_votes(path, tree, votes) for path in paths], ignore_index=True)
     where = " and ".join(str(path) for path in paths)
-    double = rows.loc[rows["object_id"].duplicated(), "object_id"].tolist()
-    if double:
-        raise InputError(f"{len(double)} object ids are in more than one of {where}: {_some(double)}; keep one row of each")
+    twice = rows.loc[rows["object_id"].duplicated(), "object_id"].tolist()
+    if twice:
+        raise InputError(f"{len(twice)} object ids are in more than one of {where}: {some(twice)}; keep one row of each")
     if mapping is None and "file" in rows:
-        found = [Path(images) / str(name) for name in rows["file"]]
-        file = pd.Series([path if os.path.isfile(path) else None for path in found], dtype="object")
         if not Path(images).is_dir():
             raise InputError(f"there is no image folder {images}")
+        named = [Path(images) / str(name) for name in rows["file"]]
+        files = pd.Series([path if os.path.isfile(path) else None for path in named], dtype="object")
     else:
         names = rows["object_id"] if mapping is None else rows["object_id"].map(read_mapping(mapping))
-        file = names.map(image_files(images))
-    lost = rows.loc[file.isna(), "object_id"].tolist()
-    if len(lost) > max_missing * len(rows) or len(lost) == len(rows):
+        files = names.map(image_files(images))
+    missing = rows.loc[files.isna(), "object_id"].tolist()
+    if len(missing) > max_missing * len(rows) or len(missing) == len(rows):
         raise InputError(
-            f"{len(lost)} of the {len(rows)} galaxies of {where} have no image in {images} (object ids {_some(lost)}); "
+            f"{len(missing)} of the {len(rows)} galaxies of {where} have no image in {images} (object ids {some(missing)}); "
             f"check the folder{'' if mapping is None else f' and {mapping}'}, or allow it with --max_missing 1"
         )
-    rows, file = rows[file.notna()], file[file.notna()]
+    rows, files = rows[files.notna()], files[files.notna()]
     return Catalog(
-        origin="votes",
         tree=tree.name,
         class_names=tree.class_names,
         object_ids=tuple(rows["object_id"]),
-        files=tuple(file),
         confidences=tree.confidences({answer: rows[answer].to_numpy() for answer in tree.answers}),
+        files=tuple(files),
         classifications=rows["classifications"].to_numpy(np.float64) if "classifications" in rows else None,
-        missing=tuple(lost),
+        missing=tuple(missing),
     )
 
 
 def catalog_from_folders(root: str | Path, tree: str | Tree | None = None) -> Catalog:
     """Galaxies in class folders, ``<root>/<class>/<id>.jpg``: the folder is the label, with confidence 1.
 
-    A data set that comes with splits, ``<root>/train/<class>/<id>.jpg`` and ``<root>/test/<class>/<id>.jpg`` (``val`` as
-    well, if it likes), keeps them; an object id is then the path below the root, since such sets number their images anew
-    in every folder.
+    A data set that comes with splits, ``<root>/train/<class>/<id>.jpg`` and ``<root>/test/<class>/<id>.jpg`` (and ``val``,
+    if it has one), keeps them. Its object ids are the paths below the root, since such sets number the images of every
+    folder anew.
 
     Args:
         root: The folder of class folders.
-        tree: The tree whose leaves the folders are; None: the tree whose leaves are named like the folders or, if there
+        tree: The tree whose leaves the folders are. Default: the tree whose leaves are named like the folders or, if there
             is none, the folders in alphabetical order.
 
     Raises:
-        InputError: If there is no class folder, a folder holds no image, a folder is no leaf of ``tree``, the splits are
-            not of the same classes, or an object is in two classes.
+        InputError: If there is no class folder, a folder holds no image, a folder is not a leaf of ``tree``, the splits
+            have different classes, or an object is in two classes.
     """
     root = Path(root)
     if not root.is_dir():
@@ -155,24 +160,23 @@ def catalog_from_folders(root: str | Path, tree: str | Tree | None = None) -> Ca
     folders = _folders(root)
     if not folders:
         raise InputError(f"{root} has no class folders; a folder of images needs its vote table (--table)")
-    given = folders if "train" in folders and set(folders) <= set(FOLDER_SPLITS) else []
-    classes = _folders(root / "train") if given else folders
-    name, class_names, order = _classes(root / "train" if given else root, classes, tree)
-    if not given:
-        owner = _members(root, order)
-        return _from_folders(name, class_names, [(stem, *place) for stem, place in owner.items()], None)
-    members, splits = [], []
-    for split in given:
+    splits = folders if "train" in folders and set(folders) <= set(SPLITS) else []
+    parent = root / "train" if splits else root
+    classes = _folders(parent)
+    name, class_names, order = _classes(parent, classes, tree)
+    members = [] if splits else [(object_id, label, file, "") for object_id, (label, file) in _members(root, order).items()]
+    for split in splits:
         if _folders(root / split) != classes:
             raise InputError(
-                f"{root / split} has the classes {', '.join(_folders(root / split)) or 'none'}, but {root / 'train'} "
+                f"{root / split} has the classes {', '.join(_folders(root / split)) or 'none'}, but {parent} "
                 f"{', '.join(classes)}; give both the same"
             )
         for label, folder in enumerate(order):
             files = image_files(root / split / folder).values()
-            members += [(file.relative_to(root).as_posix(), label, file) for file in files]
-            splits += [split] * len(files)
-    return _from_folders(name, class_names, members, tuple(splits))
+            members += [(file.relative_to(root).as_posix(), label, file, split) for file in files]
+    object_ids, labels, image_paths, split_names = zip(*members, strict=True)
+    confidences = np.eye(len(class_names))[list(labels)]
+    return Catalog(name, class_names, object_ids, confidences, image_paths, splits=split_names if splits else None)
 
 
 def _folders(root: Path) -> list[str]:
@@ -187,13 +191,13 @@ def _check_names(folder: Path, names: Iterable[str]) -> None:
         try:
             name.encode()
         except UnicodeEncodeError as error:
-            raise InputError(f"{folder} holds {name!r}, whose name is no UTF-8; rename it") from error
+            raise InputError(f"{folder} holds {name!r}, whose name is not UTF-8; rename it") from error
 
 
 def _classes(root: Path, folders: list[str], tree: str | Tree | None) -> tuple[str, tuple[str, ...], list[str]]:
     """Name of the tree, names of the classes, and their folders, in the order of the labels."""
     if tree is None:
-        tree = next((known for known in TREES.values() if {leaf.folder for leaf in known.leaves} == set(folders)), None)
+        tree = next((tree for tree in TREES.values() if {leaf.folder for leaf in tree.leaves} == set(folders)), None)
     if tree is None:
         return "", tuple(folders), folders
     tree = get_tree(tree)
@@ -207,22 +211,14 @@ def _classes(root: Path, folders: list[str], tree: str | Tree | None) -> tuple[s
 
 def _members(root: Path, order: list[str]) -> dict[str, tuple[int, Path]]:
     """Object id -> label and image."""
-    owner: dict[str, tuple[int, Path]] = {}
+    members: dict[str, tuple[int, Path]] = {}
     for label, folder in enumerate(order):
         files = image_files(root / folder)
-        double = [object_id for object_id in files if object_id in owner]
-        if double:
+        twice = [object_id for object_id in files if object_id in members]
+        if twice:
             raise InputError(
-                f"{len(double)} galaxies of {root / folder} are in another class as well "
-                f"({_some([f'{i} in {order[owner[i][0]]}' for i in double])}); keep each in one"
+                f"{len(twice)} galaxies of {root / folder} are in another class as well "
+                f"({some([f'{object_id} in {order[members[object_id][0]]}' for object_id in twice])}); keep each in one"
             )
-        owner |= {object_id: (label, file) for object_id, file in files.items()}
-    return owner
-
-
-def _from_folders(
-    name: str, class_names: tuple[str, ...], members: Sequence[tuple[str, int, Path]], splits: tuple[str, ...] | None
-) -> Catalog:
-    object_ids, labels, files = zip(*members, strict=True)
-    confidences = np.eye(len(class_names))[list(labels)]
-    return Catalog("folders", name, class_names, object_ids, files, confidences, splits=splits)
+        members |= {object_id: (label, file) for object_id, file in files.items()}
+    return members

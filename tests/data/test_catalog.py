@@ -59,7 +59,7 @@ def test_missing_columns_are_named_with_the_votes_that_are_there(tmp_path: Path)
     with pytest.raises(InputError, match=r"lacks 14 of the 14 columns.*a01_smooth_debiased.*--votes weighted_fraction"):
         catalog_from_votes(table, images, mapping, "simplified9", votes="debiased")
     with pytest.raises(InputError, match="not 'guesses'"):
-        read_votes(table, "simplified", "guesses")
+        read_votes(table, "simplified", "guesses")  # type: ignore[arg-type]
     pd.DataFrame({"name": [1]}).to_csv(tmp_path / "other.csv")
     with pytest.raises(InputError, match="no object id column.*its first columns are"):
         read_votes(tmp_path / "other.csv", "simplified")
@@ -155,7 +155,7 @@ def test_names_that_are_no_text(tmp_path: Path) -> None:
         os.rename(next((root / "disk").iterdir()), bad)
     except OSError:
         pytest.skip("this file system takes UTF-8 alone")
-    with pytest.raises(InputError, match="disk holds .*, whose name is no UTF-8; rename it"):
+    with pytest.raises(InputError, match="disk holds .*, whose name is not UTF-8; rename it"):
         catalog_from_folders(root)
 
 
