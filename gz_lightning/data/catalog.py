@@ -17,10 +17,20 @@ import pandas as pd
 from gz_lightning.data.packing import Contents
 from gz_lightning.data.selection import SPLITS, Selection
 from gz_lightning.data.tree import TREES, Tree, get_tree
-from gz_lightning.data.votes import VoteKind, read_mapping, read_votes, some
+from gz_lightning.data.votes import LONG_ID, VoteKind, read_mapping, read_votes, some
 from gz_lightning.errors import InputError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+SPLIT_FOLDERS = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+"""Folder, in any case -> its split."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +44,8 @@ class Catalog:
         confidences: Leaf confidences in [0, 1], float64, shape (N, K).
         files: N image files; none for simulated galaxies.
         classifications: How many volunteers looked at each galaxy, float64, shape (N,); None: unknown.
+        unlikely: Which galaxies are likelier to be something that the tree leaves out, shape (N,); None: unknown. See
+            :meth:`gz_lightning.data.tree.Tree.unlikely`.
         splits: Split of each galaxy (``train``, ``val`` or ``test``) if the folders are split; else None.
         missing: Object ids in the table that have no image.
     """
@@ -44,6 +56,7 @@ class Catalog:
     confidences: npt.NDArray[np.float64]
     files: tuple[Path, ...] = ()
     classifications: npt.NDArray[np.float64] | None = None
+    unlikely: npt.NDArray[np.bool_] | None = None
     splits: tuple[str, ...] | None = None
     missing: tuple[str, ...] = ()
 
@@ -87,6 +100,7 @@ def catalog_from_votes(
     tree: str | Tree = "simplified",
     votes: VoteKind | None = None,
     max_missing: float = 0.05,
+    keep_unlikely: bool = False,
 ) -> Catalog:
     """Galaxies of vote tables whose images are in a folder.
 
@@ -98,6 +112,8 @@ def catalog_from_votes(
         tree: A tree or its name.
         votes: Which votes; see :func:`gz_lightning.data.votes.read_votes`.
         max_missing: Share of galaxies, 0 to 1, that may lack an image. The published archive lacks a few.
+        keep_unlikely: Do not ask whether a galaxy is likelier to be something that the tree leaves out; the table then
+            needs no votes for it.
 
     Raises:
         InputError: As :func:`read_votes`, :func:`read_mapping` and :func:`image_files`; if a galaxy is in two tables; or
@@ -107,7 +123,8 @@ def catalog_from_votes(
     paths = [Path(table) for table in ([tables] if isinstance(tables, (str, Path)) else tables)]
     if not paths:
         raise InputError("--table names no vote table")
-    rows = pd.concat([read_votes(path, tree, votes) for path in paths], ignore_index=True)
+    needed = tree if keep_unlikely else tree.with_left_out
+    rows = pd.concat([read_votes(path, needed, votes) for path in paths], ignore_index=True)
     where = " and ".join(str(path) for path in paths)
     twice = rows.loc[rows["object_id"].duplicated(), "object_id"].tolist()
     if twice:
@@ -118,8 +135,10 @@ def catalog_from_votes(
         named = [Path(images) / str(name) for name in rows["file"]]
         files = pd.Series([path if os.path.isfile(path) else None for path in named], dtype="object")
     else:
-        names = rows["object_id"] if mapping is None else rows["object_id"].map(read_mapping(mapping))
-        files = names.map(image_files(images))
+        assets = None if mapping is None else read_mapping(mapping)
+        if assets is not None:
+            _check_digits(where, rows["object_id"], Path(mapping or ""), set(assets.index))
+        files = (rows["object_id"] if assets is None else rows["object_id"].map(assets)).map(image_files(images))
     missing = rows.loc[files.isna(), "object_id"].tolist()
     if len(missing) > max_missing * len(rows) or len(missing) == len(rows):
         raise InputError(
@@ -127,23 +146,41 @@ def catalog_from_votes(
             f"check the folder{'' if mapping is None else f' and {mapping}'}, or allow it with --max_missing 1"
         )
     rows, files = rows[files.notna()], files[files.notna()]
+    fractions = {answer: rows[answer].to_numpy() for answer in needed.answers}
     return Catalog(
         tree=tree.name,
         class_names=tree.class_names,
         object_ids=tuple(rows["object_id"]),
-        confidences=tree.confidences({answer: rows[answer].to_numpy() for answer in tree.answers}),
+        confidences=tree.confidences(fractions),
         files=tuple(files),
         classifications=rows["classifications"].to_numpy(np.float64) if "classifications" in rows else None,
+        unlikely=None if keep_unlikely else tree.unlikely(fractions),
         missing=tuple(missing),
     )
+
+
+def _check_digits(tables: str, object_ids: Iterable[str], mapping: Path, mapped: set[str]) -> None:
+    """Refuse a mapping that has rounded forms of ids that it lacks: to a double, or to the 15 digits of spreadsheets."""
+    lacking = [object_id for object_id in object_ids if object_id not in mapped]
+    rounded: dict[str, str] = {}
+    for object_id in filter(LONG_ID.fullmatch, lacking):
+        for form in (int(float(object_id)), round(int(object_id), 15 - len(object_id))):
+            if str(form) in mapped:
+                rounded[object_id] = str(form)
+    if rounded and 2 * len(rounded) >= len(lacking):
+        object_id, digits = next(iter(rounded.items()))
+        raise InputError(
+            f"{mapping} has lost the last digits of {len(rounded)} object ids: it has {digits} where {tables} has "
+            f"{object_id}; export its column objid as text"
+        )
 
 
 def catalog_from_folders(root: str | Path, tree: str | Tree | None = None) -> Catalog:
     """Galaxies in class folders, ``<root>/<class>/<id>.jpg``: the folder is the label, with confidence 1.
 
-    A data set that comes with splits, ``<root>/train/<class>/<id>.jpg`` and ``<root>/test/<class>/<id>.jpg`` (and ``val``,
-    if it has one), keeps them. Its object ids are the paths below the root, since such sets number the images of every
-    folder anew.
+    A data set that comes with splits, ``<root>/train/<class>/<id>.jpg`` and so on, keeps them; :data:`SPLIT_FOLDERS` has the
+    names of its folders. Object ids are file names without suffix, or paths below the root if the data set is split or two
+    classes use the same file name, since such sets number the images of every folder anew.
 
     Args:
         root: The folder of class folders.
@@ -151,8 +188,8 @@ def catalog_from_folders(root: str | Path, tree: str | Tree | None = None) -> Ca
             is none, the folders in alphabetical order.
 
     Raises:
-        InputError: If there is no class folder, a folder holds no image, a folder is not a leaf of ``tree``, the splits
-            have different classes, or an object is in two classes.
+        InputError: If there are fewer than two class folders, a folder holds no image, a folder is not a leaf of ``tree``,
+            the splits have different classes, or two folders are of one split.
     """
     root = Path(root)
     if not root.is_dir():
@@ -160,23 +197,40 @@ def catalog_from_folders(root: str | Path, tree: str | Tree | None = None) -> Ca
     folders = _folders(root)
     if not folders:
         raise InputError(f"{root} has no class folders; a folder of images needs its vote table (--table)")
-    splits = folders if "train" in folders and set(folders) <= set(SPLITS) else []
-    parent = root / "train" if splits else root
-    classes = _folders(parent)
-    name, class_names, order = _classes(parent, classes, tree)
-    members = [] if splits else [(object_id, label, file, "") for object_id, (label, file) in _members(root, order).items()]
-    for split in splits:
-        if _folders(root / split) != classes:
+    splits = _splits(root, folders)
+    first = next((folder for folder, split in splits.items() if split == "train"), "")
+    classes = _folders(root / first)
+    if len(classes) < 2:
+        raise InputError(
+            f"{root / first} has the class folders {some(classes) or 'none'}; training needs at least two classes"
+        )
+    name, class_names, order = _classes(root / first, classes, tree)
+    images: list[tuple[str, str, int, Path]] = []  # file name without suffix, split, label, file
+    for folder, split in splits.items():
+        if _folders(root / folder) != classes:
             raise InputError(
-                f"{root / split} has the classes {', '.join(_folders(root / split)) or 'none'}, but {parent} "
+                f"{root / folder} has the classes {', '.join(_folders(root / folder)) or 'none'}, but {root / first} "
                 f"{', '.join(classes)}; give both the same"
             )
-        for label, folder in enumerate(order):
-            files = image_files(root / split / folder).values()
-            members += [(file.relative_to(root).as_posix(), label, file, split) for file in files]
-    object_ids, labels, image_paths, split_names = zip(*members, strict=True)
+        for label, leaf in enumerate(order):
+            images += [(stem, split, label, file) for stem, file in image_files(root / folder / leaf).items()]
+    stems, split_names, labels, files = zip(*images, strict=True)
+    by_path = bool(first) or len(set(stems)) < len(stems)
+    object_ids = tuple(file.relative_to(root).as_posix() for file in files) if by_path else stems
     confidences = np.eye(len(class_names))[list(labels)]
-    return Catalog(name, class_names, object_ids, confidences, image_paths, splits=split_names if splits else None)
+    return Catalog(name, class_names, object_ids, confidences, files, splits=split_names if first else None)
+
+
+def _splits(root: Path, folders: Sequence[str]) -> dict[str, str]:
+    """Folder -> split, if the folders are splits; else the root as the only folder, of no split."""
+    splits = {folder: SPLIT_FOLDERS.get(folder.lower(), "") for folder in folders}
+    if not all(splits.values()) or "train" not in splits.values():
+        return {"": ""}
+    for split in SPLITS:
+        same = [folder for folder in folders if splits[folder] == split]
+        if len(same) > 1:
+            raise InputError(f"{root} has the folders {' and '.join(same)}, which are both {split}; join them")
+    return splits
 
 
 def _folders(root: Path) -> list[str]:
@@ -207,18 +261,3 @@ def _classes(root: Path, folders: list[str], tree: str | Tree | None) -> tuple[s
             f"the folders of {root} ({', '.join(folders)}) are not the leaves of '{tree.name}' ({', '.join(order)})"
         )
     return tree.name, tree.class_names, order
-
-
-def _members(root: Path, order: list[str]) -> dict[str, tuple[int, Path]]:
-    """Object id -> label and image."""
-    members: dict[str, tuple[int, Path]] = {}
-    for label, folder in enumerate(order):
-        files = image_files(root / folder)
-        twice = [object_id for object_id in files if object_id in members]
-        if twice:
-            raise InputError(
-                f"{len(twice)} galaxies of {root / folder} are in another class as well "
-                f"({some([f'{object_id} in {order[members[object_id][0]]}' for object_id in twice])}); keep each in one"
-            )
-        members |= {object_id: (label, file) for object_id, file in files.items()}
-    return members

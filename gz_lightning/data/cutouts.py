@@ -17,10 +17,12 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from PIL import Image, UnidentifiedImageError
 
 from gz_lightning.data.resize import area_resize
 from gz_lightning.errors import InputError
+from gz_lightning.storage.whole import atomic_write
 
 COLOUR_MODES = ("RGB", "RGBA", "P")
 """PIL's modes for images in colour, which RGB holds without loss."""
@@ -60,7 +62,12 @@ def read_square(file: str | Path, resolution: int, crop: float, size: tuple[int,
                 )
             top, left = (height - side) // 2, (width - side) // 2
             square = image.crop((left, top, left + side, top + side))
-            return np.asarray(square if square.mode == "RGB" else square.convert("RGB"))
+            if image.has_transparency_data and (np.asarray(square.convert("RGBA"))[..., 3] < 255).any():
+                return "has transparent pixels, whose colour means nothing; save it without them"
+            pixels = np.asarray(square if square.mode == "RGB" else square.convert("RGB"))
+            if (pixels == pixels[0, 0]).all():
+                return "shows nothing: all its pixels have one colour"
+            return pixels
     except UnidentifiedImageError:
         return "cannot be read as an image: its format is unknown"
     except BAD_IMAGE as error:
@@ -107,8 +114,8 @@ def read_cutout(file: str | Path, resolution: int = 128, crop: float = 0.5) -> n
         Pixels of shape (3, resolution, resolution), RGB.
 
     Raises:
-        InputError: If the image cannot be decoded, is greyscale or CMYK, or its crop has fewer pixels a side than
-            ``resolution``.
+        InputError: If the image cannot be decoded, is greyscale or CMYK, or its crop has transparent pixels, a single
+            colour or fewer pixels a side than ``resolution``.
     """
     cutout = decode_cutouts([file], resolution, crop)[0]
     if isinstance(cutout, str):
@@ -169,3 +176,46 @@ def in_groups(
         finally:
             for future in queue:
                 future.cancel()
+
+
+class Rejects:
+    """Galaxies without a usable image; more of them than the limit stop the run.
+
+    Args:
+        output: The packed file, beside which they are listed.
+        missing: Object ids without an image; they do not count towards the limit.
+        limit: Most unusable images.
+        strict: Whether to name the first unusable image instead of counting.
+    """
+
+    def __init__(self, output: Path, missing: Sequence[str], limit: int, strict: bool) -> None:
+        self.path = output.with_suffix(".rejects.csv")
+        self.rows = [(object_id, "", "has no image in the folder") for object_id in missing]
+        self.missing, self.limit, self.strict = len(missing), limit, strict
+
+    @property
+    def number(self) -> int:
+        """How many images cannot be used."""
+        return len(self.rows) - self.missing
+
+    def add(self, object_id: str, file: Path, reason: str, seen: str) -> None:
+        """Add a galaxy; ``seen`` says of how many images this is one."""
+        self.rows.append((object_id, str(file), reason))
+        if self.number > self.limit:
+            self.write()
+            if self.strict:
+                raise InputError(f"{file} {reason}; without --strict such images are skipped and listed")
+            raise InputError(
+                f"{self.number} of {seen} images cannot be used, more than --max_rejects allows ({self.limit}); all are "
+                f"listed in {self.path}; the last is {file}, which {reason}"
+            )
+
+    def write(self) -> tuple[pd.DataFrame, Path | None]:
+        """Write the list, or remove that of an earlier output of the same name; return it and its path."""
+        table = pd.DataFrame(self.rows, columns=["object_id", "file", "reason"], dtype="string")
+        if not self.rows:
+            self.path.unlink(missing_ok=True)
+            return table, None
+        with atomic_write(self.path) as temporary:
+            table.to_csv(temporary, index=False)
+        return table, self.path

@@ -166,7 +166,7 @@ class Galaxies:
         check_all((labels >= 0) & (labels < leaves), labels, "labels", f"a leaf of {leaves}", "galaxy")
         check_all((splits >= 0) & (splits < len(SPLITS)), splits, "splits", f"a split of {len(SPLITS)}", "galaxy")
         in_range = (confidences >= 0) & (confidences <= MOST_DEBIASED)
-        check_all(in_range, confidences, "confidences", "a confidence in [0, 1]", "galaxy")
+        check_all(in_range, confidences, "confidences", f"a confidence in [0, {MOST_DEBIASED:g}]", "galaxy")
         best = confidences.max(axis=1)
         check_all(best > 0, best, "the largest of confidences", "above 0", "galaxy")
         try:

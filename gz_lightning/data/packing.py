@@ -206,23 +206,35 @@ class PackedWriter:
 
     def keeps(self, place: int, training: bool) -> bool:
         """Whether the row at a place is complete already; if so it counts as if :meth:`put`."""
-        pixels = self._read(place, 1, self.images_at, self.row_bytes)
-        if hashlib.sha256(pixels).digest() != self._read(place, 1, self.digests_at, DIGEST):
+        row = self._row(place)
+        if row_digest(row) != self._read(place, 1, self.digests_at, DIGEST):
             return False
-        self._count(np.frombuffer(pixels, np.uint8).reshape(1, *self.shape), np.array([training]))
+        self._count(row[None], np.array([training]))
         return True
 
-    def _count(self, rows: npt.NDArray[np.uint8], training: npt.NDArray[np.bool_]) -> None:
-        """Add rows to the sums of the training pixels."""
+    def drop_training(self, place: int) -> None:
+        """Take a training galaxy, which is going to be unused, out of the statistics."""
+        self._count(self._row(place)[None], np.array([True]), -1)
+
+    def digests(self) -> list[bytes]:
+        """Digests of the N rows of pixels."""
+        content = self._read(0, self.number, self.digests_at, DIGEST)
+        return [content[start : start + DIGEST] for start in range(0, len(content), DIGEST)]
+
+    def _row(self, place: int) -> npt.NDArray[np.uint8]:
+        return np.frombuffer(self._read(place, 1, self.images_at, self.row_bytes), np.uint8).reshape(self.shape)
+
+    def _count(self, rows: npt.NDArray[np.uint8], training: npt.NDArray[np.bool_], sign: int = 1) -> None:
+        """Add rows to the sums of the training pixels, or subtract them."""
         sums = np.zeros((2, 3), np.int64)
         for row in rows[training]:  # float32 holds the sums of a row of up to 258 pixels
             exact = row.astype(np.float32 if row.shape[2] <= 2**24 // 255**2 else np.float64)
             for i, lines in enumerate((np.einsum("crp->cr", exact), np.einsum("crp,crp->cr", exact, exact))):
                 sums[i] += lines.sum(axis=1, dtype=np.float64).astype(np.int64)
         with self.lock:
-            self.total += sums[0]
-            self.squares += sums[1]
-            self.number_training += int(training.sum())
+            self.total += sign * sums[0]
+            self.squares += sign * sums[1]
+            self.number_training += sign * int(training.sum())
             self.unsynced += rows.nbytes
 
     def sync(self) -> None:
@@ -257,7 +269,7 @@ class PackedWriter:
         contents.check_training()
         if not used.all():
             self._compact(used)
-        fingerprint = contents.fingerprint(self._read(0, self.number, self.digests_at, DIGEST), self._shapes["images"])
+        fingerprint = contents.fingerprint(b"".join(self.digests()), self._shapes["images"])
         pixels = self.number_training * self.shape[1] * self.shape[2]
         mean = self.total / pixels
         arrays = contents.arrays | {"object_ids": np.array([object_id.encode() for object_id in contents.object_ids])}

@@ -48,6 +48,7 @@ class Selection:
         splits: Their splits as places in ``SPLITS``, int64, shape (n,).
         confidences: Confidence of each in its leaf, in [0, 1], float64, shape (n,).
         available: The same for all galaxies that could have been taken, one array for each of the K leaves.
+        unlikely: How many galaxies of each leaf were left out as unlikely, K numbers.
         class_names: Names of the K leaves.
         per_class: How many of each leaf were asked for; None: all.
     """
@@ -57,6 +58,7 @@ class Selection:
     splits: npt.NDArray[np.int64]
     confidences: npt.NDArray[np.float64]
     available: tuple[npt.NDArray[np.float64], ...]
+    unlikely: tuple[int, ...]
     class_names: tuple[str, ...]
     per_class: int | None
 
@@ -67,11 +69,12 @@ class Selection:
 
     @property
     def report(self) -> pd.DataFrame:
-        """One row per leaf: galaxies available, taken and lacking, confidence range of those taken, and their splits."""
+        """One row per leaf: galaxies unlikely, available, taken and lacking; confidences of those taken; their splits."""
         taken = [self.confidences[self.labels == label] for label in range(len(self.class_names))]
         report = pd.DataFrame(
             {
                 "leaf": list(self.class_names),
+                "unlikely": list(self.unlikely),
                 "available": [len(leaf) for leaf in self.available],
                 "taken": [len(leaf) for leaf in taken],
                 "lacking": [0 if self.per_class is None else max(self.per_class - len(leaf), 0) for leaf in taken],
@@ -129,6 +132,7 @@ def select(
     *,
     classifications: npt.NDArray[np.float64] | None = None,
     min_votes: int = 0,
+    unlikely: npt.NDArray[np.bool_] | None = None,
     given_splits: Sequence[str] | None = None,
 ) -> Selection:
     """Take the most confident galaxies of each leaf; equal confidences are ordered by object id.
@@ -147,6 +151,7 @@ def select(
         test_fraction: Share of test galaxies, in [0, 1).
         classifications: How many volunteers looked at each galaxy, shape (N,).
         min_votes: Least number of volunteers.
+        unlikely: Galaxies to leave out and count, shape (N,), see :meth:`gz_lightning.data.tree.Tree.unlikely`.
         given_splits: N splits that the data set comes with. Without ``val`` among them the share ``val_fraction`` of
             ``train`` becomes it; ``test_fraction`` plays no part.
 
@@ -170,6 +175,8 @@ def select(
             )
         usable &= classifications >= min_votes
         limits += f" and {min_votes} volunteers"
+    left_out = np.zeros(len(labels), dtype=bool) if unlikely is None else unlikely & usable
+    usable &= ~left_out
     groups = labels
     if given_splits is None:
         splits = [split_of(object_id, val_fraction, test_fraction) for object_id in object_ids]
@@ -182,7 +189,8 @@ def select(
         groups = labels + len(class_names) * np.array([SPLITS.index(split) for split in given_splits])
     order = np.array(sorted(np.flatnonzero(usable).tolist(), key=lambda i: (-best[i], object_ids[i])), dtype=np.int64)
     if not len(order):
-        raise InputError(f"none of the {len(object_ids)} galaxies reaches {limits}")
+        hint = ", or the tree leaves out what it is likeliest to be (--keep_unlikely true)" if left_out.any() else ""
+        raise InputError(f"none of the {len(object_ids)} galaxies reaches {limits}{hint}")
     rows = np.concatenate([order[groups[order] == group][:per_class] for group in np.unique(groups[order])])
     places = np.array([SPLITS.index(splits[row]) for row in rows], dtype=np.int64)
     by_split = np.lexsort((-best[rows], labels[rows], places))  # stable: equal confidences stay ordered by object id
@@ -193,6 +201,7 @@ def select(
         splits=places[by_split],
         confidences=best[rows],
         available=tuple(best[order[labels[order] == label]] for label in range(len(class_names))),
+        unlikely=tuple(np.bincount(labels[left_out], minlength=len(class_names)).tolist()),
         class_names=tuple(class_names),
         per_class=per_class,
     )

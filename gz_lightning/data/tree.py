@@ -145,6 +145,47 @@ class Tree:
         return tuple(leaf.name for leaf in self.leaves)
 
     @property
+    def left_out(self) -> tuple[Leaf, ...]:
+        """What a galaxy can be that the tree has no leaf for.
+
+        These are the leaves of the ``simplified`` tree whose paths contradict every path of this tree, that is answer some
+        question differently; a leaf that is part of one of ours, or divided by ours, is not left out. A question that
+        ``simplified`` does not ask adds its answers that no path takes at that place.
+        """
+        ours = [path for leaf in self.leaves for path in leaf.paths]
+        candidates = {leaf.name: list(leaf.paths) for leaf in _SIMPLIFIED}
+        asked = {ANSWERS[answer][:3] for paths in candidates.values() for path in paths for answer in path.split()}
+        for answers in map(str.split, ours):
+            for place, question in enumerate(ANSWERS[answer][:3] for answer in answers):
+                if question not in asked:
+                    for other in (answer for answer, stem in ANSWERS.items() if stem.startswith(question)):
+                        candidates.setdefault(ANSWERS[other], []).append(" ".join([*answers[:place], other]))
+        outside = {
+            name: tuple(path for path in dict.fromkeys(paths) if all(_contradict(path, other) for other in ours))
+            for name, paths in candidates.items()
+        }
+        return tuple(Leaf(f"left out: {name}", paths) for name, paths in outside.items() if paths)
+
+    @property
+    def with_left_out(self) -> Tree:
+        """The tree with :attr:`left_out` behind its leaves."""
+        return Tree(f"{self.name[:60]} and what it leaves out", self.leaves + self.left_out)
+
+    def unlikely(self, votes: Mapping[str, npt.ArrayLike]) -> npt.NDArray[np.bool_]:
+        """Which galaxies are likelier to be something that the tree leaves out than any of its leaves, shape (N,).
+
+        With ``simplified9``, a galaxy whose votes say star by .56 and completely round by .22 is one. A leaf's whole
+        confidence counts: a spiral galaxy of ``coarse5`` may be barred or not.
+
+        Args:
+            votes: As for :meth:`confidences`, for the answers of :attr:`with_left_out`.
+        """
+        confidences = self.with_left_out.confidences(votes)
+        most = confidences[:, len(self) :].max(axis=1, initial=0)
+        unlikely: npt.NDArray[np.bool_] = confidences[:, : len(self)].max(axis=1) < most
+        return unlikely
+
+    @property
     def answers(self) -> tuple[str, ...]:
         """The answers that the leaves need, in the order of their numbers."""
         return tuple(sorted({answer for leaf in self.leaves for path in leaf.paths for answer in path.split()}))
@@ -168,6 +209,12 @@ class Tree:
         fraction = {answer: np.nan_to_num(np.asarray(votes[answer], dtype=np.float64)) for answer in self.answers}
         columns = [sum(np.prod([fraction[a] for a in path.split()], axis=0) for path in leaf.paths) for leaf in self.leaves]
         return np.stack(columns, axis=-1)
+
+
+def _contradict(path: str, other: str) -> bool:
+    """Whether two paths answer a question differently."""
+    answers = {ANSWERS[answer][:3]: answer for answer in path.split()}
+    return any(answers.get(ANSWERS[answer][:3], answer) != answer for answer in other.split())
 
 
 _SIMPLIFIED = (

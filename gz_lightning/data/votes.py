@@ -17,6 +17,7 @@ layout              object id                           votes
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,12 +33,17 @@ from gz_lightning.settings import check_name
 from gz_lightning.storage.text import short
 
 VoteKind = Literal["weighted_fraction", "fraction", "debiased"]
+LONG_ID = re.compile(r"\d{17,18}")
+"""An object id of SDSS, which is larger than the whole numbers of a double."""
+FEW = 4
+"""As many ids are not all round by chance: one of 128 is."""
 VOTE_KINDS: tuple[VoteKind, ...] = get_args(VoteKind)
 """Kinds of votes; by default the first that a table has."""
 ROUNDING = 2e-3
 """How far a product may pass its parent in a table that is rounded to three digits."""
-MOST_CONFIDENT, MOST_DEBIASED = 1.1, 2.0
-"""Largest confidence of a leaf, with votes that add up to 1 and with debiased ones, which need not."""
+MOST_CONFIDENT, MOST_DEBIASED = 1.1, 10.0
+"""Largest confidence of a leaf. Debiased votes on one question need not add up to 1: in Hart et al. (2016) they reach 1.80
+(t01) and 2.44 (t08), and a leaf with paths over several questions their product."""
 
 GALAXY_DATASETS = {
     "a01": "smooth-or-featured-gz2_smooth",
@@ -201,6 +207,7 @@ def read_votes(table: str | Path, tree: str | Tree, votes: VoteKind | None = Non
     if not pieces:
         raise InputError(f"{table} holds no galaxy")
     galaxies = pd.concat(pieces, ignore_index=True)
+    _check_rounded(table, layout.object_id, galaxies["object_id"])
     twice = galaxies.loc[galaxies["object_id"].duplicated(), "object_id"].tolist()
     if twice:
         raise InputError(f"{table} holds {len(twice)} object ids more than once: {some(twice)}; keep one row of each")
@@ -232,14 +239,29 @@ def _kind(table: Path, tree: Tree, layout: Layout, votes: str | None) -> str:
 def _object_ids(table: Path, ids: pd.Series[str], row: int) -> pd.Series[str]:
     if ids.isna().any():
         raise InputError(f"{table}, row {row + int(ids.isna().argmax())}: the object id ({ids.name}) is empty")
-    float_like = ids.str.fullmatch(r"[+-]?(\d+\.\d*|\d*\.?\d+[eE][+-]?\d+)")
+    return _all_digits(table, ids, row)
+
+
+def _all_digits(table: Path, ids: pd.Series[str], row: int) -> pd.Series[str]:
+    """Refuse ids that went through floating-point numbers."""
+    float_like = ids.str.fullmatch(r"[+-]?(\d+\.\d*|\d*\.?\d+[eE][+-]?\d+)").fillna(False)
     if float_like.any():
         place = int(float_like.argmax())
         raise InputError(
-            f"{table}, row {row + place}: the object id {ids.iloc[place]} has lost its last digits; export the column "
+            f"{table}, row {row + place}: the {ids.name} {ids.iloc[place]} has lost its last digits; export the column "
             f"{ids.name} as text"
         )
     return ids
+
+
+def _check_rounded(table: Path, column: str, ids: pd.Series[str]) -> None:
+    """Refuse a column whose long ids are all doubles, or all rounded to 15 digits as spreadsheets do."""
+    numbers = ids[ids.str.fullmatch(LONG_ID.pattern)].astype("int64").to_numpy()
+    doubles, thousands = numbers.astype("float64").astype("int64") == numbers, numbers % 1000 == 0
+    if len(numbers) >= FEW and (doubles.all() or thousands.all()):
+        raise InputError(
+            f"{table}: the ids in the column {column}, such as {numbers[0]}, have lost their last digits; export it as text"
+        )
 
 
 def _fractions(table: Path, values: pd.Series[float], row: int) -> pd.Series[float]:
@@ -301,16 +323,22 @@ def read_mapping(mapping: str | Path) -> pd.Series[str]:
     """The published ``gz2_filename_mapping.csv``: object id -> ``asset_id``, the name of the image without suffix.
 
     Raises:
-        InputError: If the table cannot be read or lacks ``objid`` or ``asset_id``.
+        InputError: If the table cannot be read, lacks ``objid`` or ``asset_id``, or has ids that are empty or rounded.
     """
     mapping = Path(mapping)
     header, columns = column_names(mapping), ("objid", "asset_id")
     missing = [column for column in columns if column not in header]
     if missing:
         raise InputError(f"{mapping} lacks the column {' and '.join(missing)}; it has {some(header)}")
-    pieces = list(read_rows(mapping, columns, columns))
+    pieces, row = [], first_row(mapping)
+    for piece in read_rows(mapping, columns, columns):
+        _object_ids(mapping, piece["objid"], row)
+        _all_digits(mapping, piece["asset_id"], row)
+        pieces.append(piece)
+        row += len(piece)
     if not pieces:
         raise InputError(f"{mapping} holds no row")
     # The published table lists an object again for each of its images (Stripe 82 coadds): the first is the usual one.
     rows = pd.concat(pieces).drop_duplicates("objid")
+    _check_rounded(mapping, "objid", rows["objid"])
     return rows.set_index("objid")["asset_id"]

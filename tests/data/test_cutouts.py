@@ -1,6 +1,7 @@
 """Cut-outs: crop, orientation, and images that cannot be used."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,3 +34,31 @@ def test_an_image_larger_than_any_is_refused_by_itself_too(tmp_path: Path) -> No
     Image.new("P", (10_000, 9_500)).save(tmp_path / "large.png")
     with pytest.raises(InputError, match="large.png cannot be read as an image: .* could be decompression bomb"):
         read_cutout(tmp_path / "large.png", 8)
+
+
+def rgba(alpha: int | np.ndarray[Any, Any]) -> Image.Image:
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 40, 4), dtype=np.uint8)
+    pixels[..., 3] = alpha
+    return Image.fromarray(pixels)
+
+
+def test_transparent_pixels_are_refused(tmp_path: Path) -> None:
+    half = np.full((40, 40), 255)
+    half[:, 20:] = 0
+    for name, alpha in (("clear", 0), ("faint", 128), ("half", half)):
+        rgba(alpha).save(tmp_path / f"{name}.png")
+        with pytest.raises(InputError, match=f"{name}.png has transparent pixels"):
+            read_cutout(tmp_path / f"{name}.png", 10)
+    rgba(0).convert("RGB").convert("P").save(tmp_path / "palette.png", transparency=bytes([0] * 256))
+    with pytest.raises(InputError, match="palette.png has transparent pixels"):
+        read_cutout(tmp_path / "palette.png", 10)
+    rgba(255).save(tmp_path / "opaque.png")
+    rgba(255).convert("RGB").save(tmp_path / "plain.png")
+    np.testing.assert_array_equal(read_cutout(tmp_path / "opaque.png", 10), read_cutout(tmp_path / "plain.png", 10))
+
+
+@pytest.mark.parametrize("colour", ["black", "white", (9, 8, 7)])
+def test_an_image_of_one_colour_is_refused(colour: str | tuple[int, ...], tmp_path: Path) -> None:
+    Image.new("RGB", (40, 40), colour).save(tmp_path / "flat.jpg")
+    with pytest.raises(InputError, match="flat.jpg shows nothing: all its pixels have one colour"):
+        read_cutout(tmp_path / "flat.jpg", 10)

@@ -2,6 +2,7 @@
 
 import os
 import resource
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from gz_lightning.data import cutouts
 from gz_lightning.data.galaxies import Galaxies
 from gz_lightning.data.prepare import prepare
 from gz_lightning.data.selection import SPLITS
+from gz_lightning.data.tree import ANSWERS
 from gz_lightning.errors import InputError
 from tests.data.test_catalog import class_folders, hart16, save_image
 
@@ -198,7 +200,7 @@ def test_a_folder_that_is_split_keeps_its_splits(tmp_path: Path) -> None:
         for label, name in enumerate(("airplane", "frog")):
             (tmp_path / "cifar" / split / name).mkdir(parents=True)
             for i in range(20 if split == "train" else 5):
-                save_image(tmp_path / "cifar" / split / name / f"{i:04d}.png", 100 * label + i)
+                save_image(tmp_path / "cifar" / split / name / f"{i:04d}.png", 100 * label + i + 50 * (split == "test"))
     prepared = prepare(tmp_path / "c.h5", tmp_path / "cifar", per_class=None, resolution=32, crop=1.0)
     packed = Galaxies(prepared.path)
     assert packed.class_names == ("airplane", "frog")
@@ -254,3 +256,79 @@ def test_an_image_larger_than_any_is_refused_before_it_is_decoded(tmp_path: Path
     given: dict[str, Any] = {"images": images, "table": table, "mapping": mapping, "resolution": 8}
     with pytest.raises(InputError, match="103.jpg cannot be read as an image: .* could be decompression bomb"):
         prepare(tmp_path / "a.h5", **given, strict=True, cutout_size=0)
+
+
+def test_galaxies_that_the_tree_leaves_out_are_counted(tmp_path: Path) -> None:
+    """Galaxies 2 and 12 may be cigars by .2, but are stars by .8."""
+    table, mapping, images = hart16(tmp_path, 29)
+    rows = pd.read_csv(table, dtype={"dr7objid": str})
+    rows.loc[[2, 12], f"{ANSWERS['a01']}_weighted_fraction"] = 0.2
+    rows.loc[[2, 12], f"{ANSWERS['a03']}_weighted_fraction"] = 0.8
+    rows.to_csv(table, index=False)
+    settings: dict[str, Any] = {"images": images, "table": table, "mapping": mapping, "tree": "simplified9", "resolution": 8}
+    prepared = prepare(tmp_path / "a.h5", **settings)
+    assert prepared.report["unlikely"].tolist() == [0, 0, 2] + [0] * 6
+    assert prepared.report["taken"].tolist() == [3, 3, 1] + [3] * 6
+    assert "2 galaxies left out, likelier to be something that the tree has no leaf for (--keep_unlikely true" in str(
+        prepared
+    )
+    everything = prepare(tmp_path / "b.h5", **settings, keep_unlikely=True)
+    assert everything.report["taken"].tolist() == [3] * 9
+    assert "left out" not in str(everything)
+    packed, more = Galaxies(prepared.path), Galaxies(everything.path)
+    assert (packed.configuration["keep_unlikely"], more.configuration["keep_unlikely"]) == (False, True)
+    assert set(packed.object_ids) < set(more.object_ids)
+
+
+def test_pixels_in_two_classes_are_refused(tmp_path: Path) -> None:
+    root = class_folders(tmp_path / "folders", ["cat", "dog"])
+    shutil.copy(root / "cat" / "1.jpg", root / "dog" / "cat.jpg")
+    with pytest.raises(InputError, match=r"cat/1.jpg \(cat\) and .*dog/cat.jpg \(dog\) have the same pixels .* remove one"):
+        prepare(tmp_path / "a.h5", root, resolution=16, val_fraction=0, test_fraction=0)
+    assert not (tmp_path / "a.h5").exists()
+
+
+def test_pixels_in_two_splits_stay_in_the_test_galaxies_alone(tmp_path: Path) -> None:
+    """The statistics are those of a set that never had the copies."""
+    rng = np.random.default_rng(0)
+    for place in [f"{split}/{name}" for split in ("train", "valid", "test") for name in ("cat", "dog")]:
+        (tmp_path / "set" / place).mkdir(parents=True)
+        for i in range(4):
+            Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(tmp_path / "set" / place / f"{i}.png")
+    whole = Galaxies(prepare(tmp_path / "whole.h5", tmp_path / "set", resolution=8, crop=1.0).path)
+    shutil.copy(tmp_path / "set" / "test" / "cat" / "0.png", tmp_path / "set" / "train" / "cat" / "copy.png")
+    shutil.copy(tmp_path / "set" / "test" / "cat" / "0.png", tmp_path / "set" / "valid" / "cat" / "copy.png")
+    prepared = prepare(tmp_path / "a.h5", tmp_path / "set", resolution=8, crop=1.0, max_rejects=0.1)
+    assert prepared.rejects["object_id"].tolist() == ["train/cat/copy.png", "valid/cat/copy.png"]
+    assert (
+        prepared.rejects["reason"].str.fullmatch("has the same pixels as .*test/cat/0.png, which is in the split test").all()
+    )
+    packed = Galaxies(prepared.path)
+    assert packed.fingerprint == whole.fingerprint
+    assert torch.equal(packed.mean, whole.mean)
+    assert torch.equal(packed.std, whole.std)
+    with pytest.raises(InputError, match=r"2 of all 26 images cannot be used, more than --max_rejects allows \(1\)"):
+        prepare(tmp_path / "b.h5", tmp_path / "set", resolution=8, crop=1.0)
+
+
+def test_a_tree_of_one_leaf_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "one.yaml").write_text("name: one\nleaves: {smooth: a01}")
+    with pytest.raises(InputError, match="--tree .*one.yaml has a single leaf; training needs at least two classes"):
+        prepare(tmp_path / "a.h5", tree=str(tmp_path / "one.yaml"), per_class=3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"votes": "guesses"}, "--votes must be one of weighted_fraction, fraction, debiased or null, not 'guesses'"),
+        ({"per_class": 0}, "--per_class must be a whole number >= 1 or null, not 0"),
+        ({"min_confidence": 1.5}, "--min_confidence must be a number >= 0 and <= 1, not 1.5"),
+        ({"crop": 0}, "--crop must be a number > 0 and <= 1, not 0"),
+        ({"workers": 0}, "--workers must be a whole number >= 1 or null, not 0"),
+        ({"seed": -1}, "--seed must be a whole number >= 0, not -1"),
+        ({"strict": "yes"}, "--strict must be true or false, not 'yes'"),
+    ],
+)
+def test_a_wrong_setting_fails_before_a_file_is_opened(settings: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=f"^{message}$"):
+        prepare(tmp_path / "a.h5", tmp_path / "no images", tmp_path / "no table", **settings)

@@ -40,6 +40,17 @@ def test_min_votes() -> None:
         select(ids, confidences, ("x",), min_votes=10)
 
 
+def test_unlikely_galaxies_are_left_out_and_counted() -> None:
+    confidences = np.array([[0.9, 0], [0.8, 0], [0, 0.7], [0.1, 0]])
+    unlikely = np.array([True, False, False, True])
+    selection = select(list("abcd"), confidences, ("x", "y"), None, 0.5, 0, 0, unlikely=unlikely)
+    assert selection.rows.tolist() == [1, 2]
+    assert selection.report["unlikely"].tolist() == [1, 0]  # d is left out for its confidence
+    assert selection.report["available"].tolist() == [1, 1]
+    with pytest.raises(InputError, match=r"none of the 4 .* \(--keep_unlikely true\)"):
+        select(list("abcd"), confidences, ("x", "y"), None, 0.9, 0, 0, unlikely=unlikely)
+
+
 def test_unusable_galaxies_are_lacking() -> None:
     confidences = np.array([[0.9, 0], [0.8, 0], [0, 0.7]])
     selection = select(["a", "b", "c"], confidences, ("x", "y"), 2, val_fraction=0, test_fraction=0)

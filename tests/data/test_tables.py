@@ -123,3 +123,11 @@ def test_a_fits_table_that_claims_a_few_columns_more_is_read_without_a_warning(t
             assert len(read_votes(path, COARSE)) == 3
         except InputError as error:
             assert "a.fits" in str(error)
+
+
+def test_a_fits_column_of_arrays_is_refused(tmp_path: Path) -> None:
+    fits = pytest.importorskip("astropy.io.fits", reason="FITS tables need astropy")
+    columns = [fits.Column("flat", "E", array=[1.0, 2.0]), fits.Column("deep", "2E", array=[[1.0, 2.0], [3.0, 4.0]])]
+    fits.BinTableHDU.from_columns(columns).writeto(tmp_path / "a.fits")
+    with pytest.raises(InputError, match=r"a.fits cannot be read as FITS: the cells of column deep are arrays"):
+        list(tables.read_rows(tmp_path / "a.fits", ["flat", "deep"]))

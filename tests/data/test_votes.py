@@ -168,7 +168,7 @@ def test_object_ids_that_have_lost_digits(tmp_path: Path) -> None:
     table = gz2_table()
     table["dr7objid"] = table["dr7objid"].astype(float)
     table.to_csv(tmp_path / "a.csv", index=False)
-    with pytest.raises(InputError, match=r"row 2: the object id 5.877\S* has lost its last digits; .* dr7objid as text"):
+    with pytest.raises(InputError, match=r"row 2: the dr7objid 5.877\S* has lost its last digits; .* dr7objid as text"):
         read_votes(tmp_path / "a.csv", "simplified")
     pytest.importorskip("pyarrow", reason="Parquet tables need pyarrow")
     table.to_parquet(tmp_path / "a.parquet")
@@ -213,3 +213,24 @@ def test_numbers_that_no_table_holds(tmp_path: Path) -> None:
     table.to_csv(tmp_path / "a.csv", index=False)
     with pytest.raises(InputError, match=f"a.csv, .*column {SPIRAL}: .{{,90}}vote fraction between 0 and 1"):
         read_votes(tmp_path / "a.csv", COARSE)
+
+
+ODD = Tree("odd", (Leaf("odd", tuple(a for a in ANSWERS if ANSWERS[a].startswith("t08"))), Leaf("not odd", ("a15",))))
+
+
+def test_debiased_votes_add_up_to_more_than_1(tmp_path: Path) -> None:
+    """As they do in Hart et al. (2016): 2.44 for the answers on odd features."""
+    table = gz2_table()
+    for answer, fraction in (("a19", 1.0), ("a21", 0.844), ("a22", 0.6)):
+        table.loc[0, f"{ANSWERS[answer]}_debiased"] = fraction
+    table.to_csv(tmp_path / "a.csv", index=False)
+    rows = read_votes(tmp_path / "a.csv", ODD, "debiased")
+    assert ODD.confidences({answer: rows[answer] for answer in ODD.answers})[0, 0] > 2.44
+
+
+def test_real_debiased_votes_are_read(real_data: Path) -> None:
+    table = real_data / "gz2_sample" / "gz2_hart16.csv.gz"
+    rows = read_votes(table, ODD, "debiased")
+    assert ODD.confidences({answer: rows[answer] for answer in ODD.answers})[:, 0].max() == pytest.approx(2.438, abs=1e-3)
+    weighted, debiased = confidences(table, "weighted_fraction").argmax(1), confidences(table, "debiased").argmax(1)
+    assert (weighted == debiased).mean() == pytest.approx(0.589, abs=1e-3)  # as docs/data.md says
