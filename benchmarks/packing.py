@@ -47,10 +47,10 @@ def repeated(files: Sequence[Path], number: int) -> list[Path]:
 def pack_files(files: Sequence[Path], folder: Path, workers: int) -> None:
     """All files as galaxies of one leaf."""
     object_ids = tuple(f"{i:07d}" for i in range(len(files)))
-    catalog = Catalog("folders", "", ("galaxy",), object_ids, tuple(files), np.ones((len(files), 1)))
+    catalog = Catalog("", ("galaxy",), object_ids, np.ones((len(files), 1)), tuple(files))
     selection = select(object_ids, catalog.confidences, catalog.class_names)
     output = folder / "packed.h5"
-    pack(output, catalog, selection, {"resolution": RESOLUTION, "crop": CROP}, None, workers, 0, True)
+    pack(output, catalog, selection, {"resolution": RESOLUTION, "crop": CROP}, workers=workers, strict=True)
     output.unlink()
 
 
@@ -64,7 +64,7 @@ def load(file: Path) -> None:
         image.load()
 
 
-def each(function: Callable[[Path], None], files: Sequence[Path], workers: int) -> None:
+def in_threads(function: Callable[[Path], None], files: Sequence[Path], workers: int) -> None:
     with ThreadPoolExecutor(workers) as pool:
         for _ in pool.map(function, files):
             pass
@@ -102,12 +102,12 @@ def main() -> None:
             print(peak_memory() / 1e6)
             return
         files = repeated(files, options.number)
-        each(load, files, options.workers)  # the files are in the page cache from here on
+        in_threads(load, files, options.workers)  # the files are in the page cache from here on
         turns: dict[str, list[float]] = {"decode_only": [], "images": [], "open_and_load": []}
         work: dict[str, Callable[[], None]] = {
-            "decode_only": lambda: each(decode, files, options.workers),
+            "decode_only": lambda: in_threads(decode, files, options.workers),
             "images": lambda: pack_files(files, folder, options.workers),
-            "open_and_load": lambda: each(load, files, options.workers),
+            "open_and_load": lambda: in_threads(load, files, options.workers),
         }
         for _ in range(options.repeats):
             for what, function in work.items():

@@ -97,12 +97,17 @@ def check_name(flag: str, name: str, table: Iterable[str]) -> None:
 def checked(function: Callable[P, R]) -> Callable[P, R]:
     """Decorator of a command that checks its settings by their types first."""
 
+    hints = typing.get_type_hints(function, include_extras=True)
+    signature = inspect.signature(function)
+    parameters = [parameter.replace(annotation=hints[name]) for name, parameter in signature.parameters.items()]
+
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        bound = inspect.signature(function).bind(*args, **kwargs)
-        check_settings(function, bound.arguments)
+        check_settings(function, signature.bind(*args, **kwargs).arguments)
         return function(*args, **kwargs)
 
+    # As text the types would lose their ranges in the help: jsonargparse evaluates it without the extras.
+    run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     return run
 
 

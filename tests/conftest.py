@@ -29,7 +29,7 @@ import torch
 
 from gz_lightning.data.datamodule import GalaxyZoo2DataModule
 from gz_lightning.data.galaxies import Galaxies
-from gz_lightning.data.packing import write_packed
+from gz_lightning.data.packing import Contents, write_packed
 from gz_lightning.experts.module import ExpertModule
 
 os.environ["WANDB_SILENT"] = "true"
@@ -79,18 +79,15 @@ def write_toy(path: Path, per_class: int = 30, resolution: int = 16, seed: int =
     """A packed file of toy galaxies: of every ten, seven to train on, one to validate with, two to test with."""
     images = toy_galaxies(per_class, resolution, seed)
     number = len(images)
-    write_packed(
-        path,
-        [images],
-        resolution=resolution,
+    contents = Contents(
         labels=np.repeat(np.arange(3), per_class),
         confidences=np.eye(3)[np.repeat(np.arange(3), per_class)],
         object_ids=[f"toy-{i}" for i in range(number)],
         splits=np.array([(0, 0, 0, 0, 0, 0, 0, 1, 2, 2)[i % 10] for i in range(number)]),
         class_names=CLASS_NAMES,
         tree="",
-        configuration={"toy": seed},
     )
+    write_packed(path, [images], contents, resolution=resolution, configuration={"toy": seed})
     return path
 
 
@@ -98,6 +95,23 @@ def write_toy(path: Path, per_class: int = 30, resolution: int = 16, seed: int =
 def toy_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A packed file of 90 toy galaxies of three classes, 16 px."""
     return write_toy(tmp_path_factory.mktemp("toy") / "toy.h5")
+
+
+@pytest.fixture(scope="session")
+def voted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Toy galaxies about which the volunteers did not quite agree; the confidences do not add up to 1."""
+    labels = np.repeat(np.arange(3), 12)
+    contents = Contents(
+        labels=labels,
+        confidences=np.random.default_rng(0).dirichlet(np.ones(3), 36) * 0.3 + np.eye(3)[labels] * 0.5,
+        object_ids=[str(i) for i in range(36)],
+        splits=np.array([(0, 0, 0, 1)[i % 4] for i in range(36)]),
+        class_names=CLASS_NAMES,
+        tree="",
+    )
+    path = tmp_path_factory.mktemp("voted") / "voted.h5"
+    write_packed(path, [toy_galaxies(12, 16)], contents, resolution=16, configuration={})
+    return path
 
 
 @pytest.fixture

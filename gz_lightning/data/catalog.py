@@ -1,6 +1,6 @@
 """Vote tables with images, or class folders -> one row per galaxy: object id, image file, leaf confidences.
 
-Shapes: N galaxies, K leaves.
+Shapes: N galaxies, K leaves, n galaxies taken.
 """
 
 from __future__ import annotations
@@ -14,12 +14,23 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from gz_lightning.data.packing import Contents
+from gz_lightning.data.selection import SPLITS, Selection
 from gz_lightning.data.tree import TREES, Tree, get_tree
-from gz_lightning.data.votes import read_mapping, read_votes
+from gz_lightning.data.votes import LONG_ID, VoteKind, read_mapping, read_votes, some
 from gz_lightning.errors import InputError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
-FOLDER_SPLITS = ("train", "val", "test")
+SPLIT_FOLDERS = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+"""Folder, in any case -> its split."""
 
 
 @dataclass(frozen=True)
@@ -27,33 +38,41 @@ class Catalog:
     """Galaxies that have both an image and a place on a tree.
 
     Args:
-        origin: Where the galaxies come from: ``votes`` or ``folders``.
-        tree: Name of the tree; empty for class folders that are no known tree's.
+        tree: Name of the tree; empty for class folders that belong to none.
         class_names: Names of the K leaves.
-        object_ids: N object ids as strings.
-        files: N image files.
-        confidences: Leaf confidences in [0, 1], shape (N, K), float64.
-        classifications: How many volunteers looked at each galaxy, shape (N,), float64; None where nobody says.
-        splits: The split of each galaxy where the folders say so (``train``, ``val`` or ``test``); None: they do not.
-        missing: Object ids of the galaxies of the table that have no image.
+        object_ids: N object ids.
+        confidences: Leaf confidences in [0, 1], float64, shape (N, K).
+        files: N image files; none for simulated galaxies.
+        classifications: How many volunteers looked at each galaxy, float64, shape (N,); None: unknown.
+        unlikely: Which galaxies are likelier to be something that the tree leaves out, shape (N,); None: unknown. See
+            :meth:`gz_lightning.data.tree.Tree.unlikely`.
+        splits: Split of each galaxy (``train``, ``val`` or ``test``) if the folders are split; else None.
+        missing: Object ids in the table that have no image.
     """
 
-    origin: str
     tree: str
     class_names: tuple[str, ...]
     object_ids: tuple[str, ...]
-    files: tuple[Path, ...]
     confidences: npt.NDArray[np.float64]
+    files: tuple[Path, ...] = ()
     classifications: npt.NDArray[np.float64] | None = None
+    unlikely: npt.NDArray[np.bool_] | None = None
     splits: tuple[str, ...] | None = None
     missing: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.object_ids)
 
-
-def _some(items: list[str], most: int = 5) -> str:
-    return ", ".join(items[:most]) + (", ..." if len(items) > most else "")
+    def take(self, selection: Selection) -> Contents:
+        """What a packed file of the selected galaxies holds beside their pixels."""
+        return Contents(
+            labels=selection.labels,
+            confidences=self.confidences[selection.rows],
+            object_ids=[self.object_ids[row] for row in selection.rows],
+            splits=selection.splits,
+            class_names=self.class_names,
+            tree=self.tree,
+        )
 
 
 def image_files(folder: str | Path) -> dict[str, Path]:
@@ -68,8 +87,8 @@ def image_files(folder: str | Path) -> dict[str, Path]:
     files = {file.stem: file for file in sorted(folder.iterdir()) if file.suffix.lower() in IMAGE_SUFFIXES}
     _check_names(folder, files)
     if not files:
-        inside = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
-        hint = f"; it has the folders {_some(inside)}: is one of them meant?" if inside else ""
+        folders = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
+        hint = f"; it has the folders {some(folders)}: is one of them meant?" if folders else ""
         raise InputError(f"the image folder {folder} holds no image ({', '.join(IMAGE_SUFFIXES)}){hint}")
     return files
 
@@ -79,8 +98,9 @@ def catalog_from_votes(
     images: str | Path,
     mapping: str | Path | None = None,
     tree: str | Tree = "simplified",
-    votes: str | None = None,
+    votes: VoteKind | None = None,
     max_missing: float = 0.05,
+    keep_unlikely: bool = False,
 ) -> Catalog:
     """Galaxies of vote tables whose images are in a folder.
 
@@ -88,10 +108,12 @@ def catalog_from_votes(
         tables: A vote table or several of one layout, see :func:`gz_lightning.data.votes.read_votes`.
         images: Folder of ``<asset_id>.jpg`` (with a mapping), of ``<object id>.jpg``, or of the ``<subfolder>/<filename>``
             that the catalogues of galaxy-datasets name.
-        mapping: ``gz2_filename_mapping.csv`` of the published images; None where images are named by object id.
+        mapping: ``gz2_filename_mapping.csv`` of the published images; None if images are named by object id.
         tree: A tree or its name.
-        votes: Which votes: ``weighted_fraction``, ``fraction`` or ``debiased``; None: the first of these that there is.
-        max_missing: Share of galaxies, 0 to 1, that may be without an image. The published archive lacks a few.
+        votes: Which votes; see :func:`gz_lightning.data.votes.read_votes`.
+        max_missing: Share of galaxies, 0 to 1, that may lack an image. The published archive lacks a few.
+        keep_unlikely: Do not ask whether a galaxy is likelier to be something that the tree leaves out; the table then
+            needs no votes for it.
 
     Raises:
         InputError: As :func:`read_votes`, :func:`read_mapping` and :func:`image_files`; if a galaxy is in two tables; or
@@ -101,53 +123,73 @@ def catalog_from_votes(
     paths = [Path(table) for table in ([tables] if isinstance(tables, (str, Path)) else tables)]
     if not paths:
         raise InputError("--table names no vote table")
-    rows = pd.concat([read_votes(path, tree, votes) for path in paths], ignore_index=True)
+    needed = tree if keep_unlikely else tree.with_left_out
+    rows = pd.concat([read_votes(path, needed, votes) for path in paths], ignore_index=True)
     where = " and ".join(str(path) for path in paths)
-    double = rows.loc[rows["object_id"].duplicated(), "object_id"].tolist()
-    if double:
-        raise InputError(f"{len(double)} object ids are in more than one of {where}: {_some(double)}; keep one row of each")
+    twice = rows.loc[rows["object_id"].duplicated(), "object_id"].tolist()
+    if twice:
+        raise InputError(f"{len(twice)} object ids are in more than one of {where}: {some(twice)}; keep one row of each")
     if mapping is None and "file" in rows:
-        found = [Path(images) / str(name) for name in rows["file"]]
-        file = pd.Series([path if os.path.isfile(path) else None for path in found], dtype="object")
         if not Path(images).is_dir():
             raise InputError(f"there is no image folder {images}")
+        named = [Path(images) / str(name) for name in rows["file"]]
+        files = pd.Series([path if os.path.isfile(path) else None for path in named], dtype="object")
     else:
-        names = rows["object_id"] if mapping is None else rows["object_id"].map(read_mapping(mapping))
-        file = names.map(image_files(images))
-    lost = rows.loc[file.isna(), "object_id"].tolist()
-    if len(lost) > max_missing * len(rows) or len(lost) == len(rows):
+        assets = None if mapping is None else read_mapping(mapping)
+        if assets is not None:
+            _check_digits(where, rows["object_id"], Path(mapping or ""), set(assets.index))
+        files = (rows["object_id"] if assets is None else rows["object_id"].map(assets)).map(image_files(images))
+    missing = rows.loc[files.isna(), "object_id"].tolist()
+    if len(missing) > max_missing * len(rows) or len(missing) == len(rows):
         raise InputError(
-            f"{len(lost)} of the {len(rows)} galaxies of {where} have no image in {images} (object ids {_some(lost)}); "
+            f"{len(missing)} of the {len(rows)} galaxies of {where} have no image in {images} (object ids {some(missing)}); "
             f"check the folder{'' if mapping is None else f' and {mapping}'}, or allow it with --max_missing 1"
         )
-    rows, file = rows[file.notna()], file[file.notna()]
+    rows, files = rows[files.notna()], files[files.notna()]
+    fractions = {answer: rows[answer].to_numpy() for answer in needed.answers}
     return Catalog(
-        origin="votes",
         tree=tree.name,
         class_names=tree.class_names,
         object_ids=tuple(rows["object_id"]),
-        files=tuple(file),
-        confidences=tree.confidences({answer: rows[answer].to_numpy() for answer in tree.answers}),
+        confidences=tree.confidences(fractions),
+        files=tuple(files),
         classifications=rows["classifications"].to_numpy(np.float64) if "classifications" in rows else None,
-        missing=tuple(lost),
+        unlikely=None if keep_unlikely else tree.unlikely(fractions),
+        missing=tuple(missing),
     )
+
+
+def _check_digits(tables: str, object_ids: Iterable[str], mapping: Path, mapped: set[str]) -> None:
+    """Refuse a mapping that has rounded forms of ids that it lacks: to a double, or to the 15 digits of spreadsheets."""
+    lacking = [object_id for object_id in object_ids if object_id not in mapped]
+    rounded: dict[str, str] = {}
+    for object_id in filter(LONG_ID.fullmatch, lacking):
+        for form in (int(float(object_id)), round(int(object_id), 15 - len(object_id))):
+            if str(form) in mapped:
+                rounded[object_id] = str(form)
+    if rounded and 2 * len(rounded) >= len(lacking):
+        object_id, digits = next(iter(rounded.items()))
+        raise InputError(
+            f"{mapping} has lost the last digits of {len(rounded)} object ids: it has {digits} where {tables} has "
+            f"{object_id}; export its column objid as text"
+        )
 
 
 def catalog_from_folders(root: str | Path, tree: str | Tree | None = None) -> Catalog:
     """Galaxies in class folders, ``<root>/<class>/<id>.jpg``: the folder is the label, with confidence 1.
 
-    A data set that comes with splits, ``<root>/train/<class>/<id>.jpg`` and ``<root>/test/<class>/<id>.jpg`` (``val`` as
-    well, if it likes), keeps them; an object id is then the path below the root, since such sets number their images anew
-    in every folder.
+    A data set that comes with splits, ``<root>/train/<class>/<id>.jpg`` and so on, keeps them; :data:`SPLIT_FOLDERS` has the
+    names of its folders. Object ids are file names without suffix, or paths below the root if the data set is split or two
+    classes use the same file name, since such sets number the images of every folder anew.
 
     Args:
         root: The folder of class folders.
-        tree: The tree whose leaves the folders are; None: the tree whose leaves are named like the folders or, if there
+        tree: The tree whose leaves the folders are. Default: the tree whose leaves are named like the folders or, if there
             is none, the folders in alphabetical order.
 
     Raises:
-        InputError: If there is no class folder, a folder holds no image, a folder is no leaf of ``tree``, the splits are
-            not of the same classes, or an object is in two classes.
+        InputError: If there are fewer than two class folders, a folder holds no image, a folder is not a leaf of ``tree``,
+            the splits have different classes, or two folders are of one split.
     """
     root = Path(root)
     if not root.is_dir():
@@ -155,24 +197,40 @@ def catalog_from_folders(root: str | Path, tree: str | Tree | None = None) -> Ca
     folders = _folders(root)
     if not folders:
         raise InputError(f"{root} has no class folders; a folder of images needs its vote table (--table)")
-    given = folders if "train" in folders and set(folders) <= set(FOLDER_SPLITS) else []
-    classes = _folders(root / "train") if given else folders
-    name, class_names, order = _classes(root / "train" if given else root, classes, tree)
-    if not given:
-        owner = _members(root, order)
-        return _from_folders(name, class_names, [(stem, *place) for stem, place in owner.items()], None)
-    members, splits = [], []
-    for split in given:
-        if _folders(root / split) != classes:
+    splits = _splits(root, folders)
+    first = next((folder for folder, split in splits.items() if split == "train"), "")
+    classes = _folders(root / first)
+    if len(classes) < 2:
+        raise InputError(
+            f"{root / first} has the class folders {some(classes) or 'none'}; training needs at least two classes"
+        )
+    name, class_names, order = _classes(root / first, classes, tree)
+    images: list[tuple[str, str, int, Path]] = []  # file name without suffix, split, label, file
+    for folder, split in splits.items():
+        if _folders(root / folder) != classes:
             raise InputError(
-                f"{root / split} has the classes {', '.join(_folders(root / split)) or 'none'}, but {root / 'train'} "
+                f"{root / folder} has the classes {', '.join(_folders(root / folder)) or 'none'}, but {root / first} "
                 f"{', '.join(classes)}; give both the same"
             )
-        for label, folder in enumerate(order):
-            files = image_files(root / split / folder).values()
-            members += [(file.relative_to(root).as_posix(), label, file) for file in files]
-            splits += [split] * len(files)
-    return _from_folders(name, class_names, members, tuple(splits))
+        for label, leaf in enumerate(order):
+            images += [(stem, split, label, file) for stem, file in image_files(root / folder / leaf).items()]
+    stems, split_names, labels, files = zip(*images, strict=True)
+    by_path = bool(first) or len(set(stems)) < len(stems)
+    object_ids = tuple(file.relative_to(root).as_posix() for file in files) if by_path else stems
+    confidences = np.eye(len(class_names))[list(labels)]
+    return Catalog(name, class_names, object_ids, confidences, files, splits=split_names if first else None)
+
+
+def _splits(root: Path, folders: Sequence[str]) -> dict[str, str]:
+    """Folder -> split, if the folders are splits; else the root as the only folder, of no split."""
+    splits = {folder: SPLIT_FOLDERS.get(folder.lower(), "") for folder in folders}
+    if not all(splits.values()) or "train" not in splits.values():
+        return {"": ""}
+    for split in SPLITS:
+        same = [folder for folder in folders if splits[folder] == split]
+        if len(same) > 1:
+            raise InputError(f"{root} has the folders {' and '.join(same)}, which are both {split}; join them")
+    return splits
 
 
 def _folders(root: Path) -> list[str]:
@@ -187,13 +245,13 @@ def _check_names(folder: Path, names: Iterable[str]) -> None:
         try:
             name.encode()
         except UnicodeEncodeError as error:
-            raise InputError(f"{folder} holds {name!r}, whose name is no UTF-8; rename it") from error
+            raise InputError(f"{folder} holds {name!r}, whose name is not UTF-8; rename it") from error
 
 
 def _classes(root: Path, folders: list[str], tree: str | Tree | None) -> tuple[str, tuple[str, ...], list[str]]:
     """Name of the tree, names of the classes, and their folders, in the order of the labels."""
     if tree is None:
-        tree = next((known for known in TREES.values() if {leaf.folder for leaf in known.leaves} == set(folders)), None)
+        tree = next((tree for tree in TREES.values() if {leaf.folder for leaf in tree.leaves} == set(folders)), None)
     if tree is None:
         return "", tuple(folders), folders
     tree = get_tree(tree)
@@ -203,26 +261,3 @@ def _classes(root: Path, folders: list[str], tree: str | Tree | None) -> tuple[s
             f"the folders of {root} ({', '.join(folders)}) are not the leaves of '{tree.name}' ({', '.join(order)})"
         )
     return tree.name, tree.class_names, order
-
-
-def _members(root: Path, order: list[str]) -> dict[str, tuple[int, Path]]:
-    """Object id -> label and image."""
-    owner: dict[str, tuple[int, Path]] = {}
-    for label, folder in enumerate(order):
-        files = image_files(root / folder)
-        double = [object_id for object_id in files if object_id in owner]
-        if double:
-            raise InputError(
-                f"{len(double)} galaxies of {root / folder} are in another class as well "
-                f"({_some([f'{i} in {order[owner[i][0]]}' for i in double])}); keep each in one"
-            )
-        owner |= {object_id: (label, file) for object_id, file in files.items()}
-    return owner
-
-
-def _from_folders(
-    name: str, class_names: tuple[str, ...], members: Sequence[tuple[str, int, Path]], splits: tuple[str, ...] | None
-) -> Catalog:
-    object_ids, labels, files = zip(*members, strict=True)
-    confidences = np.eye(len(class_names))[list(labels)]
-    return Catalog("folders", name, class_names, object_ids, files, confidences, splits=splits)

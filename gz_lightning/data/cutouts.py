@@ -17,25 +17,27 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from PIL import Image, UnidentifiedImageError
 
 from gz_lightning.data.resize import area_resize
 from gz_lightning.errors import InputError
+from gz_lightning.storage.whole import atomic_write
 
 COLOUR_MODES = ("RGB", "RGBA", "P")
-"""What PIL calls images with colours of their own, which RGB holds without loss."""
+"""PIL's modes for images in colour, which RGB holds without loss."""
 BAD_IMAGE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning)
-"""What PIL raises on bad files; the last inside of refusing_huge."""
+"""What PIL raises on bad files; the last within refusing_huge."""
 SAMPLE = 100
-"""Images that are looked at to find out the common size."""
+"""Images whose size is read to find the common one."""
 GROUP, AHEAD = 16, 4
-"""Images that a worker takes at a time, and groups in work for each worker: enough that none waits, few enough that memory
-stays bounded."""
+"""Images that a worker takes at a time, and groups queued for each worker: enough to keep all busy, few enough to bound the
+memory."""
 
 
 @contextlib.contextmanager
 def refusing_huge() -> Iterator[None]:
-    """Whatever PIL warns of as larger than any image is a ``BAD_IMAGE``; to be entered before there are threads."""
+    """Make PIL's warning of a decompression bomb a ``BAD_IMAGE``; to be entered before there are threads."""
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         yield
@@ -43,7 +45,7 @@ def refusing_huge() -> Iterator[None]:
 
 def read_square(file: str | Path, resolution: int, crop: float, size: tuple[int, int] | None) -> npt.NDArray[np.uint8] | str:
     """The central square of a cut-out, shape (side, side, 3), or why it cannot be used; see :func:`decode_cutouts`."""
-    if not os.path.isfile(file):  # a pipe would be waited for
+    if not os.path.isfile(file):  # opening a pipe would block
         return "is missing"
     try:
         with Image.open(file) as image:
@@ -51,7 +53,7 @@ def read_square(file: str | Path, resolution: int, crop: float, size: tuple[int,
             if size is not None and image.size != size:
                 return f"has {width} x {height} pixels, not {size[0]} x {size[1]} (--cutout_size 0 takes any)"
             if image.mode not in COLOUR_MODES:
-                return f"has no colours of its own to keep: its mode is {image.mode}, not RGB"
+                return f"is not in colour: its mode is {image.mode}, not RGB"
             side = round(min(height, width) * crop)
             if side < resolution:
                 return (
@@ -60,9 +62,14 @@ def read_square(file: str | Path, resolution: int, crop: float, size: tuple[int,
                 )
             top, left = (height - side) // 2, (width - side) // 2
             square = image.crop((left, top, left + side, top + side))
-            return np.asarray(square if square.mode == "RGB" else square.convert("RGB"))
+            if image.has_transparency_data and (np.asarray(square.convert("RGBA"))[..., 3] < 255).any():
+                return "has transparent pixels, whose colour means nothing; save it without them"
+            pixels = np.asarray(square if square.mode == "RGB" else square.convert("RGB"))
+            if (pixels == pixels[0, 0]).all():
+                return "shows nothing: all its pixels have one colour"
+            return pixels
     except UnidentifiedImageError:
-        return "cannot be read as an image: it is of no known format"
+        return "cannot be read as an image: its format is unknown"
     except BAD_IMAGE as error:
         return f"cannot be read as an image: {' '.join(str(error).split())}"
 
@@ -79,18 +86,18 @@ def decode_cutouts(
         size: Width and height that the images must have; None: any.
 
     Returns:
-        For each file pixels of shape (3, resolution, resolution), or words.
+        For each file its pixels, shape (3, resolution, resolution), or a reason.
     """
-    found: list[npt.NDArray[np.uint8] | str] = [read_square(file, resolution, crop, size) for file in files]
+    results: list[npt.NDArray[np.uint8] | str] = [read_square(file, resolution, crop, size) for file in files]
     by_side: dict[int, list[int]] = {}
-    for place, square in enumerate(found):
+    for place, square in enumerate(results):
         if not isinstance(square, str):
             by_side.setdefault(len(square), []).append(place)
     for places in by_side.values():
-        squares = [np.asarray(found[place]) for place in places]
+        squares = [np.asarray(results[place]) for place in places]
         for place, cutout in zip(places, area_resize(squares, resolution), strict=True):
-            found[place] = cutout
-    return found
+            results[place] = cutout
+    return results
 
 
 @refusing_huge()
@@ -98,7 +105,7 @@ def read_cutout(file: str | Path, resolution: int = 128, crop: float = 0.5) -> n
     """A cut-out as it is packed: central crop, then area resize.
 
     Args:
-        file: An image in colours.
+        file: A colour image.
         resolution: Side of the result in pixels.
         crop: Side of the central square that is kept, as a share of the image's shorter side, in (0, 1]. The
             published half of 424 px is 212 px.
@@ -107,8 +114,8 @@ def read_cutout(file: str | Path, resolution: int = 128, crop: float = 0.5) -> n
         Pixels of shape (3, resolution, resolution), RGB.
 
     Raises:
-        InputError: If the image cannot be decoded, is greyscale or CMYK, or its crop has fewer pixels a side than
-            ``resolution``.
+        InputError: If the image cannot be decoded, is greyscale or CMYK, or its crop has transparent pixels, a single
+            colour or fewer pixels a side than ``resolution``.
     """
     cutout = decode_cutouts([file], resolution, crop)[0]
     if isinstance(cutout, str):
@@ -117,7 +124,7 @@ def read_cutout(file: str | Path, resolution: int = 128, crop: float = 0.5) -> n
 
 
 def common_size(files: Sequence[Path]) -> tuple[int, int] | None:
-    """Width and height of most images, from the first ``SAMPLE`` that can be opened; None if none can."""
+    """Width and height of most of the first ``SAMPLE`` images; None if none can be opened."""
     sizes: collections.Counter[tuple[int, int]] = collections.Counter()
     for file in files[:SAMPLE]:
         if not os.path.isfile(file):
@@ -131,7 +138,7 @@ def common_size(files: Sequence[Path]) -> tuple[int, int] | None:
 
 
 def plan_of(files: Sequence[Path], resolution: int, crop: float, size: tuple[int, int] | None) -> str:
-    """SHA-256 of what is to be decoded and how: names, sizes and times of the files, and the settings."""
+    """SHA-256 of what is decoded and how: names, sizes and times of the files, and the settings."""
     digest = hashlib.sha256(json.dumps([1, resolution, crop, size]).encode())
     for file in files:
         try:
@@ -145,28 +152,70 @@ def plan_of(files: Sequence[Path], resolution: int, crop: float, size: tuple[int
 def in_groups(
     work: Callable[[range], list[str]], number: int, workers: int, between: Callable[[], None] = lambda: None
 ) -> Generator[str]:
-    """Do something for the places 0 to ``number`` - 1, a group at a time, in threads; give its results in order.
+    """Process the places 0 to ``number`` - 1 in threads, a group at a time, and yield the results in order.
 
-    Threads do: most of the time goes into decoding, which leaves the interpreter free. They run only a little ahead of
-    whoever takes the results, and what can be done for a whole group is: each time a thread leaves the interpreter to
-    another, it waits to have it back.
+    Most of the time goes into decoding, which releases the interpreter, so threads suffice. They run only a little ahead of
+    the consumer, and do what they can for a whole group: taking the interpreter back costs a wait.
 
     Args:
-        work: Is given the places of a group, and gives a result for each.
+        work: Takes the places of a group and returns a result for each.
         number: Number of places.
         workers: Number of threads.
         between: Called after each group, while the threads go on.
     """
     with ThreadPoolExecutor(workers) as pool:
-        waiting: collections.deque[Future[list[str]]] = collections.deque()
+        queue: collections.deque[Future[list[str]]] = collections.deque()
         try:
             for start in range(0, number, GROUP):
-                waiting.append(pool.submit(work, range(start, min(start + GROUP, number))))
-                if len(waiting) >= AHEAD * workers:
-                    yield from waiting.popleft().result()
+                queue.append(pool.submit(work, range(start, min(start + GROUP, number))))
+                if len(queue) >= AHEAD * workers:
+                    yield from queue.popleft().result()
                     between()
-            while waiting:
-                yield from waiting.popleft().result()
+            while queue:
+                yield from queue.popleft().result()
         finally:
-            for future in waiting:
+            for future in queue:
                 future.cancel()
+
+
+class Rejects:
+    """Galaxies without a usable image; more of them than the limit stop the run.
+
+    Args:
+        output: The packed file, beside which they are listed.
+        missing: Object ids without an image; they do not count towards the limit.
+        limit: Most unusable images.
+        strict: Whether to name the first unusable image instead of counting.
+    """
+
+    def __init__(self, output: Path, missing: Sequence[str], limit: int, strict: bool) -> None:
+        self.path = output.with_suffix(".rejects.csv")
+        self.rows = [(object_id, "", "has no image in the folder") for object_id in missing]
+        self.missing, self.limit, self.strict = len(missing), limit, strict
+
+    @property
+    def number(self) -> int:
+        """How many images cannot be used."""
+        return len(self.rows) - self.missing
+
+    def add(self, object_id: str, file: Path, reason: str, seen: str) -> None:
+        """Add a galaxy; ``seen`` says of how many images this is one."""
+        self.rows.append((object_id, str(file), reason))
+        if self.number > self.limit:
+            self.write()
+            if self.strict:
+                raise InputError(f"{file} {reason}; without --strict such images are skipped and listed")
+            raise InputError(
+                f"{self.number} of {seen} images cannot be used, more than --max_rejects allows ({self.limit}); all are "
+                f"listed in {self.path}; the last is {file}, which {reason}"
+            )
+
+    def write(self) -> tuple[pd.DataFrame, Path | None]:
+        """Write the list, or remove that of an earlier output of the same name; return it and its path."""
+        table = pd.DataFrame(self.rows, columns=["object_id", "file", "reason"], dtype="string")
+        if not self.rows:
+            self.path.unlink(missing_ok=True)
+            return table, None
+        with atomic_write(self.path) as temporary:
+            table.to_csv(temporary, index=False)
+        return table, self.path

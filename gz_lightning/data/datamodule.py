@@ -19,9 +19,10 @@ from gz_lightning.data.prepare import prepare
 from gz_lightning.errors import InputError
 from gz_lightning.progress import say
 from gz_lightning.randomness import generator
+from gz_lightning.settings import PositiveInt, check_settings
 
 SIMULATED_PER_CLASS, SIMULATED_RESOLUTION = 200, 64
-"""The simulated galaxies that stand in where no data is named."""
+"""The simulated galaxies that are used if no data is named."""
 LABELS = ("hard", "votes")
 """What a network is taught: the leaf, or the volunteers' shares for each leaf."""
 
@@ -30,9 +31,9 @@ class GalaxyZoo2DataModule(LightningDataModule):
     """Serves a packed file of galaxies to a LightningModule.
 
     Pixels stay uint8 until their batch is on its device; there they are standardised with the mean and the standard
-    deviation of the training pixels and, in training, augmented. A module that makes its own ``train_dataloader`` (experts
-    and distillation do) is left to it. Whatever ``gz-lightning prepare`` can pack is served, galaxies or not: CIFAR-10 as
-    class folders, packed with ``resolution`` 32 and ``crop`` 1, is as good.
+    deviation of the training pixels and, in training, augmented. A module with its own ``train_dataloader`` (experts and
+    distillation have one) uses that. Any file of ``gz-lightning prepare`` will do, galaxies or not: CIFAR-10 as class
+    folders, packed with ``resolution`` 32 and ``crop`` 1, works as well.
 
     Args:
         path: A packed file, as gz-lightning prepare writes it. Default: simulated galaxies, all ten leaves, made
@@ -41,12 +42,11 @@ class GalaxyZoo2DataModule(LightningDataModule):
         batch_augmentation: Of the training batches that this module makes: galaxy, none, or families of DSA joined
             by underscores. Experts and distillation have a setting of their own.
         in_memory: Keep all pixels in memory as uint8; if not, each batch is read from the file, row by row. Default: in
-            memory if they take at most half of what the machine has.
-        seed: Order and augmentation of the training galaxies in each epoch.
+            memory if they take at most half of the machine's.
+        seed: Seed of the order and the augmentation of the training galaxies.
 
     Raises:
-        InputError: If a setting is out of its range; from ``setup``, if the file is no packed file or a split is empty that
-            is needed.
+        InputError: If a setting is out of its range; from ``setup``, if the file is not a packed file.
 
     Example:
         >>> data = GalaxyZoo2DataModule("gz2.h5", batch_size=64)  # doctest: +SKIP
@@ -56,20 +56,19 @@ class GalaxyZoo2DataModule(LightningDataModule):
 
     def __init__(
         self,
-        path: str | None = None,
-        batch_size: int = 256,
+        path: str | Path | None = None,
+        batch_size: PositiveInt = 256,
         seed: int = 0,
         batch_augmentation: str = "none",
         in_memory: bool | None = None,
     ) -> None:
         super().__init__()
-        if batch_size < 1:
-            raise InputError(f"batch_size must be at least 1, not {batch_size}")
+        self.save_hyperparameters(logger=False)  # its seed is not that of the model, which Lightning would refuse to log
+        check_settings(type(self).__init__, self.hparams, "--data.")
         check_strategy(batch_augmentation)
         self.augmentation = batch_augmentation
         self.in_memory = in_memory
         self._augmentation_draws: tuple[int, torch.Generator] | None = None
-        self.save_hyperparameters(logger=False)  # its seed is not that of the model, which Lightning would refuse to log
         self.path = Path(path) if path is not None else _simulated_path()
         self.simulated = path is None
         self.batch_size = batch_size
@@ -77,13 +76,13 @@ class GalaxyZoo2DataModule(LightningDataModule):
         self._galaxies: Galaxies | None = None
 
     def prepare_data(self) -> None:
-        """Make the simulated galaxies where no file was named and they are not there yet."""
+        """Simulate the galaxies if no file was named and none were simulated before."""
         if self.simulated and not self.path.exists():
             say(f"no data named: simulating galaxies into {self.path}")
             prepare(self.path, per_class=SIMULATED_PER_CLASS, resolution=SIMULATED_RESOLUTION)
 
     def setup(self, stage: str | None = None) -> None:
-        """Read the packed file: into memory, or all but its pixels."""
+        """Read the packed file, with or without its pixels."""
         if self._galaxies is None:
             if self.simulated:
                 self.prepare_data()  # in a notebook nobody else has called it
@@ -91,31 +90,30 @@ class GalaxyZoo2DataModule(LightningDataModule):
 
     @property
     def galaxies(self) -> Galaxies:
-        """The galaxies, which are read when first asked for."""
+        """The galaxies, read on first use."""
         self.setup()
         assert self._galaxies is not None
         return self._galaxies
 
     def train_dataloader(self) -> Iterable[Any]:
-        """Shuffled batches of the training galaxies, or the module's own where it makes them."""
-        own = self._of_module("train_dataloader")
-        if own is not None:
-            return own
+        """Shuffled batches of the training galaxies, or the module's own loader."""
+        if (loader := self._of_module("train_dataloader")) is not None:
+            return loader
         train = self.galaxies.train
-        order = RandomSampler(train, generator=generator(self.seed, "order"))
-        return self._batches(train, order)
+        return self._batches(train, RandomSampler(train, generator=generator(self.seed, "order")))
 
     def val_dataloader(self) -> Iterable[Any]:
-        """Batches of the validation galaxies in file order, or the module's own."""
-        own = self._of_module("val_dataloader")
-        return self._batches(self.galaxies.val, SequentialSampler(self.galaxies.val)) if own is None else own
+        """Batches of the validation galaxies in file order, or the module's own loader."""
+        if (loader := self._of_module("val_dataloader")) is not None:
+            return loader
+        return self._batches(self.galaxies.val, SequentialSampler(self.galaxies.val))
 
     def test_dataloader(self) -> Iterable[Any]:
         """Batches of the test galaxies in file order."""
         return self._batches(self.galaxies.test, SequentialSampler(self.galaxies.test))
 
     def _of_module(self, name: str) -> Iterable[Any] | None:
-        """What the LightningModule brings itself."""
+        """The loader that the LightningModule makes itself, if it does."""
         module = self.trainer.lightning_module if self.trainer is not None else None
         return getattr(module, name)() if module is not None and is_overridden(name, module) else None
 
@@ -124,7 +122,7 @@ class GalaxyZoo2DataModule(LightningDataModule):
         return DataLoader(galaxies, sampler=BatchSampler(order, self.batch_size, drop_last=False), batch_size=None)
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Standardise uint8 pixels, and augment those to train on, once they are on the device."""
+        """Standardise uint8 pixels on their device, and augment the training ones."""
         if not (isinstance(batch, (tuple, list)) and isinstance(batch[0], torch.Tensor) and batch[0].dtype == torch.uint8):
             return batch
         images = self.galaxies.standardise(batch[0])

@@ -9,21 +9,23 @@ import shutil
 import stat
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Literal
 
 import pooch
 import requests
 
 from gz_lightning.errors import InputError
 from gz_lightning.progress import say, track
+from gz_lightning.settings import checked
 from gz_lightning.storage.whole import atomic_write
 
 PIECE = 1 << 16
-"""Bytes read at once; what is lost of a broken transfer is less."""
+"""Bytes read at once; a broken transfer loses no more."""
 TIMEOUT = 60
-"""Seconds without an answer after which a server is given up."""
+"""Seconds to wait for a server's answer."""
 SPARE = 100 * 2**20
 """Bytes that a download leaves free on the disk."""
 
@@ -33,9 +35,9 @@ class Source:
     """A published file.
 
     Args:
-        name: What the command line calls it.
-        url: Where it is.
-        checksum: ``md5:...`` or ``sha256:...``; None where none is published.
+        name: Its name on the command line.
+        url: Its address.
+        checksum: ``md5:...`` or ``sha256:...``; None if none is published.
         what: One line on it.
     """
 
@@ -45,6 +47,7 @@ class Source:
     what: str
 
 
+SourceName = Literal["votes", "mapping", "images"]
 SOURCES = {
     source.name: source
     for source in (
@@ -83,7 +86,7 @@ class Downloaded:
     Args:
         files: Source -> its file.
         checksums: Source -> SHA-256 of the file.
-        images: The folder of the unpacked images; None where they were not asked for.
+        images: The folder of the unpacked images; None if they were not asked for.
     """
 
     files: dict[str, Path]
@@ -97,10 +100,11 @@ class Downloaded:
         return "\n".join([*lines, LICENCE])
 
 
-def download(folder: Path | None = None, sources: list[str] | None = None) -> Downloaded:
+@checked
+def download(folder: Path | None = None, sources: list[SourceName] | None = None) -> Downloaded:
     """Fetch the published votes, images and their names, unpack the images, and say what to cite.
 
-    What is there and whole is not fetched again; a broken transfer goes on where it stopped.
+    Complete files are not fetched again; a broken transfer resumes.
 
     Args:
         folder: Where to. Default: gz2 in the user's cache folder.
@@ -110,16 +114,12 @@ def download(folder: Path | None = None, sources: list[str] | None = None) -> Do
         InputError: If a source cannot be reached, breaks off, has another checksum than published, does not fit on the
             disk, or is an archive that would write outside the folder.
     """
-    names = list(SOURCES) if sources is None else sources
-    unknown = [name for name in names if name not in SOURCES]
-    if unknown:
-        raise InputError(f"there is no source {', '.join(unknown)}; the sources are {', '.join(SOURCES)}")
     target = Path(folder) if folder is not None else default_folder()
     say(LICENCE)
-    files = {name: fetch(SOURCES[name], target) for name in names}
+    files = {name: fetch(SOURCES[name], target) for name in sources or SOURCES}
     archive = files.get("images")
     images = None if archive is None else unpack(archive, target)
-    return Downloaded(files, {name: _checksum(path, "sha256") for name, path in files.items()}, images)
+    return Downloaded(files, {name: _sha256(path) for name, path in files.items()}, images)
 
 
 def default_folder() -> Path:
@@ -128,7 +128,7 @@ def default_folder() -> Path:
 
 
 def fetch(source: Source, folder: Path) -> Path:
-    """One source as a file in ``folder``, checked; one that is there and has the published checksum is left alone.
+    """Fetch one source into ``folder`` and check it; a file there with the published checksum is kept.
 
     Raises:
         InputError: As :func:`download`.
@@ -141,14 +141,14 @@ def fetch(source: Source, folder: Path) -> Path:
         part.replace(output_file)
 
     try:
-        pooch.utils.get_logger().setLevel("ERROR")  # what it would say is said here
+        pooch.utils.get_logger().setLevel("ERROR")  # we report progress ourselves
         pooch.retrieve(source.url, known_hash=source.checksum, fname=name, path=folder, downloader=resuming)
     except InputError:
         raise
     except ValueError as error:  # pooch's word for another checksum
         raise InputError(
-            f"{source.url} has another checksum than the published {source.checksum}; it was thrown away: fetch it again "
-            "and, if that does not help, look whether a new version was published"
+            f"{source.url} has another checksum than the published {source.checksum}; it was deleted: fetch it again and, "
+            "if that does not help, look whether a new version was published"
         ) from error
     except OSError as error:
         raise InputError(f"{source.url} cannot be written to {path}: {error}") from error
@@ -156,55 +156,44 @@ def fetch(source: Source, folder: Path) -> Path:
 
 
 def _transfer(url: str, part: Path, what: str) -> None:
-    """Fetch ``url`` into ``part``, going on where a broken transfer stopped."""
+    """Fetch ``url`` into ``part``, resuming a broken transfer."""
     have = part.stat().st_size if part.exists() else 0
     headers = {"Range": f"bytes={have}-", "Accept-Encoding": "identity"} if have else {"Accept-Encoding": "identity"}
     try:
         with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as answer:
             if answer.status_code == requests.codes.requested_range_not_satisfiable:
-                _whole_or_not(answer, url, part, have)
+                _check_complete(answer, url, part, have)
                 return
             if not answer.ok:
                 raise InputError(f"{url} cannot be fetched: the server answers {answer.status_code} {answer.reason}")
-            if answer.status_code != requests.codes.partial_content or not _goes_on(answer, have):
+            resumes = answer.headers.get("Content-Range", "").startswith(f"bytes {have}-")
+            if answer.status_code != requests.codes.partial_content or not resumes:
                 have = 0  # the server sends all of it again
             total = _number(answer.headers.get("Content-Length"))
             _room(part.parent, total or 0, url)
             if have:
-                say(f"{part} has {have / 1e6:,.1f} MB: going on from there")
+                say(f"{part} has {have / 1e6:,.1f} MB: resuming")
             got = have
             with part.open("ab" if have else "wb") as file:
-                for piece in _progress(answer.iter_content(PIECE), f"{part.stem} ({what})", total):
+                pieces = track(answer.iter_content(PIECE), f"{part.stem} ({what})", -(-(total or 0) // PIECE))
+                for piece in pieces:
                     file.write(piece)
                     got += len(piece)
     except requests.RequestException as error:
-        raise InputError(
-            f"{url} cannot be fetched: {' '.join(str(error).split())}; run the same again: it goes on where it stopped"
-        ) from error
+        raise InputError(f"{url} cannot be fetched: {' '.join(str(error).split())}; run the same again to resume") from error
     if total is not None and got != have + total:
-        raise InputError(
-            f"{url} broke off after {got:,} of {have + total:,} bytes; run the same again: it goes on where it stopped"
-        )
+        raise InputError(f"{url} broke off after {got:,} of {have + total:,} bytes; run the same again to resume")
 
 
-def _whole_or_not(answer: requests.Response, url: str, part: Path, have: int) -> None:
-    """Nothing lies behind the part: it is whole if the server says so, or else of something that is no more."""
+def _check_complete(answer: requests.Response, url: str, part: Path, have: int) -> None:
+    """The server has nothing beyond the part: it is complete if the server's size says so, else of another file."""
     if _number(answer.headers.get("Content-Range", "").rpartition("/")[2]) != have:
         part.unlink()
-        raise InputError(f"{url} is shorter than what was fetched before; that was thrown away: run the same again")
-
-
-def _goes_on(answer: requests.Response, have: int) -> bool:
-    return answer.headers.get("Content-Range", "").startswith(f"bytes {have}-")
+        raise InputError(f"{url} is shorter than what was fetched before, which was deleted: run the same again")
 
 
 def _number(text: str | None) -> int | None:
     return int(text) if text is not None and text.isdecimal() else None
-
-
-def _progress(pieces: Iterable[bytes], description: str, total: int | None) -> Iterator[bytes]:
-    """The pieces while a bar counts them."""
-    return track(pieces, description, -(-(total or 0) // PIECE))
 
 
 def _room(folder: Path, needed: int, what: object) -> None:
@@ -218,16 +207,16 @@ def _room(folder: Path, needed: int, what: object) -> None:
 
 
 def unpack(archive: Path, folder: Path) -> Path:
-    """Unpack a zip archive into ``folder``; files that are there with their full size are left alone.
+    """Unpack a zip archive into ``folder``; existing files of the right size are kept.
 
-    Every name in the archive is looked at before the first file is written.
+    Every name in the archive is checked before the first file is written.
 
     Returns:
         The folder that holds the images: ``folder``, or the only folder that the archive makes in it.
 
     Raises:
-        InputError: If it is no zip archive or is damaged, a path in it would leave the folder, a member is a link, or there
-            is no room on the disk.
+        InputError: If it is not a zip archive or is damaged, a path in it would leave the folder, a member is a link, or
+            there is no room on the disk.
     """
     with _unpacking(archive):
         content = zipfile.ZipFile(archive)
@@ -275,6 +264,6 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.is_file() else -1
 
 
-def _checksum(path: Path, algorithm: str) -> str:
+def _sha256(path: Path) -> str:
     with path.open("rb") as file:
-        return hashlib.file_digest(file, algorithm).hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()

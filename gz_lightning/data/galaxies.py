@@ -17,11 +17,12 @@ import torch
 from matplotlib.figure import Figure
 from torch.utils.data import Dataset
 
-from gz_lightning.data.packing import DIGEST, FORMAT, FORMAT_VERSION, MADE_BY, content_fingerprint, row_digest
+from gz_lightning.data.packing import DIGEST, FORMAT, FORMAT_VERSION, MADE_BY, Contents, row_digest
 from gz_lightning.data.selection import SPLITS
 from gz_lightning.data.votes import MOST_DEBIASED
 from gz_lightning.errors import Damaged, InputError
 from gz_lightning.figures import image_grid
+from gz_lightning.settings import check_name
 from gz_lightning.storage.hdf5 import (
     array,
     check_all,
@@ -36,16 +37,16 @@ from gz_lightning.storage.hdf5 import (
 
 
 def soft_labels(confidences: torch.Tensor) -> torch.Tensor:
-    """Leaf confidences as soft labels: divided by their sum, so that each galaxy's add up to 1.
+    """Leaf confidences as soft labels, divided by their sum so that those of a galaxy add up to 1.
 
     Args:
-        confidences: In [0, 1], float, shape (N, K), each row with a leaf above 0.
+        confidences: At least 0, float, shape (N, K); every row has a leaf above 0.
     """
     return confidences / confidences.sum(-1, keepdim=True)
 
 
 def denormalise(images: torch.Tensor, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
-    """Standardised pixels, shape (..., 3, H, W), as pixels in [0, 1]; what lies outside is cut off."""
+    """Standardised pixels, shape (..., 3, H, W), as pixels clipped to [0, 1]."""
     mean, std = (statistic.to(images.device)[:, None, None] for statistic in (mean, std))
     return (images * std + mean).clamp(0, 1)
 
@@ -55,7 +56,7 @@ class Split(Dataset[tuple[torch.Tensor, torch.Tensor]]):
 
     Args:
         galaxies: All galaxies of the file.
-        rows: Which of them, int64, shape (n,).
+        rows: Rows of those in the split, int64, shape (n,).
 
     Attributes:
         labels: Leaves, int64, shape (n,).
@@ -70,12 +71,12 @@ class Split(Dataset[tuple[torch.Tensor, torch.Tensor]]):
 
     @property
     def in_memory(self) -> bool:
-        """Whether the pixels are in memory; if not, they are read by rows."""
+        """Whether the pixels are in memory; if not, they are read row by row."""
         return self.galaxies.in_memory
 
     @functools.cached_property
     def images(self) -> torch.Tensor:
-        """All pixels of the split, uint8, shape (n, 3, H, W); where they are not in memory, they are read now."""
+        """All pixels of the split, uint8, shape (n, 3, H, W); read now if they are not in memory."""
         if not self.in_memory:
             return self.galaxies.pixels(self.rows)
         first, number = (int(self.rows[0]), len(self.rows)) if len(self.rows) else (0, 0)
@@ -89,7 +90,7 @@ class Split(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         return soft_labels(self.confidences)
 
     def pixels(self, places: torch.Tensor) -> torch.Tensor:
-        """Pixels at some places of the split, int64, shape (m,): uint8, shape (m, 3, H, W), from memory or from the file."""
+        """Pixels at some places of the split (int64, shape (m,)): uint8, shape (m, 3, H, W), from memory or the file."""
         return self.images[places] if self.in_memory else self.galaxies.pixels(self.rows[places])
 
     def __len__(self) -> int:
@@ -102,7 +103,7 @@ class Split(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         return pixels.reshape(*places.shape, *pixels.shape[1:]), self.labels[places]
 
     def of_class(self, label: int) -> torch.Tensor:
-        """Places of the galaxies of one leaf, the most confident first, int64."""
+        """Places of the galaxies of one leaf in the split, the most confident first, int64."""
         return torch.nonzero(self.labels == label).flatten()
 
 
@@ -111,27 +112,27 @@ class Galaxies:
 
     Args:
         path: The file.
-        in_memory: Keep all pixels in memory as uint8; if not, they are read from the file, row by row. Default: in memory if
-            they take at most half of what the machine has.
+        in_memory: Keep all pixels in memory as uint8; if not, they are read from the file row by row. Default: in memory if
+            they take at most half of the machine's.
 
     Attributes:
-        train: The galaxies to train on.
-        val: Those to choose on.
-        test: Those to score at the end.
+        train: Galaxies to train on.
+        val: Galaxies to choose settings on.
+        test: Galaxies to score at the end.
         labels: Leaf of each galaxy, int64, shape (N,).
         confidences: Leaf confidences in [0, 1], float32, shape (N, K).
         object_ids: N object ids.
-        splits: Place of each galaxy's split in ``SPLITS``, int64, shape (N,).
+        splits: Split of each galaxy as a place in ``SPLITS``, int64, shape (N,).
         mean: Mean of the training pixels per channel, in [0, 1], float32, shape (3,).
         std: Their standard deviation, in [0, 1], float32, shape (3,).
         class_names: Names of the K leaves.
-        tree: Name of the tree; empty for class folders that are no known tree's.
-        configuration: What made the file.
-        fingerprint: SHA-256 of the content: the same for the same galaxies, pixels, labels and splits.
+        tree: Name of the tree; empty for class folders that belong to none.
+        configuration: The settings that made the file.
+        fingerprint: SHA-256 of the galaxies: pixels, labels, confidences, object ids, splits and names of the leaves.
         image_shape: (3, H, W).
 
     Raises:
-        InputError: If it is no packed file, is damaged, or its images hold a channel without any contrast.
+        InputError: If it is not a packed file, is damaged, or a channel of its images has no contrast.
 
     Example:
         >>> galaxies = Galaxies("gz2.h5")  # doctest: +SKIP
@@ -143,18 +144,17 @@ class Galaxies:
         self.path = Path(path)
         self.in_memory = _fits_memory(self.path) if in_memory is None else in_memory
         with open_hdf5(self.path, FORMAT, FORMAT_VERSION, MADE_BY) as file:
-            self._read_all_but_pixels(file)
+            self._read_contents(file)
         if self.in_memory:
             _ = self.images  # damage shows now, not in the middle of the work
         if not (self.std > 0).all():
-            raise InputError(
-                f"{path}: a channel of the training images is the same everywhere, so it cannot be standardised"
-            )
+            raise InputError(f"{path}: a channel of the training images has no contrast, so it cannot be standardised")
         self.train, self.val, self.test = (
             Split(self, torch.nonzero(self.splits == place).flatten()) for place in range(len(SPLITS))
         )
 
-    def _read_all_but_pixels(self, file: h5py.File) -> None:
+    def _read_contents(self, file: h5py.File) -> None:
+        """Read and check everything but the pixels."""
         labels = array(file, "labels", "i", (None,))
         number, self.class_names = len(labels), check_class_names(get_json(file, "class_names", list))
         leaves = len(self.class_names)
@@ -165,20 +165,20 @@ class Galaxies:
         splits = array(file, "splits", "i", (number,))
         check_all((labels >= 0) & (labels < leaves), labels, "labels", f"a leaf of {leaves}", "galaxy")
         check_all((splits >= 0) & (splits < len(SPLITS)), splits, "splits", f"a split of {len(SPLITS)}", "galaxy")
-        good = (confidences >= 0) & (confidences <= MOST_DEBIASED)
-        check_all(good, confidences, "confidences", "a confidence in [0, 1]", "galaxy")
+        in_range = (confidences >= 0) & (confidences <= MOST_DEBIASED)
+        check_all(in_range, confidences, "confidences", f"a confidence in [0, {MOST_DEBIASED:g}]", "galaxy")
         best = confidences.max(axis=1)
         check_all(best > 0, best, "the largest of confidences", "above 0", "galaxy")
         try:
             self.object_ids = tuple(name.decode() for name in array(file, "object_ids", "S", (number,)).tolist())
         except UnicodeDecodeError as error:
-            raise Damaged(f"object_ids holds bytes that are no text ({error.reason})") from error
+            raise Damaged(f"object_ids holds bytes that are not text ({error.reason})") from error
         mean, std = (get_vector(file, name, 3) for name in ("mean", "std"))
         if not ((mean >= 0) & (mean <= 1) & (std >= 0) & (std <= 1)).all():
             raise Damaged(f"mean {mean.tolist()} and std {std.tolist()} are not those of pixels in [0, 1]")
         self.tree, self.fingerprint = get_text(file, "tree"), get_text(file, "fingerprint")
-        content = labels, confidences, self.object_ids, splits, self.class_names, self.tree
-        if content_fingerprint(_digests(file, number).tobytes(), shape, *content) != self.fingerprint:
+        contents = Contents(labels, confidences, self.object_ids, splits, self.class_names, self.tree)
+        if contents.fingerprint(_digests(file, number).tobytes(), shape) != self.fingerprint:
             raise Damaged("its content is not that of its fingerprint")
         self.configuration = get_json(file, "configuration", dict)
         self.labels, self.splits = (torch.from_numpy(values.astype(np.int64)) for values in (labels, splits))
@@ -194,17 +194,17 @@ class Galaxies:
 
     @functools.cached_property
     def images(self) -> torch.Tensor:
-        """All pixels, uint8, shape (N, 3, H, W), RGB; read when first asked for, and kept."""
+        """All pixels, uint8, shape (N, 3, H, W), RGB; read on first use and kept."""
         with open_hdf5(self.path, FORMAT, FORMAT_VERSION, MADE_BY) as file:
             pixels = array(file, "images", "u", (len(self), *self.image_shape))
             _check_rows(_digests(file, len(self)), range(len(pixels)), pixels)
         return torch.from_numpy(pixels)
 
     def pixels(self, rows: torch.Tensor) -> torch.Tensor:
-        """Pixels of some galaxies, uint8, shape (n, 3, H, W): from memory, or those rows alone from the file.
+        """Pixels of some galaxies, uint8, shape (n, 3, H, W): from memory, or only those rows from the file.
 
         Args:
-            rows: Their places, int64, shape (n,).
+            rows: Rows of the galaxies, int64, shape (n,).
 
         Raises:
             InputError: If the file is damaged.
@@ -231,27 +231,27 @@ class Galaxies:
 
     @property
     def has_votes(self) -> bool:
-        """Whether the file holds the volunteers' votes, and not the class folders' ones and zeros alone."""
+        """Whether the confidences are volunteers' votes, not the ones and zeros of class folders."""
         return bool(((self.train.confidences > 0) & (self.train.confidences < 1)).any())
 
     @property
     def class_weights(self) -> torch.Tensor:
-        """Weights that make every leaf count alike in the training loss, shape (K,); 0 for a leaf without galaxies."""
+        """Weights that make all leaves count alike in the training loss, shape (K,); 0 for a leaf without galaxies."""
         counts = torch.bincount(self.train.labels, minlength=self.num_classes)
         return torch.where(counts > 0, len(self.train) / (self.num_classes * counts.clamp(min=1)), 0.0)
 
     def standardise(self, images: torch.Tensor) -> torch.Tensor:
-        """uint8 pixels, shape (..., 3, H, W), as float32 of mean 0 and standard deviation 1 over the training split."""
+        """Turn uint8 pixels, shape (..., 3, H, W), into float32 of mean 0 and deviation 1 over the training split."""
         mean, std = (statistic.to(images.device)[:, None, None] for statistic in (self.mean, self.std))
         # In place: new memory costs more than the arithmetic.
         return images.to(torch.float32, copy=True).div_(255).sub_(mean).div_(std)
 
     def denormalise(self, images: torch.Tensor) -> torch.Tensor:
-        """Standardised pixels as they are looked at: in [0, 1], what lies outside cut off."""
+        """Turn standardised pixels back into pixels for the eye, clipped to [0, 1]."""
         return denormalise(images, self.mean, self.std)
 
     def require(self, *splits: str) -> None:
-        """Check that splits hold galaxies.
+        """Check that splits are not empty.
 
         Raises:
             InputError: If one is empty.
@@ -263,21 +263,20 @@ class Galaxies:
                 )
 
     def show(self, per_class: int = 8, split: str = "train") -> Figure:
-        """A page of galaxies for a notebook: a row for each leaf, the most confident first.
+        """Picture of the most confident galaxies, one row for each leaf.
 
         Args:
             per_class: Galaxies of each leaf, at least 1.
             split: ``train``, ``val`` or ``test``.
 
         Raises:
-            InputError: If there is no such split, or ``per_class`` is out of its range.
+            InputError: If there is no such split, or ``per_class`` is below 1.
         """
-        if split not in SPLITS:
-            raise InputError(f"split is one of {', '.join(SPLITS)}, not '{split}'")
+        check_name("split", split, SPLITS)
         if per_class < 1:
             raise InputError(f"per_class must be at least 1, not {per_class}")
-        shown: Split = getattr(self, split)
-        rows = {name: shown.pixels(shown.of_class(k)[:per_class]) for k, name in enumerate(self.class_names)}
+        galaxies: Split = getattr(self, split)
+        rows = {name: galaxies.pixels(galaxies.of_class(k)[:per_class]) for k, name in enumerate(self.class_names)}
         return image_grid(rows, per_class)
 
     def __repr__(self) -> str:
@@ -295,14 +294,14 @@ def _digests(file: h5py.File, number: int) -> npt.NDArray[np.uint8]:
 
 
 def _check_rows(digests: npt.NDArray[np.uint8], places: Sequence[int], pixels: npt.NDArray[np.uint8]) -> None:
-    """Raise Damaged where pixels are not those that were written."""
+    """Raise Damaged unless all pixels are those that were written."""
     for place, row in zip(places, pixels, strict=True):
         if row_digest(row) != digests[place].tobytes():
             raise Damaged(f"the pixels of galaxy {place} are not those of its checksum")
 
 
 def _fits_memory(path: Path) -> bool:
-    """Whether the pixels take at most half of the machine's memory; True where the system does not tell how much it has."""
+    """Whether a file takes at most half of the machine's memory; True if the system does not tell how much there is."""
     try:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):

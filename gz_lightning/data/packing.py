@@ -1,7 +1,7 @@
-"""PackedWriter: writes a packed file, pixels first, each row once, straight to its place.
+"""PackedWriter: writes a packed file, pixels first, each row once and straight to its place.
 
-The file is an HDF5 file from the beginning. Its pixels lie in one piece, so that any thread puts rows where they belong, in
-any order, and whoever was interrupted goes on: a row is whole if it is that of its digest.
+The file is an HDF5 file from the start, with its pixels in one piece: any thread writes any row, in any order. A row is
+complete once its digest is that of its pixels, so an interrupted packing resumes.
 
 Shapes: N galaxies, K leaves, H x W pixels (H = W = ``resolution``).
 """
@@ -14,6 +14,7 @@ import math
 import os
 import threading
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -39,69 +40,82 @@ SYNC_EVERY = 2**24
 """Bytes after which the disk is told to begin with them, so that little is left to wait for at the end."""
 
 
-def check_training(splits: npt.NDArray[np.int64]) -> None:
-    """Check that there are galaxies to train on.
-
-    Raises:
-        InputError: If no galaxy is in the training split.
-    """
-    if not (splits == SPLITS.index("train")).any():
-        raise InputError(f"none of the {len(splits)} galaxies falls into the training split; take more galaxies")
-
-
 def row_digest(row: npt.NDArray[np.uint8]) -> bytes:
-    """SHA-256 of the pixels of one galaxy, by which damage is found."""
+    """SHA-256 of the pixels of one galaxy, which reveals damage."""
     return hashlib.sha256(np.ascontiguousarray(row).data).digest()
 
 
-def content_fingerprint(
-    digests: bytes,
-    shape: tuple[int, ...],
-    labels: npt.NDArray[np.int64],
-    confidences: npt.NDArray[np.float64],
-    object_ids: Sequence[str],
-    splits: npt.NDArray[np.int64],
-    class_names: Sequence[str],
-    tree: str,
-) -> str:
-    """SHA-256 of all that a packed file holds of its galaxies, their pixels by their digests.
+@dataclass(frozen=True)
+class Contents:
+    """All that a packed file holds of its N galaxies beside their pixels.
 
     Args:
-        digests: Digests of the N rows of pixels, one after the other.
-        shape: (N, 3, H, W).
-        labels: This and the rest as :meth:`PackedWriter.finish` takes them.
-        confidences: See there.
-        object_ids: See there.
-        splits: See there.
-        class_names: See there.
-        tree: See there.
+        labels: Leaf of each galaxy, int64, shape (N,).
+        confidences: Leaf confidences, float, shape (N, K); stored as float32.
+        object_ids: N object ids.
+        splits: Split of each galaxy as a place in ``SPLITS``, int64, shape (N,).
+        class_names: Names of the K leaves.
+        tree: Name of the tree; empty for none.
     """
-    digest = hashlib.sha256(digests)
-    digest.update(json.dumps([tree, list(class_names), list(object_ids), shape]).encode())
-    for array in (labels.astype("<i8"), confidences.astype("<f4"), splits.astype("<i8")):
-        digest.update(array.tobytes())
-    return digest.hexdigest()
+
+    labels: npt.NDArray[np.int64]
+    confidences: npt.NDArray[np.floating[Any]]
+    object_ids: Sequence[str]
+    splits: npt.NDArray[np.int64]
+    class_names: Sequence[str]
+    tree: str
+
+    @property
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """Labels, confidences and splits by their names in the file."""
+        return {
+            "labels": self.labels.astype("<i8"),
+            "confidences": self.confidences.astype("<f4"),
+            "splits": self.splits.astype("<i8"),
+        }
+
+    def check_training(self) -> None:
+        """Check that there are galaxies to train on.
+
+        Raises:
+            InputError: If no galaxy is in the training split.
+        """
+        if not (self.splits == SPLITS.index("train")).any():
+            raise InputError(f"none of the {len(self.splits)} galaxies falls into the training split; take more galaxies")
+
+    def fingerprint(self, digests: bytes, shape: tuple[int, ...]) -> str:
+        """SHA-256 of the galaxies.
+
+        Args:
+            digests: Digests of the N rows of pixels, concatenated.
+            shape: Shape of the pixels, (N, 3, H, W).
+        """
+        digest = hashlib.sha256(digests)
+        digest.update(json.dumps([self.tree, list(self.class_names), list(self.object_ids), shape]).encode())
+        for array in self.arrays.values():
+            digest.update(array.tobytes())
+        return digest.hexdigest()
 
 
 class PackedWriter:
     """Writes the packed file at ``path``.
 
-    A file that is there is gone on with if it is of the same plan and was never finished; any other is begun anew. Not
-    finished, it stays as it is for the next time.
+    An unfinished file of the same plan is resumed; any other is overwritten. A file that is not finished stays for the next
+    run.
 
     Args:
         path: The file.
         number: N.
         resolution: Side of the images in pixels.
-        plan: What the images are, in a word that changes with them.
+        plan: Identifies the images and how they are decoded.
 
     Attributes:
-        resumed: Whether there are rows of an earlier time, see :meth:`keeps`.
+        resumed: Whether the file may hold rows of an earlier run, see :meth:`keeps`.
 
     Example:
         >>> with PackedWriter(Path("a.h5.unfinished"), 100, 128) as writer:  # doctest: +SKIP
         ...     writer.put(0, images, training)
-        ...     writer.finish(labels=labels, ...)
+        ...     writer.finish(Path("a.h5"), contents, configuration)
     """
 
     def __init__(self, path: Path, number: int, resolution: int, plan: str = "") -> None:
@@ -115,7 +129,7 @@ class PackedWriter:
 
     def __enter__(self) -> PackedWriter:
         if self.path.exists() and not self.path.is_file():
-            raise InputError(f"{self.path} is no file, where an unfinished one would lie; remove it")
+            raise InputError(f"{self.path} is not a file, but an unfinished packing would go there; remove it")
         with report_unwritable(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self.spare.unlink(missing_ok=True)  # of a run that was killed
@@ -133,6 +147,10 @@ class PackedWriter:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.file.close()
 
+    @property
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        return {"images": (self.number, *self.shape), "digests": (self.number, DIGEST)}
+
     def _create(self) -> None:
         allocate(self.path, self.number * (math.prod(self.shape) + DIGEST) + HEADER)
         with report_unwritable(self.path, RuntimeError), new_hdf5(self.path) as file:
@@ -141,24 +159,22 @@ class PackedWriter:
             early.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
             early.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
             early.set_obj_track_times(False)  # the same galaxies make the same bytes
-            for name, shape in ((b"images", (self.number, *self.shape)), (b"digests", (self.number, DIGEST))):
-                h5py.h5d.create(file.id, name, h5py.h5t.STD_U8LE, h5py.h5s.create_simple(shape), early)
+            for name, shape in self._shapes.items():
+                h5py.h5d.create(file.id, name.encode(), h5py.h5t.STD_U8LE, h5py.h5s.create_simple(shape), early)
             set_text(file, "plan", self.plan)
 
     def _offsets(self) -> tuple[int, int] | None:
-        """Where images and digests begin in the file; None where there is no unfinished file of this plan."""
+        """Where images and digests begin in the file; None if it is not an unfinished file of this plan."""
         try:
             with raw_hdf5(self.path) as file:
-                wanted = {"images": (self.number, *self.shape), "digests": (self.number, DIGEST)}
-                if not all(has_dataset(file, name) for name in wanted) or get_text(file, "plan") != self.plan:
+                if not all(has_dataset(file, name) for name in self._shapes) or get_text(file, "plan") != self.plan:
                     return None
-                found = [dataset(file, name, "u", shape) for name, shape in wanted.items()]
-                if any(own.dtype.itemsize != 1 or own.chunks is not None for own in found):
+                images, digests = (dataset(file, name, "u", shape) for name, shape in self._shapes.items())
+                if any(values.dtype.itemsize != 1 or values.chunks is not None for values in (images, digests)):
                     return None
-                images, digests = (own.id.get_offset() for own in found)
-                return int(images), int(digests)
+                return int(images.id.get_offset()), int(digests.id.get_offset())
         except Damaged:
-            return None  # none, another file, or one that was killed while it was finished
+            return None  # missing, another file, or killed while it was finished
 
     def _read(self, place: int, number: int, start: int, width: int) -> bytes:
         with self.lock:
@@ -166,14 +182,14 @@ class PackedWriter:
             return self.file.read(number * width)
 
     def _write(self, place: int, start: int, width: int, content: bytes | memoryview) -> None:
-        left = memoryview(content).cast("B")
+        rest = memoryview(content).cast("B")
         with report_unwritable(self.path), self.lock:
             self.file.seek(start + place * width)
-            while left:  # a disk that is nearly full takes less than it is given
-                left = left[self.file.write(left) :]
+            while rest:  # a nearly full disk takes only a part
+                rest = rest[self.file.write(rest) :]
 
     def put(self, place: int, rows: npt.NDArray[np.uint8], training: npt.NDArray[np.bool_]) -> None:
-        """Write rows to their places. Any thread may.
+        """Write rows to their places, from any thread.
 
         Args:
             place: Place of the first.
@@ -184,34 +200,45 @@ class PackedWriter:
             InputError: If they cannot be written, as on a full disk.
         """
         rows = np.ascontiguousarray(rows)
-        digests = b"".join(row_digest(row) for row in rows)
         self._write(place, self.images_at, self.row_bytes, rows.data)
-        self._write(place, self.digests_at, DIGEST, digests)  # what has a digest was written before
-        self._note(rows, training)
+        self._write(place, self.digests_at, DIGEST, b"".join(map(row_digest, rows)))  # after the pixels that they vouch for
+        self._count(rows, training)
 
     def keeps(self, place: int, training: bool) -> bool:
-        """Whether the row of a place is whole already; if so it is taken note of as by :meth:`put`."""
-        pixels = self._read(place, 1, self.images_at, self.row_bytes)
-        if hashlib.sha256(pixels).digest() != self._read(place, 1, self.digests_at, DIGEST):
+        """Whether the row at a place is complete already; if so it counts as if :meth:`put`."""
+        row = self._row(place)
+        if row_digest(row) != self._read(place, 1, self.digests_at, DIGEST):
             return False
-        self._note(np.frombuffer(pixels, np.uint8).reshape(1, *self.shape), np.array([training]))
+        self._count(row[None], np.array([training]))
         return True
 
-    def _note(self, rows: npt.NDArray[np.uint8], training: npt.NDArray[np.bool_]) -> None:
-        """Sums of the training pixels."""
+    def drop_training(self, place: int) -> None:
+        """Take a training galaxy, which is going to be unused, out of the statistics."""
+        self._count(self._row(place)[None], np.array([True]), -1)
+
+    def digests(self) -> list[bytes]:
+        """Digests of the N rows of pixels."""
+        content = self._read(0, self.number, self.digests_at, DIGEST)
+        return [content[start : start + DIGEST] for start in range(0, len(content), DIGEST)]
+
+    def _row(self, place: int) -> npt.NDArray[np.uint8]:
+        return np.frombuffer(self._read(place, 1, self.images_at, self.row_bytes), np.uint8).reshape(self.shape)
+
+    def _count(self, rows: npt.NDArray[np.uint8], training: npt.NDArray[np.bool_], sign: int = 1) -> None:
+        """Add rows to the sums of the training pixels, or subtract them."""
         sums = np.zeros((2, 3), np.int64)
         for row in rows[training]:  # float32 holds the sums of a row of up to 258 pixels
             exact = row.astype(np.float32 if row.shape[2] <= 2**24 // 255**2 else np.float64)
-            for own, lines in zip(sums, (np.einsum("crp->cr", exact), np.einsum("crp,crp->cr", exact, exact)), strict=True):
-                own += lines.sum(axis=1, dtype=np.float64).astype(np.int64)
+            for i, lines in enumerate((np.einsum("crp->cr", exact), np.einsum("crp,crp->cr", exact, exact))):
+                sums[i] += lines.sum(axis=1, dtype=np.float64).astype(np.int64)
         with self.lock:
-            self.total += sums[0]
-            self.squares += sums[1]
-            self.number_training += int(training.sum())
+            self.total += sign * sums[0]
+            self.squares += sign * sums[1]
+            self.number_training += sign * int(training.sum())
             self.unsynced += rows.nbytes
 
     def sync(self) -> None:
-        """Have what was written on the disk, if it is much."""
+        """Flush to the disk once there is much to flush."""
         if self.unsynced >= SYNC_EVERY:
             self.unsynced = 0
             with report_unwritable(self.path):
@@ -220,72 +247,58 @@ class PackedWriter:
     def finish(
         self,
         output: Path,
-        *,
-        labels: npt.NDArray[np.int64],
-        confidences: npt.NDArray[np.float64],
-        object_ids: Sequence[str],
-        splits: npt.NDArray[np.int64],
-        class_names: Sequence[str],
-        tree: str,
+        contents: Contents,
         configuration: Mapping[str, Any],
         used: npt.NDArray[np.bool_] | None = None,
     ) -> None:
-        """Add all but the images, and give the file its name; nothing is left at ``path``.
+        """Add everything but the pixels, and rename the file to ``output``.
 
         Args:
-            output: The name. What is there already is replaced.
-            labels: Leaf of each galaxy, shape (n,).
-            confidences: Leaf confidences, shape (n, K).
-            object_ids: n object ids.
-            splits: Place of each galaxy's split in ``SPLITS``, shape (n,).
-            class_names: Names of the K leaves.
-            tree: Name of the tree, or empty.
-            configuration: Whatever made the file; written into it as JSON.
-            used: Which of the N rows are there, shape (N,): n of them. Default: all.
+            output: The finished file; an existing one is replaced.
+            contents: Labels and the like of the galaxies.
+            configuration: What made the file; written into it as JSON.
+            used: Which of the N rows the contents are of, shape (N,). Default: all.
 
         Raises:
             InputError: If no galaxy is in the training split.
-            ValueError: If rows and labels are not as many.
+            ValueError: If there are not as many rows as labels.
         """
         used = np.ones(self.number, dtype=bool) if used is None else used
-        if int(used.sum()) != len(labels):
-            raise ValueError(f"{int(used.sum())} images were given for {len(labels)} labels")
-        check_training(splits)
+        if int(used.sum()) != len(contents.labels):
+            raise ValueError(f"{int(used.sum())} images for {len(contents.labels)} labels")
+        contents.check_training()
         if not used.all():
-            self._without(used)
-        object_ids = [str(object_id) for object_id in object_ids]
-        rows = self._read(0, self.number, self.digests_at, DIGEST), (self.number, *self.shape)
-        fingerprint = content_fingerprint(*rows, labels, confidences, object_ids, splits, class_names, tree)
-        arrays = {"labels": labels.astype("<i8"), "confidences": confidences.astype("<f4"), "splits": splits.astype("<i8")}
+            self._compact(used)
+        fingerprint = contents.fingerprint(b"".join(self.digests()), self._shapes["images"])
         pixels = self.number_training * self.shape[1] * self.shape[2]
         mean = self.total / pixels
-        names = [object_id.encode() for object_id in object_ids]
-        size = sum(array.nbytes for array in arrays.values()) + len(names) * max(map(len, names))
-        allocate(self.path, self.path.stat().st_size + size + len(json.dumps(configuration)) + HEADER)
+        arrays = contents.arrays | {"object_ids": np.array([object_id.encode() for object_id in contents.object_ids])}
+        size = sum(array.nbytes for array in arrays.values()) + len(json.dumps(dict(configuration), default=str))
+        allocate(self.path, self.path.stat().st_size + size + HEADER)
         with (
             report_unwritable(self.path, RuntimeError),
             h5py.File(self.path, "r+", libver=("v110", "v110")) as file,
         ):
             for name, array in arrays.items():
                 file.create_dataset(name, data=array, fletcher32=True)
-            file.create_dataset("object_ids", data=np.array(names), fletcher32=True)
             file.attrs["mean"] = mean / 255
             file.attrs["std"] = np.sqrt(np.maximum(self.squares / pixels - mean**2, 0)) / 255
-            set_text(file, "class_names", json.dumps(list(class_names)))
-            set_text(file, "tree", tree)
+            set_text(file, "class_names", json.dumps(list(contents.class_names)))
+            set_text(file, "tree", contents.tree)
             write_header(file, FORMAT, FORMAT_VERSION, configuration, fingerprint)
         with report_unwritable(output):
             os.fsync(self.file.fileno())  # the rename must not overtake the bytes
             self.path.replace(output)
 
-    def _without(self, used: npt.NDArray[np.bool_]) -> None:
-        """Go over to a file that has no places for what is not used."""
+    def _compact(self, used: npt.NDArray[np.bool_]) -> None:
+        """Move to a file without the unused rows."""
         with PackedWriter(self.spare, int(used.sum()), self.shape[1], self.plan) as copy:
             places = np.flatnonzero(used)
             for start in range(0, len(places), BATCH):
-                rows = [self._read(int(place), 1, self.images_at, self.row_bytes) for place in places[start : start + BATCH]]
-                copy._write(start, copy.images_at, self.row_bytes, b"".join(rows))
-                digests = [self._read(int(place), 1, self.digests_at, DIGEST) for place in places[start : start + BATCH]]
+                batch = places[start : start + BATCH].tolist()
+                pixels = [self._read(place, 1, self.images_at, self.row_bytes) for place in batch]
+                copy._write(start, copy.images_at, self.row_bytes, b"".join(pixels))
+                digests = [self._read(place, 1, self.digests_at, DIGEST) for place in batch]
                 copy._write(start, copy.digests_at, DIGEST, b"".join(digests))
         self.file.close()
         self.spare.replace(self.path)
@@ -296,46 +309,27 @@ class PackedWriter:
 def write_packed(
     path: str | Path,
     batches: Iterable[npt.NDArray[np.uint8]],
+    contents: Contents,
     *,
     resolution: int,
-    labels: npt.NDArray[np.int64],
-    confidences: npt.NDArray[np.float64],
-    object_ids: Sequence[str],
-    splits: npt.NDArray[np.int64],
-    class_names: Sequence[str],
-    tree: str,
     configuration: Mapping[str, Any],
 ) -> None:
-    """Write a packed file, whole or not at all.
+    """Write a packed file atomically.
 
     Args:
         path: The file.
         batches: The N images in order, in batches of shape (n, 3, H, W).
+        contents: Labels and the like of the N galaxies.
         resolution: Side of the images in pixels.
-        labels: Leaf of each galaxy, shape (N,).
-        confidences: Leaf confidences, shape (N, K).
-        object_ids: N object ids.
-        splits: Place of each galaxy's split in ``SPLITS``, shape (N,).
-        class_names: Names of the K leaves.
-        tree: Name of the tree, or empty.
-        configuration: Whatever made the file; written into it as JSON.
+        configuration: What made the file; written into it as JSON.
 
     Raises:
         InputError: If no galaxy is in the training split.
     """
-    check_training(splits)
-    training, place = splits == SPLITS.index("train"), 0
-    with atomic_write(path) as temporary, PackedWriter(temporary, len(labels), resolution) as writer:
+    contents.check_training()
+    training, place = contents.splits == SPLITS.index("train"), 0
+    with atomic_write(path) as temporary, PackedWriter(temporary, len(training), resolution) as writer:
         for batch in batches:
             writer.put(place, batch, training[place : place + len(batch)])
             place += len(batch)
-        writer.finish(
-            temporary,
-            labels=labels,
-            confidences=confidences,
-            object_ids=object_ids,
-            splits=splits,
-            class_names=class_names,
-            tree=tree,
-            configuration=configuration,
-        )
+        writer.finish(temporary, contents, configuration)

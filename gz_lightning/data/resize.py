@@ -1,4 +1,4 @@
-"""Images made smaller by area, exactly: the same pixels on every machine.
+"""Exact area resizing: the same pixels on every machine.
 
 Shapes: n images, C channels, ``size`` x ``size`` pixels before and ``resolution`` x ``resolution`` after.
 """
@@ -15,18 +15,18 @@ import numpy as np
 import numpy.typing as npt
 
 AT_ONCE = 4
-"""Images worked on together: fewer leave threads waiting for the interpreter between short operations, more do not fit a
-core's own memory. (Four of 424 px to 128 px took two threads .63 of the time of one at a time.)"""
+"""Images resized together. Fewer leave threads waiting for the interpreter between short operations, more do not fit into
+a core's cache. (Two threads took .63 of the time for four of 424 px to 128 px that they took for one at a time.)"""
 _memory = threading.local()
 
 
-def _working(name: str, shape: tuple[int, ...], kind: npt.DTypeLike) -> npt.NDArray[Any]:
-    """This thread's array of that name: new memory for each image would cost more than its arithmetic."""
-    held: npt.NDArray[Any] | None = getattr(_memory, name, None)
-    if held is None or held.shape != shape or held.dtype != kind:
-        held = np.empty(shape, kind)
-        setattr(_memory, name, held)
-    return held
+def _buffer(name: str, shape: tuple[int, ...], kind: npt.DTypeLike) -> npt.NDArray[Any]:
+    """This thread's array of that name; allocating one for each image would cost more than its arithmetic."""
+    buffer: npt.NDArray[Any] | None = getattr(_memory, name, None)
+    if buffer is None or buffer.shape != shape or buffer.dtype != kind:
+        buffer = np.empty(shape, kind)
+        setattr(_memory, name, buffer)
+    return buffer
 
 
 @functools.cache
@@ -50,13 +50,13 @@ def _taps(size: int, resolution: int) -> tuple[npt.NDArray[np.intp], npt.NDArray
 
 
 def _along_rows(pixels: npt.NDArray[Any], resolution: int, kind: npt.DTypeLike, name: str) -> npt.NDArray[Any]:
-    """Sums of the shares along the first axis, computed as ``kind``, which must hold them; valid until called again."""
+    """Weighted sums along the first axis in ``kind``, which must hold them; valid until the next call with ``name``."""
     places, shares, _ = _taps(len(pixels), resolution)
     lines = pixels.reshape(len(pixels), -1)
     factors = shares.astype(kind)[..., None]
     shape = (resolution, lines.shape[1])
-    taken = _working(f"{name} taken", shape, lines.dtype)
-    summed, part = _working(f"{name} summed", shape, kind), _working(f"{name} part", shape, kind)
+    taken = _buffer(f"{name} taken", shape, lines.dtype)
+    summed, part = _buffer(f"{name} summed", shape, kind), _buffer(f"{name} part", shape, kind)
     for tap, (place, factor) in enumerate(zip(places, factors, strict=True)):
         np.take(lines, place, axis=0, out=taken, mode="clip")  # the other modes take a copy first
         np.multiply(taken, factor, out=part if tap else summed)
@@ -67,7 +67,7 @@ def _along_rows(pixels: npt.NDArray[Any], resolution: int, kind: npt.DTypeLike, 
 
 
 def area_resize(images: Sequence[npt.NDArray[np.uint8]], resolution: int) -> npt.NDArray[np.uint8]:
-    """Square images made smaller: each new pixel is the mean of the area it covers, rounded (halves to even).
+    """Reduce square images: each new pixel is the mean of the area it covers, rounded (halves to even).
 
     The sums are of whole numbers, so the result is exact and the same on every machine. Averaging by area loses no light.
 
@@ -88,16 +88,16 @@ def area_resize(images: Sequence[npt.NDArray[np.uint8]], resolution: int) -> npt
         return np.concatenate([area_resize(part, resolution) for part in parts])
     size, _, channels = images[0].shape
     total = _taps(size, resolution)[2]
-    side_by_side = _working("images", (size, len(images), size, channels), np.uint8)
+    side_by_side = _buffer("images", (size, len(images), size, channels), np.uint8)
     for place, image in enumerate(images):
         side_by_side[:, place] = image
     half_way = _along_rows(side_by_side, resolution, np.min_scalar_type(255 * total), "rows")  # (new H, n, W, C)
-    turned = _working("turned", (size, len(images), channels, resolution), half_way.dtype)
+    turned = _buffer("turned", (size, len(images), channels, resolution), half_way.dtype)
     turned[...] = half_way.transpose(2, 1, 3, 0)
     exact = np.float32 if 255 * total**2 < 2**24 else np.float64  # holds all sums
     mean = _along_rows(turned, resolution, exact, "columns")  # (new W, n, C, new H)
     mean /= total**2
-    whole = _working("whole", mean.shape, np.uint8)
+    whole = _buffer("whole", mean.shape, np.uint8)
     np.rint(mean, out=mean)
     whole[...] = mean
     return np.ascontiguousarray(whole.transpose(1, 2, 3, 0))

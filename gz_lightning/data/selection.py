@@ -6,22 +6,27 @@ Shapes: N galaxies of the catalogue, n galaxies taken, K leaves.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 from gz_lightning.errors import InputError
 
 SPLITS = ("train", "val", "test")
+COLUMNS, BINS = 5, 40
+AVAILABLE, TAKEN = "#c7ccd6", "#2f6fb3"
 
 
 def split_of(object_id: str, val_fraction: float, test_fraction: float) -> str:
     """The split of a galaxy: ``train``, ``val`` or ``test``.
 
-    It depends on the object id alone, through a hash, never on the order of files or on what other galaxies there are.
+    It depends on a hash of the object id alone, never on the order of files or on which other galaxies there are.
 
     Example:
         >>> [split_of(object_id, 0.1, 0.2) for object_id in ("587722981736120347", "587722981736579107")]
@@ -38,11 +43,12 @@ class Selection:
     """The galaxies that were taken, sorted by split, then label, then falling confidence.
 
     Args:
-        rows: Their places in the catalogue, shape (n,), int64.
-        labels: Their leaves, shape (n,), int64.
-        splits: Their splits as places in ``SPLITS``, shape (n,), int64.
-        confidences: How confident each is of its leaf, in [0, 1], shape (n,), float64.
-        available: The same of all galaxies of each leaf that could have been taken, K arrays.
+        rows: Their rows in the catalogue, int64, shape (n,).
+        labels: Their leaves, int64, shape (n,).
+        splits: Their splits as places in ``SPLITS``, int64, shape (n,).
+        confidences: Confidence of each in its leaf, in [0, 1], float64, shape (n,).
+        available: The same for all galaxies that could have been taken, one array for each of the K leaves.
+        unlikely: How many galaxies of each leaf were left out as unlikely, K numbers.
         class_names: Names of the K leaves.
         per_class: How many of each leaf were asked for; None: all.
     """
@@ -52,21 +58,28 @@ class Selection:
     splits: npt.NDArray[np.int64]
     confidences: npt.NDArray[np.float64]
     available: tuple[npt.NDArray[np.float64], ...]
+    unlikely: tuple[int, ...]
     class_names: tuple[str, ...]
     per_class: int | None
 
     @property
+    def training(self) -> npt.NDArray[np.bool_]:
+        """Which galaxies are in the training split, shape (n,)."""
+        return np.equal(self.splits, SPLITS.index("train"))
+
+    @property
     def report(self) -> pd.DataFrame:
-        """One row per leaf: galaxies available, taken and lacking, confidence range of those taken, and their splits."""
+        """One row per leaf: galaxies unlikely, available, taken and lacking; confidences of those taken; their splits."""
         taken = [self.confidences[self.labels == label] for label in range(len(self.class_names))]
         report = pd.DataFrame(
             {
                 "leaf": list(self.class_names),
-                "available": [len(members) for members in self.available],
-                "taken": [len(members) for members in taken],
-                "lacking": [0 if self.per_class is None else max(self.per_class - len(members), 0) for members in taken],
-                "lowest confidence": [members.min() if len(members) else np.nan for members in taken],
-                "highest confidence": [members.max() if len(members) else np.nan for members in taken],
+                "unlikely": list(self.unlikely),
+                "available": [len(leaf) for leaf in self.available],
+                "taken": [len(leaf) for leaf in taken],
+                "lacking": [0 if self.per_class is None else max(self.per_class - len(leaf), 0) for leaf in taken],
+                "lowest confidence": [leaf.min() if len(leaf) else np.nan for leaf in taken],
+                "highest confidence": [leaf.max() if len(leaf) else np.nan for leaf in taken],
             }
         )
         for place, split in enumerate(SPLITS):
@@ -74,13 +87,38 @@ class Selection:
         return report
 
     def keep(self, used: npt.NDArray[np.bool_]) -> Selection:
-        """The selection without the galaxies that turned out to be of no use.
+        """The selection without the galaxies whose images turned out to be unusable.
 
         Args:
-            used: Whether each of the n galaxies stays, shape (n,).
+            used: Whether each galaxy stays, shape (n,).
         """
-        rows, labels, splits = self.rows[used], self.labels[used], self.splits[used]
-        return Selection(rows, labels, splits, self.confidences[used], self.available, self.class_names, self.per_class)
+        arrays = {name: getattr(self, name)[used] for name in ("rows", "labels", "splits", "confidences")}
+        return replace(self, **arrays)
+
+    def plot(self) -> Figure:
+        """Histograms of the confidence of each leaf: all available galaxies, and over them those taken.
+
+        The numbers of galaxies are on a logarithmic axis, since leaves differ by orders of magnitude.
+        """
+        number = len(self.class_names)
+        columns = min(COLUMNS, number)
+        rows = math.ceil(number / columns)
+        figure = Figure(figsize=(2.6 * columns, 2.0 * rows + 0.5), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flatten()
+        bins = np.linspace(0, 1, BINS + 1).tolist()
+        for label, (axis, name) in enumerate(zip(axes, self.class_names, strict=False)):
+            available, taken = self.available[label], self.confidences[self.labels == label]
+            axis.hist(np.clip(available, 0, 1), bins, color=AVAILABLE, label="available", log=True)
+            axis.hist(np.clip(taken, 0, 1), bins, color=TAKEN, label="taken", log=True)
+            axis.set_title(f"{name}\n{len(taken):,} of {len(available):,}", fontsize=8)
+            axis.tick_params(labelsize=7)
+        for axis in axes[number:]:
+            axis.set_axis_off()
+        axes[0].legend(fontsize=7, frameon=False)
+        figure.supxlabel("confidence of the leaf", fontsize=9)
+        figure.supylabel("galaxies", fontsize=9)
+        return figure
 
 
 def select(
@@ -94,6 +132,7 @@ def select(
     *,
     classifications: npt.NDArray[np.float64] | None = None,
     min_votes: int = 0,
+    unlikely: npt.NDArray[np.bool_] | None = None,
     given_splits: Sequence[str] | None = None,
 ) -> Selection:
     """Take the most confident galaxies of each leaf; equal confidences are ordered by object id.
@@ -103,23 +142,28 @@ def select(
 
     Args:
         object_ids: N object ids.
-        confidences: Leaf confidences, shape (N, K). A galaxy's class is the leaf of highest confidence; one without any
-            confidence has none and is left out.
+        confidences: Leaf confidences, shape (N, K). A galaxy's class is the leaf of highest confidence; a galaxy without
+            any confidence is left out.
         class_names: Names of the K leaves.
-        per_class: At most so many galaxies of each leaf (of each given split); None: all.
-        min_confidence: Only galaxies whose class has at least this confidence, 0 to 1.
+        per_class: Most galaxies of each leaf (and of each split in ``given_splits``), at least 1; None: all.
+        min_confidence: Least confidence of a galaxy in its class, 0 to 1.
         val_fraction: Share of validation galaxies, in [0, 1).
         test_fraction: Share of test galaxies, in [0, 1).
         classifications: How many volunteers looked at each galaxy, shape (N,).
-        min_votes: Only galaxies that at least so many volunteers looked at.
-        given_splits: N splits that the galaxies come with. Where there is no ``val`` among them, the share
-            ``val_fraction`` of ``train`` becomes it; ``test_fraction`` plays no part.
+        min_votes: Least number of volunteers.
+        unlikely: Galaxies to leave out and count, shape (N,), see :meth:`gz_lightning.data.tree.Tree.unlikely`.
+        given_splits: N splits that the data set comes with. Without ``val`` among them the share ``val_fraction`` of
+            ``train`` becomes it; ``test_fraction`` plays no part.
 
     Raises:
-        InputError: If a number is out of its range, ``min_votes`` is asked of galaxies whose volunteers nobody counted,
-            or no galaxy is left.
+        InputError: If the fractions leave nothing to train on, ``min_votes`` is set for galaxies without numbers of
+            volunteers, or no galaxy is left.
     """
-    _check(per_class, val_fraction, test_fraction)
+    if val_fraction + test_fraction >= 1:
+        raise InputError(
+            f"--val_fraction {val_fraction} and --test_fraction {test_fraction} leave no galaxies to train on; "
+            "together they must be below 1"
+        )
     labels, best = confidences.argmax(axis=1), confidences.max(axis=1)
     usable = (best > 0) & (best >= min_confidence)
     limits = f"a confidence of {min_confidence}"
@@ -131,20 +175,22 @@ def select(
             )
         usable &= classifications >= min_votes
         limits += f" and {min_votes} volunteers"
+    left_out = np.zeros(len(labels), dtype=bool) if unlikely is None else unlikely & usable
+    usable &= ~left_out
+    groups = labels
     if given_splits is None:
         splits = [split_of(object_id, val_fraction, test_fraction) for object_id in object_ids]
-        groups = labels
     else:
-        own_val = "val" in given_splits
+        from_train = 0.0 if "val" in given_splits else val_fraction
         splits = [
-            split_of(object_id, 0.0 if own_val else val_fraction, 0.0) if split == "train" else split
+            split_of(object_id, from_train, 0.0) if split == "train" else split
             for object_id, split in zip(object_ids, given_splits, strict=True)
         ]
         groups = labels + len(class_names) * np.array([SPLITS.index(split) for split in given_splits])
     order = np.array(sorted(np.flatnonzero(usable).tolist(), key=lambda i: (-best[i], object_ids[i])), dtype=np.int64)
     if not len(order):
-        raise InputError(f"none of the {len(object_ids)} galaxies reaches {limits}")
-    available = tuple(best[order[labels[order] == label]] for label in range(len(class_names)))
+        hint = ", or the tree leaves out what it is likeliest to be (--keep_unlikely true)" if left_out.any() else ""
+        raise InputError(f"none of the {len(object_ids)} galaxies reaches {limits}{hint}")
     rows = np.concatenate([order[groups[order] == group][:per_class] for group in np.unique(groups[order])])
     places = np.array([SPLITS.index(splits[row]) for row in rows], dtype=np.int64)
     by_split = np.lexsort((-best[rows], labels[rows], places))  # stable: equal confidences stay ordered by object id
@@ -154,17 +200,8 @@ def select(
         labels=labels[rows],
         splits=places[by_split],
         confidences=best[rows],
-        available=available,
+        available=tuple(best[order[labels[order] == label]] for label in range(len(class_names))),
+        unlikely=tuple(np.bincount(labels[left_out], minlength=len(class_names)).tolist()),
         class_names=tuple(class_names),
         per_class=per_class,
     )
-
-
-def _check(per_class: int | None, val_fraction: float, test_fraction: float) -> None:
-    if per_class is not None and per_class < 1:
-        raise InputError(f"per_class must be at least 1, not {per_class}")
-    if not (min(val_fraction, test_fraction) >= 0 and val_fraction + test_fraction < 1):
-        raise InputError(
-            f"val_fraction {val_fraction} and test_fraction {test_fraction} must not be negative and must leave "
-            "galaxies to train on (together below 1)"
-        )

@@ -72,15 +72,15 @@ class SimulatedGalaxies:
 
 
 def simulate_galaxies(labels: torch.Tensor, *, resolution: int = 64, seed: int = 0) -> SimulatedGalaxies:
-    """Simulates one galaxy for each label.
+    """Simulate one galaxy for each label.
 
-    Galaxy i depends on its own label, on i, ``resolution`` and ``seed`` alone: a longer list of labels begins with the
-    galaxies of the shorter one, and no global random state is read or changed.
+    Galaxy i depends on its label, i, ``resolution`` and ``seed`` alone: a longer list of labels begins with the galaxies
+    of the shorter one, and no global random state is read or changed.
 
     Args:
         labels: Leaves of the `simplified` tree, int64 in 0..9, shape (N,).
         resolution: Side of the pictures in pixels, at least 8. Powers of two up to 128 show the same noise as well.
-        seed: Which galaxies, a number from 0 on.
+        seed: Seed of all random numbers, at least 0.
 
     Raises:
         InputError: If the labels are not leaves of that tree or the resolution is too small.
@@ -204,7 +204,7 @@ def _photograph(g: _Galaxies, resolution: int, draws: _Draws) -> torch.Tensor:
 
 
 def _light(g: _Galaxies, axis: torch.Tensor, draws: _Draws) -> torch.Tensor:
-    """The galaxy's own light before the atmosphere, shape (C, 3, G, G)."""
+    """The galaxy's light above the atmosphere, shape (C, 3, G, G)."""
     uniform, normal, chance, where = draws.uniform, draws.normal, draws.chance, torch.where
     smooth, edge_on = (g.labels < 3) | (g.labels == 9), (g.labels == 3) | (g.labels == 4)
     center = 0.006 + normal(0.005, 2)  # real cut-outs have them a little right of and below the middle

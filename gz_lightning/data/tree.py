@@ -59,17 +59,17 @@ ANSWERS: dict[str, str] = {
     "a37": "t11_arms_number_a37_cant_tell",
     "a38": "t08_odd_feature_a38_dust_lane",
 }
-"""Answer -> stem of its column in the published tables (Hart et al. 2016); the kind of vote is appended to the stem. These
-are all 37 answers; the first three characters of a stem are the question's."""
+"""All 37 answers -> stem of their column in the published tables (Hart et al. 2016), to which the kind of vote is appended.
+The first three characters of a stem name the question."""
 
 
 def leaf_folder(name: str) -> str:
-    """The folder of a leaf: its name in small letters of any script, with underscores for all but letters and digits."""
+    """The folder of a leaf: its name in lower case, with underscores in place of all but letters and digits."""
     return re.sub(r"[\W_]+", "_", name.lower()).strip("_")
 
 
 MOST_NAME = 100
-"""Characters of a name at most: leaves are folders, rows of tables and labels of figures."""
+"""Most characters in a name: leaves become folders, rows of tables and labels of figures."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Leaf:
 
     Args:
         name: What figures and tables call the leaf, such as ``smooth, completely round``.
-        paths: Paths of answers that lead to the leaf, each a string of answers such as ``a01 a16``.
+        paths: Paths that lead to the leaf: answers separated by blanks, such as ``a01 a16``.
     """
 
     name: str
@@ -94,16 +94,13 @@ class Leaf:
 class Tree:
     """A decision tree over the volunteers' answers.
 
-    A tree of one's own is known to every command of the process once it is in :data:`TREES`; the command line reads one
-    from a file, see :func:`read_tree`.
-
     Args:
-        name: The name of the tree, as settings use it.
+        name: The name of the tree in settings.
         leaves: The classes in the order of their labels.
 
     Raises:
-        InputError: If there are no leaves, two have one name, a name does not fit on a line, a path is empty, has an
-            answer that there is not, or has two answers to one question.
+        InputError: If there are no leaves, two share a name, a name does not fit on a line, or a path is empty, has an
+            unknown answer or two answers to one question.
 
     Example:
         >>> tree = Tree("bars", (Leaf("bar", ("a02 a05 a06",)), Leaf("no bar", ("a02 a05 a07",))))
@@ -148,6 +145,47 @@ class Tree:
         return tuple(leaf.name for leaf in self.leaves)
 
     @property
+    def left_out(self) -> tuple[Leaf, ...]:
+        """What a galaxy can be that the tree has no leaf for.
+
+        These are the leaves of the ``simplified`` tree whose paths contradict every path of this tree, that is answer some
+        question differently; a leaf that is part of one of ours, or divided by ours, is not left out. A question that
+        ``simplified`` does not ask adds its answers that no path takes at that place.
+        """
+        ours = [path for leaf in self.leaves for path in leaf.paths]
+        candidates = {leaf.name: list(leaf.paths) for leaf in _SIMPLIFIED}
+        asked = {ANSWERS[answer][:3] for paths in candidates.values() for path in paths for answer in path.split()}
+        for answers in map(str.split, ours):
+            for place, question in enumerate(ANSWERS[answer][:3] for answer in answers):
+                if question not in asked:
+                    for other in (answer for answer, stem in ANSWERS.items() if stem.startswith(question)):
+                        candidates.setdefault(ANSWERS[other], []).append(" ".join([*answers[:place], other]))
+        outside = {
+            name: tuple(path for path in dict.fromkeys(paths) if all(_contradict(path, other) for other in ours))
+            for name, paths in candidates.items()
+        }
+        return tuple(Leaf(f"left out: {name}", paths) for name, paths in outside.items() if paths)
+
+    @property
+    def with_left_out(self) -> Tree:
+        """The tree with :attr:`left_out` behind its leaves."""
+        return Tree(f"{self.name[:60]} and what it leaves out", self.leaves + self.left_out)
+
+    def unlikely(self, votes: Mapping[str, npt.ArrayLike]) -> npt.NDArray[np.bool_]:
+        """Which galaxies are likelier to be something that the tree leaves out than any of its leaves, shape (N,).
+
+        With ``simplified9``, a galaxy whose votes say star by .56 and completely round by .22 is one. A leaf's whole
+        confidence counts: a spiral galaxy of ``coarse5`` may be barred or not.
+
+        Args:
+            votes: As for :meth:`confidences`, for the answers of :attr:`with_left_out`.
+        """
+        confidences = self.with_left_out.confidences(votes)
+        most = confidences[:, len(self) :].max(axis=1, initial=0)
+        unlikely: npt.NDArray[np.bool_] = confidences[:, : len(self)].max(axis=1) < most
+        return unlikely
+
+    @property
     def answers(self) -> tuple[str, ...]:
         """The answers that the leaves need, in the order of their numbers."""
         return tuple(sorted({answer for leaf in self.leaves for path in leaf.paths for answer in path.split()}))
@@ -156,12 +194,11 @@ class Tree:
         """Leaf confidences of N galaxies.
 
         Args:
-            votes: Answer -> vote fractions in [0, 1], shape (N,). NaN stands for a question that nobody reached and
-                counts as zero.
+            votes: Answer -> vote fractions in [0, 1], shape (N,). NaN, a question that nobody reached, counts as zero.
 
         Returns:
-            Confidences in [0, 1], shape (N, K). With debiased votes, whose answers to one question need not sum to
-            one, a sum over paths may pass 1 slightly.
+            Confidences in [0, 1], shape (N, K). Debiased votes on one question need not sum to one, so with them a sum
+            over paths can pass 1.
 
         Raises:
             InputError: If an answer that a leaf needs is missing from ``votes``.
@@ -172,6 +209,12 @@ class Tree:
         fraction = {answer: np.nan_to_num(np.asarray(votes[answer], dtype=np.float64)) for answer in self.answers}
         columns = [sum(np.prod([fraction[a] for a in path.split()], axis=0) for path in leaf.paths) for leaf in self.leaves]
         return np.stack(columns, axis=-1)
+
+
+def _contradict(path: str, other: str) -> bool:
+    """Whether two paths answer a question differently."""
+    answers = {ANSWERS[answer][:3]: answer for answer in path.split()}
+    return any(answers.get(ANSWERS[answer][:3], answer) != answer for answer in other.split())
 
 
 _SIMPLIFIED = (
@@ -204,12 +247,18 @@ TREES: dict[str, Tree] = {
         ),
     )
 }
-"""The trees by name: ``simplified`` (ten leaves), ``simplified9`` (without stars and artifacts, the published one), and
-``coarse5`` (round, in between, cigar, edge-on, spiral)."""
+"""The trees by name: ``simplified`` (ten leaves), ``simplified9`` (the published nine, without stars and artifacts) and
+``coarse5`` (round, in between, cigar, edge-on, spiral).
+
+A :class:`Tree` added here under its name is known to every command of the process: ``TREES["bars"] = Tree("bars", ...)``.
+Its leaves may be any paths over :data:`ANSWERS`; the order of the leaves is that of the labels. Class folders named like
+its leaves are recognised as its. Simulated galaxies serve trees whose leaves are made of those of ``simplified``. On the
+command line a tree comes from a file, see :func:`read_tree`.
+"""
 
 
 def get_tree(tree: str | Tree) -> Tree:
-    """The tree of that name, the tree in that file (``.yaml``, see :func:`read_tree`), or the tree itself.
+    """A tree by its name in :data:`TREES` or its ``.yaml`` file (see :func:`read_tree`); a tree is returned as it is.
 
     Raises:
         InputError: If no tree has that name, or the file holds none.
@@ -224,24 +273,24 @@ def get_tree(tree: str | Tree) -> Tree:
 
 
 def read_tree(path: str | Path) -> Tree:
-    """A tree from a YAML file: its ``name``, and its ``leaves`` by name, each with one path or a list of paths.
+    """A tree from a YAML file with its ``name`` and its ``leaves``: name -> path, or list of paths.
 
-    The paths of one leaf add up: ``edge-on: [a02 a04 a25, a02 a04 a26]``.
+    The confidences of a leaf's paths add up: ``edge-on: [a02 a04 a25, a02 a04 a26]``.
 
     Raises:
         InputError: If there is no such file, or what it holds is no tree.
     """
     content = read_yaml(path)
-    wanted = f"{path} is no tree: give its name and its leaves, such as 'leaves: {{barred: a02 a05 a06}}'"
+    wrong = f"{path} is no tree: give its name and its leaves, such as 'leaves: {{barred: a02 a05 a06}}'"
     if not isinstance(content, dict) or set(content) != {"name", "leaves"} or not isinstance(content["leaves"], dict):
-        raise InputError(f"{wanted}; it holds {short(content)}")
+        raise InputError(f"{wrong}; it holds {short(content)}")
     leaves = []
     for name, paths in content["leaves"].items():
         paths = [paths] if isinstance(paths, str) else paths
         if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
-            raise InputError(f"{wanted}; the leaf {name!r} has {short(paths)}")
+            raise InputError(f"{wrong}; the leaf {name!r} has {short(paths)}")
         leaves.append(Leaf(str(name), tuple(" ".join(path.split()) for path in paths)))
     if isinstance(content["name"], (dict, list)):
-        raise InputError(f"{wanted}; its name is {short(content['name'])}")
+        raise InputError(f"{wrong}; its name is {short(content['name'])}")
     with naming_file(path):
         return Tree(str(content["name"]), tuple(leaves))

@@ -1,6 +1,6 @@
 """Vote tables of every origin -> one row per galaxy: object id and the vote fraction of each answer.
 
-Four layouts are known, and told apart by their columns:
+The layout of a table is recognised by its columns:
 
 ==================  ==================================  =====================================================
 layout              object id                           votes
@@ -17,10 +17,11 @@ layout              object id                           votes
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -28,14 +29,21 @@ import pandas as pd
 from gz_lightning.data.tables import column_names, first_row, read_rows
 from gz_lightning.data.tree import ANSWERS, Tree, get_tree
 from gz_lightning.errors import InputError
+from gz_lightning.settings import check_name
 from gz_lightning.storage.text import short
 
-VOTE_KINDS = ("weighted_fraction", "fraction", "debiased")
-"""Kinds of votes; where none is asked for, the first of them that a table has."""
+VoteKind = Literal["weighted_fraction", "fraction", "debiased"]
+LONG_ID = re.compile(r"\d{17,18}")
+"""An object id of SDSS, which is larger than the whole numbers of a double."""
+FEW = 4
+"""As many ids are not all round by chance: one of 128 is."""
+VOTE_KINDS: tuple[VoteKind, ...] = get_args(VoteKind)
+"""Kinds of votes; by default the first that a table has."""
 ROUNDING = 2e-3
-"""How far a vote fraction may pass 1: tables are rounded to three digits, and a quotient of two such numbers more."""
-MOST_CONFIDENT, MOST_DEBIASED = 1.1, 2.0
-"""No leaf may have a larger share of the votes; debiased fractions need not add up to 1, but hardly pass it."""
+"""How far a product may pass its parent in a table that is rounded to three digits."""
+MOST_CONFIDENT, MOST_DEBIASED = 1.1, 10.0
+"""Largest confidence of a leaf. Debiased votes on one question need not add up to 1: in Hart et al. (2016) they reach 1.80
+(t01) and 2.44 (t08), and a leaf with paths over several questions their product."""
 
 GALAXY_DATASETS = {
     "a01": "smooth-or-featured-gz2_smooth",
@@ -69,9 +77,9 @@ GALAXY_DATASETS = {
     "a36": "spiral-arm-count-gz2_more-than-4",
     "a37": "spiral-arm-count-gz2_cant-tell",
 }
-"""Answer -> column of counts in the catalogues of galaxy-datasets, which leave out what was odd."""
+"""Answer -> column of counts in the catalogues of galaxy-datasets, which lack the question on odd features."""
 
-# First answer of each question in the order of the Kaggle classes, and the class its numbers have been multiplied by.
+# The answers to each question in the order of the Kaggle classes, and the class by which their numbers are multiplied.
 _KAGGLE_QUESTIONS = (
     ("a01 a02 a03", None),
     ("a04 a05", "Class1.2"),
@@ -90,21 +98,21 @@ KAGGLE = {
     for question, (answers, parent) in enumerate(_KAGGLE_QUESTIONS, 1)
     for place, answer in enumerate(answers.split(), 1)
 }
-"""Answer -> its column in the Kaggle Galaxy Challenge's solutions, and the column that it has been multiplied by."""
+"""Answer -> its column in the solutions of the Kaggle Galaxy Challenge, and the column by which that is multiplied."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where a table keeps what is needed of it.
+    """The columns of a vote table.
 
     Args:
         name: ``gz2``, ``galaxy-datasets`` or ``kaggle``.
-        object_id: The column of object ids.
+        object_id: Column of object ids.
         columns: Kind of votes -> answer -> column of its vote fraction.
-        parents: Answer -> column that its numbers have been multiplied by.
-        classifications: The column with the number of volunteers who looked at the galaxy; None: there is none.
-        folder: The column with the folder of the image; None: there is none.
-        file: The column with the name of the image; None: there is none.
+        parents: Answer -> column by which its numbers are multiplied.
+        classifications: Column with the number of volunteers who looked at the galaxy; None: the table has none.
+        folder: Column with the folder of the image; None: the table has none.
+        file: Column with the name of the image; None: the table has none.
     """
 
     name: str
@@ -120,41 +128,49 @@ def layout_of(table: str | Path) -> Layout:
     """The layout of a vote table, from its columns.
 
     Raises:
-        InputError: If the table cannot be read or its columns are of no known layout.
+        InputError: If the table cannot be read or its layout is unknown.
     """
     header = column_names(Path(table))
-    there = set(header)
 
-    def known(column: str) -> str | None:
-        return column if column in there else None
+    def if_there(column: str) -> str | None:
+        return column if column in header else None
 
-    if {"GalaxyID", "Class1.1"} <= there:
+    if {"GalaxyID", "Class1.1"} <= set(header):
         parents = {answer: parent for answer, (_, parent) in KAGGLE.items() if parent is not None}
         columns = {"weighted_fraction": {answer: column for answer, (column, _) in KAGGLE.items()}}
         return Layout("kaggle", "GalaxyID", columns, parents)
-    if any(column.startswith("smooth-or-featured-gz2_") for column in header) and "id_str" in there:
-        columns = {"fraction": {answer: f"{column}_fraction" for answer, column in GALAXY_DATASETS.items()}}
-        count = known("smooth-or-featured-gz2_total-votes")
-        return Layout("galaxy-datasets", "id_str", columns, {}, count, folder=known("subfolder"), file=known("filename"))
-    object_id = known("dr7objid") or known("objid")
+    if "id_str" in header and any(column.startswith("smooth-or-featured-gz2_") for column in header):
+        return Layout(
+            "galaxy-datasets",
+            "id_str",
+            {"fraction": {answer: f"{column}_fraction" for answer, column in GALAXY_DATASETS.items()}},
+            classifications=if_there("smooth-or-featured-gz2_total-votes"),
+            folder=if_there("subfolder"),
+            file=if_there("filename"),
+        )
+    object_id = if_there("dr7objid") or if_there("objid")
     if object_id is None:
         raise InputError(
             f"{table} has no object id column (dr7objid or objid of Galaxy Zoo 2, id_str of galaxy-datasets, GalaxyID of "
-            f"Kaggle); its first columns are {', '.join(header[:5])}{', ...' if len(header) > 5 else ''}"
+            f"Kaggle); its first columns are {some(header)}"
         )
     columns = {kind: {answer: f"{stem}_{kind}" for answer, stem in ANSWERS.items()} for kind in VOTE_KINDS}
-    return Layout("gz2", object_id, columns, {}, known("total_classifications"))
+    return Layout("gz2", object_id, columns, classifications=if_there("total_classifications"))
 
 
-def read_votes(table: str | Path, tree: str | Tree, votes: str | None = None) -> pd.DataFrame:
-    """Votes of a table of any known layout (CSV, plain or compressed; FITS; Parquet), read in pieces.
+def some(items: Sequence[str], most: int = 5) -> str:
+    """The first few items, for a message."""
+    return ", ".join(items[:most]) + (", ..." if len(items) > most else "")
+
+
+def read_votes(table: str | Path, tree: str | Tree, votes: VoteKind | None = None) -> pd.DataFrame:
+    """Read the votes of a table of any layout (CSV, plain or compressed; FITS; Parquet) in pieces.
 
     Args:
         table: The table, such as ``gz2_hart16.csv.gz``.
-        tree: The tree whose answers are needed.
-        votes: Which votes: ``weighted_fraction``, ``fraction`` or ``debiased``. Default: the first of these that the
-            table has for every answer. Kaggle's probabilities are weighted fractions, the catalogues of galaxy-datasets
-            have plain ones.
+        tree: The tree, whose answers are read.
+        votes: Which votes. Default: the first of ``weighted_fraction``, ``fraction`` and ``debiased`` that the table has
+            for every answer. Kaggle's probabilities are weighted fractions; galaxy-datasets has plain ones.
 
     Returns:
         One row per galaxy: the column ``object_id`` (string), one column per answer (``a01``, ...) in [0, 1]; where the
@@ -163,56 +179,54 @@ def read_votes(table: str | Path, tree: str | Tree, votes: str | None = None) ->
 
     Raises:
         InputError: If the table cannot be read, lacks a column (all are named), holds an object id twice, a vote that is
-            no number between 0 and 1, or votes on one question that add up to more than 1.
+            not a number between 0 and 1, or votes on one question that add up to more than 1.
     """
     table, tree = Path(table), get_tree(tree)
     layout = layout_of(table)
-    votes = _kind(table, tree, layout, votes)
-    wanted = {answer: layout.columns[votes][answer] for answer in tree.answers}
+    kind = _kind(table, tree, layout, votes)
+    columns = {answer: layout.columns[kind][answer] for answer in tree.answers}
     parents = {answer: layout.parents[answer] for answer in tree.answers if answer in layout.parents}
-    optional = [column for column in (layout.classifications, layout.folder, layout.file) if column is not None]
-    columns = list(dict.fromkeys([layout.object_id, *wanted.values(), *parents.values(), *optional]))
-    text = [column for column in (layout.object_id, layout.folder, layout.file) if column is not None]
+    texts = [column for column in (layout.object_id, layout.folder, layout.file) if column is not None]
+    fractions = list(dict.fromkeys([*columns.values(), *parents.values()]))
+    counts = [] if layout.classifications is None else [layout.classifications]
     pieces, row = [], first_row(table)
-    for piece in read_rows(table, columns, text):
-        numbers = {column: _fractions(table, piece[column], row) for column in {*wanted.values(), *parents.values()}}
-        clean = {"object_id": _object_ids(table, piece[layout.object_id], row)}
-        for answer, column in wanted.items():
-            clean[answer] = numbers[column]
+    for piece in read_rows(table, [*texts, *fractions, *counts], texts):
+        numbers = {column: _fractions(table, piece[column], row) for column in fractions}
+        rows = {"object_id": _object_ids(table, piece[layout.object_id], row)}
+        for answer, column in columns.items():
+            rows[answer] = numbers[column]
             if answer in parents:
-                clean[answer] = _undone(table, numbers[column], numbers[parents[answer]], row)
-        _check_sums(table, tree, votes, clean, row)
+                rows[answer] = _undone(table, numbers[column], numbers[parents[answer]], row)
+        _check_sums(table, tree, kind, rows, row)
         if layout.classifications is not None:
-            clean["classifications"] = _counts(piece[layout.classifications])
+            rows["classifications"] = _counts(piece[layout.classifications])
         if layout.file is not None:
-            clean["file"] = piece[layout.file] if layout.folder is None else piece[layout.folder] + "/" + piece[layout.file]
-        pieces.append(pd.DataFrame(clean))
+            rows["file"] = piece[layout.file] if layout.folder is None else piece[layout.folder] + "/" + piece[layout.file]
+        pieces.append(pd.DataFrame(rows))
         row += len(piece)
     if not pieces:
         raise InputError(f"{table} holds no galaxy")
-    rows = pd.concat(pieces, ignore_index=True)
-    double = rows.loc[rows["object_id"].duplicated(), "object_id"].tolist()
-    if double:
-        some = ", ".join(double[:5]) + (", ..." if len(double) > 5 else "")
-        raise InputError(f"{table} holds {len(double)} object ids more than once: {some}; keep one row of each")
-    return rows
+    galaxies = pd.concat(pieces, ignore_index=True)
+    _check_rounded(table, layout.object_id, galaxies["object_id"])
+    twice = galaxies.loc[galaxies["object_id"].duplicated(), "object_id"].tolist()
+    if twice:
+        raise InputError(f"{table} holds {len(twice)} object ids more than once: {some(twice)}; keep one row of each")
+    return galaxies
 
 
 def _kind(table: Path, tree: Tree, layout: Layout, votes: str | None) -> str:
-    """The kind of votes to read, once it is known that all its columns are there."""
-    if votes is not None and votes not in VOTE_KINDS:
-        raise InputError(f"votes are one of {', '.join(VOTE_KINDS)}, not '{votes}'")
+    """The kind of votes to read, once all its columns are known to be there."""
+    if votes is not None:
+        check_name("--votes", votes, VOTE_KINDS)
     header = set(column_names(table))
     needed = {
         kind: [by_answer.get(a, f"a column for {a}") for a in tree.answers] for kind, by_answer in layout.columns.items()
     }
     missing = {kind: [column for column in columns if column not in header] for kind, columns in needed.items()}
-    whole = [kind for kind in VOTE_KINDS if missing.get(kind) == []]
-    if votes in whole:
-        return str(votes)
-    if votes is None and whole:
-        return whole[0]
-    hint = f"; it has all that is needed for --votes {' or '.join(whole)}" if whole else ""
+    complete = [kind for kind in VOTE_KINDS if missing.get(kind) == []]
+    if complete and votes in (None, *complete):
+        return votes or complete[0]
+    hint = f"; it has all that is needed for --votes {' or '.join(complete)}" if complete else ""
     if votes is not None and votes not in layout.columns:
         raise InputError(f"{table} (layout {layout.name}) has no votes of the kind {votes}{hint}")
     kind = votes or min(missing, key=lambda kind: len(missing[kind]))
@@ -225,24 +239,41 @@ def _kind(table: Path, tree: Tree, layout: Layout, votes: str | None) -> str:
 def _object_ids(table: Path, ids: pd.Series[str], row: int) -> pd.Series[str]:
     if ids.isna().any():
         raise InputError(f"{table}, row {row + int(ids.isna().argmax())}: the object id ({ids.name}) is empty")
-    float_like = ids.str.fullmatch(r"[+-]?(\d+\.\d*|\d*\.?\d+[eE][+-]?\d+)")
+    return _all_digits(table, ids, row)
+
+
+def _all_digits(table: Path, ids: pd.Series[str], row: int) -> pd.Series[str]:
+    """Refuse ids that went through floating-point numbers."""
+    float_like = ids.str.fullmatch(r"[+-]?(\d+\.\d*|\d*\.?\d+[eE][+-]?\d+)").fillna(False)
     if float_like.any():
         place = int(float_like.argmax())
         raise InputError(
-            f"{table}, row {row + place}: the object id {ids.iloc[place]} has lost its last digits; export the column "
+            f"{table}, row {row + place}: the {ids.name} {ids.iloc[place]} has lost its last digits; export the column "
             f"{ids.name} as text"
         )
     return ids
 
 
+def _check_rounded(table: Path, column: str, ids: pd.Series[str]) -> None:
+    """Refuse a column whose long ids are all doubles, or all rounded to 15 digits as spreadsheets do."""
+    numbers = ids[ids.str.fullmatch(LONG_ID.pattern)].astype("int64").to_numpy()
+    doubles, thousands = numbers.astype("float64").astype("int64") == numbers, numbers % 1000 == 0
+    if len(numbers) >= FEW and (doubles.all() or thousands.all()):
+        raise InputError(
+            f"{table}: the ids in the column {column}, such as {numbers[0]}, have lost their last digits; export it as text"
+        )
+
+
 def _fractions(table: Path, values: pd.Series[float], row: int) -> pd.Series[float]:
     if values.dtype.kind == "c":
-        raise InputError(f"{table}, column {values.name}: complex numbers are no vote fractions")
+        raise InputError(f"{table}, column {values.name}: complex numbers are not vote fractions")
     try:
         numbers = pd.to_numeric(values, errors="coerce").astype("float64")
     except OverflowError as error:  # a whole number of hundreds of digits
-        raise InputError(f"{table}, column {values.name}: a number is no vote fraction between 0 and 1: {error}") from error
-    # Tables are rounded to single precision: a fraction may pass 1 by that much.
+        raise InputError(
+            f"{table}, column {values.name}: a number is not a vote fraction between 0 and 1: {error}"
+        ) from error
+    # Tables in single precision: a fraction may pass 1 by that much.
     wrong = (numbers.isna() & values.notna()) | (numbers < -1e-6) | (numbers > 1 + 1e-6)
     if wrong.any():
         place = int(wrong.argmax())
@@ -254,7 +285,7 @@ def _fractions(table: Path, values: pd.Series[float], row: int) -> pd.Series[flo
 
 
 def _counts(values: pd.Series[Any]) -> pd.Series[float]:
-    """Numbers of volunteers; NaN where the table has none that could be one."""
+    """Numbers of volunteers; NaN where a cell cannot be one."""
     if values.dtype.kind == "c":
         return pd.Series(np.nan, values.index)
     with contextlib.suppress(OverflowError):
@@ -266,24 +297,24 @@ def _counts(values: pd.Series[Any]) -> pd.Series[float]:
 def _check_sums(table: Path, tree: Tree, votes: str, rows: Mapping[str, pd.Series[Any]], row: int) -> None:
     """Refuse votes for the answers to one question that add up to much more than 1."""
     most = MOST_DEBIASED if votes == "debiased" else MOST_CONFIDENT
-    sure = tree.confidences({answer: rows[answer].to_numpy() for answer in tree.answers})
-    if (sure > most).any():
-        place, leaf = np.unravel_index(int(np.argmax(sure > most)), sure.shape)
+    confidences = tree.confidences({answer: rows[answer].to_numpy() for answer in tree.answers})
+    if (confidences > most).any():
+        place, label = np.argwhere(confidences > most)[0]
         raise InputError(
-            f"{table}, row {row + int(place)}: the votes for the leaf '{tree.class_names[int(leaf)]}' come to "
-            f"{sure[place, leaf]:.3g}, since fractions of the answers to one question add up to more than 1; are these the "
-            "right columns?"
+            f"{table}, row {row + place}: the votes for the leaf '{tree.class_names[label]}' come to "
+            f"{confidences[place, label]:.3g}, since fractions of the answers to one question add up to more than 1; are "
+            "these the right columns?"
         )
 
 
 def _undone(table: Path, numbers: pd.Series[float], parent: pd.Series[float], row: int) -> pd.Series[float]:
-    """A fraction from a product down the tree: what it has been multiplied by is divided out; 0 where that is 0."""
+    """Vote fractions from products down the tree: the parent is divided out; 0 where that is 0."""
     wrong = numbers > parent + ROUNDING
     if wrong.any():
         place = int(wrong.argmax())
         raise InputError(
             f"{table}, row {row + place}: {numbers.name} is {numbers.iloc[place]:g}, more than the {parent.iloc[place]:g} "
-            f"of {parent.name}, which it is a share of; are these the probabilities of the Galaxy Challenge's solutions?"
+            f"of {parent.name}, of which it is a share; are these the probabilities of the Galaxy Challenge's solutions?"
         )
     return (numbers / parent.where(parent > 0)).clip(upper=1).fillna(0.0)
 
@@ -292,17 +323,22 @@ def read_mapping(mapping: str | Path) -> pd.Series[str]:
     """The published ``gz2_filename_mapping.csv``: object id -> ``asset_id``, the name of the image without suffix.
 
     Raises:
-        InputError: If the table cannot be read or lacks ``objid`` or ``asset_id``.
+        InputError: If the table cannot be read, lacks ``objid`` or ``asset_id``, or has ids that are empty or rounded.
     """
     mapping = Path(mapping)
-    header = column_names(mapping)
-    wanted: Sequence[str] = ("objid", "asset_id")
-    missing = [column for column in wanted if column not in header]
+    header, columns = column_names(mapping), ("objid", "asset_id")
+    missing = [column for column in columns if column not in header]
     if missing:
-        raise InputError(f"{mapping} lacks the column {' and '.join(missing)}; it has {', '.join(header[:5])}")
-    pieces = list(read_rows(mapping, wanted, wanted))
+        raise InputError(f"{mapping} lacks the column {' and '.join(missing)}; it has {some(header)}")
+    pieces, row = [], first_row(mapping)
+    for piece in read_rows(mapping, columns, columns):
+        _object_ids(mapping, piece["objid"], row)
+        _all_digits(mapping, piece["asset_id"], row)
+        pieces.append(piece)
+        row += len(piece)
     if not pieces:
         raise InputError(f"{mapping} holds no row")
     # The published table lists an object again for each of its images (Stripe 82 coadds): the first is the usual one.
     rows = pd.concat(pieces).drop_duplicates("objid")
+    _check_rounded(mapping, "objid", rows["objid"])
     return rows.set_index("objid")["asset_id"]

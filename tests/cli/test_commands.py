@@ -73,7 +73,7 @@ def test_help_tells_the_whole_story_and_no_more(capsys: pytest.CaptureFixture[st
             main(args)
         assert end.value.code in (0, None)
         told[" ".join(args)] = capsys.readouterr().out
-    assert "With neither: simulated galaxies. Interrupted, it goes on" in " ".join(told["prepare --help"].split())
+    assert "With neither: simulated galaxies. An interrupted run resumes" in " ".join(told["prepare --help"].split())
     assert "Args:" not in told["fit --help"]
     assert "--model.num_experts" in told["fit --model.help"]
     assert "--trainer." not in told["fit --model.help"]

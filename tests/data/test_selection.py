@@ -26,9 +26,7 @@ def test_min_confidence_and_what_is_out_of_range() -> None:
     assert select(["a", "b"], confidences, ("x", "y"), min_confidence=0.8).rows.tolist() == [0]
     with pytest.raises(InputError, match=r"none of the 2 galaxies reaches a confidence of 0.95"):
         select(["a", "b"], confidences, ("x", "y"), min_confidence=0.95)
-    with pytest.raises(InputError, match="per_class must be at least 1"):
-        select(["a", "b"], confidences, ("x", "y"), per_class=0)
-    with pytest.raises(InputError, match="together below 1"):
+    with pytest.raises(InputError, match="together they must be below 1"):
         select(["a", "b"], confidences, ("x", "y"), val_fraction=0.5, test_fraction=0.5)
 
 
@@ -42,7 +40,18 @@ def test_min_votes() -> None:
         select(ids, confidences, ("x",), min_votes=10)
 
 
-def test_what_is_of_no_use_is_lacking() -> None:
+def test_unlikely_galaxies_are_left_out_and_counted() -> None:
+    confidences = np.array([[0.9, 0], [0.8, 0], [0, 0.7], [0.1, 0]])
+    unlikely = np.array([True, False, False, True])
+    selection = select(list("abcd"), confidences, ("x", "y"), None, 0.5, 0, 0, unlikely=unlikely)
+    assert selection.rows.tolist() == [1, 2]
+    assert selection.report["unlikely"].tolist() == [1, 0]  # d is left out for its confidence
+    assert selection.report["available"].tolist() == [1, 1]
+    with pytest.raises(InputError, match=r"none of the 4 .* \(--keep_unlikely true\)"):
+        select(list("abcd"), confidences, ("x", "y"), None, 0.9, 0, 0, unlikely=unlikely)
+
+
+def test_unusable_galaxies_are_lacking() -> None:
     confidences = np.array([[0.9, 0], [0.8, 0], [0, 0.7]])
     selection = select(["a", "b", "c"], confidences, ("x", "y"), 2, val_fraction=0, test_fraction=0)
     kept = selection.keep(np.array([False, True, True]))

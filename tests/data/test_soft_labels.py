@@ -4,13 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-import numpy as np
 import pytest
 import torch
 
 from gz_lightning.data.datamodule import GalaxyZoo2DataModule
 from gz_lightning.data.galaxies import Galaxies
-from gz_lightning.data.packing import write_packed
 from gz_lightning.distillation.module import TrajectoryMatching
 from gz_lightning.distillation.start import loaded_images
 from gz_lightning.errors import InputError
@@ -18,44 +16,14 @@ from gz_lightning.experts.module import ExpertModule
 from gz_lightning.experts.trajectories import TrajectoryStore
 from gz_lightning.sets.coresets import initial_images
 from gz_lightning.sets.synthetic import SyntheticSet
-from tests.conftest import CLASS_NAMES, toy_galaxies
 
 SMALL: dict[str, Any] = {"num_experts": 1, "train_epochs": 2, "lr": 0.05, "width": 4, "depth": 2, "augmentation": "none"}
-
-
-@pytest.fixture(scope="module")
-def voted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Toy galaxies about which the volunteers did not quite agree; the confidences do not add up to 1."""
-    path = tmp_path_factory.mktemp("voted") / "voted.h5"
-    labels = np.repeat(np.arange(3), 12)
-    votes = np.random.default_rng(0).dirichlet(np.ones(3), 36) * 0.3 + np.eye(3)[labels] * 0.5
-    write_packed(
-        path,
-        [toy_galaxies(12, 16)],
-        resolution=16,
-        labels=labels,
-        confidences=votes,
-        object_ids=[str(i) for i in range(36)],
-        splits=np.array([(0, 0, 0, 1)[i % 4] for i in range(36)]),
-        class_names=CLASS_NAMES,
-        tree="",
-        configuration={},
-    )
-    return path
 
 
 def fit_experts(folder: Path, data: Path, options: dict[str, Any], **settings: Any) -> TrajectoryStore:
     galaxies = GalaxyZoo2DataModule(str(data), batch_size=9, in_memory=settings.pop("in_memory", None))
     pl.Trainer(**options).fit(ExpertModule(str(folder), **SMALL, **settings), datamodule=galaxies)
     return TrajectoryStore(folder)
-
-
-def test_soft_labels_are_the_votes_normalised(voted: Path) -> None:
-    galaxies = Galaxies(voted)
-    train = galaxies.train
-    torch.testing.assert_close(train.soft_labels.sum(1), torch.ones(27))
-    torch.testing.assert_close(train.soft_labels, train.confidences / train.confidences.sum(1, keepdim=True))
-    assert torch.equal(train.soft_labels.argmax(1), train.labels)
 
 
 def test_experts_learn_from_votes(voted: Path, tmp_path: Path, trainer_options: dict[str, Any]) -> None:

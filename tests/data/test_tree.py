@@ -174,3 +174,50 @@ def test_what_never_ends_is_not_read(tmp_path: Path) -> None:
         get_tree(str(tmp_path / "zero.yaml"))
     with pytest.raises(InputError, match="hole.yaml has 68719476736 bytes, more than such a file ever has"):
         get_tree(str(tmp_path / "hole.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("tree", "left_out"),
+    [
+        (TREES["simplified"], []),
+        (TREES["simplified9"], ["a03"]),
+        (TREES["coarse5"], ["a02 a05 a06 a09", "a02 a05 a07 a09", "a03"]),  # edge-on is both of its leaves: none is left out
+        (Tree("smooth", (Leaf("smooth", ("a01",)), Leaf("disk", ("a02",)))), ["a03"]),
+        (
+            Tree("bars", (Leaf("bar", ("a02 a05 a06",)), Leaf("none", ("a02 a05 a07",)))),
+            ["a01 a16", "a01 a17", "a01 a18", "a02 a04 a25", "a02 a04 a26", "a02 a04 a27", "a03"],
+        ),
+        (Tree("bars of any galaxy", (Leaf("bar", ("a06",)), Leaf("none", ("a07",)))), []),
+        (Tree("odd", (Leaf("odd", ("a14",)), Leaf("not", ("a15",)))), []),
+        (
+            Tree("rings", (Leaf("ring", ("a14 a19",)), Leaf("merger", ("a14 a24",)))),
+            ["a15", "a14 a20", "a14 a21", "a14 a22", "a14 a23", "a14 a38"],
+        ),
+    ],
+    ids=lambda value: value.name if isinstance(value, Tree) else "",
+)
+def test_what_a_tree_leaves_out(tree: Tree, left_out: list[str]) -> None:
+    assert [path for leaf in tree.left_out for path in leaf.paths] == left_out
+
+
+def test_galaxies_likelier_to_be_left_out() -> None:
+    star = {"a01": 0.444, "a02": 0.0, "a03": 0.556, "a16": 0.5, "a17": 0.5, "a18": 0.0}
+    votes = votes_of(dict.fromkeys(ANSWERS, 0.0) | star)
+    assert [TREES[name].unlikely(votes).tolist() for name in ("simplified", "simplified9", "coarse5")] == [
+        [False],
+        [True],
+        [True],
+    ]
+    disk = {"a02": 1.0, "a05": 1.0, "a06": 0.5, "a07": 0.5, "a08": 0.55, "a09": 0.45}
+    assert not TREES["coarse5"].unlikely(votes_of(dict.fromkeys(ANSWERS, 0.0) | disk))  # a spiral, barred or not
+    assert TREES["coarse5"].unlikely(votes_of(dict.fromkeys(ANSWERS, 0.0) | disk | {"a08": 0.2, "a09": 0.8}))
+
+
+def test_real_galaxies_that_a_tree_leaves_out(real_data: Path) -> None:
+    sample = real_data / "gz2_sample"
+    where = sample / "gz2_hart16.csv.gz", sample / "images", sample / "gz2_filename_mapping.csv"
+    full, nine, five = (catalog_from_votes(*where, tree) for tree in ("simplified", "simplified9", "coarse5"))
+    assert nine.unlikely is not None
+    assert five.unlikely is not None
+    assert nine.unlikely.tolist() == (full.confidences.argmax(1) == 9).tolist()
+    assert five.unlikely.sum() == 21

@@ -1,0 +1,133 @@
+"""CSV, FITS and Parquet tables: in pieces, damaged, and with readers missing."""
+
+import gzip
+import warnings
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gz_lightning.data import tables
+from gz_lightning.data.tree import ANSWERS
+from gz_lightning.data.votes import read_votes
+from gz_lightning.errors import InputError
+from tests.data.test_votes import COARSE, IDS, SPIRAL, as_fits, gz2_table
+
+
+@pytest.mark.parametrize("layout", ["csv", "fits", "parquet"])
+def test_tables_are_read_in_pieces(layout: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pieces of two rows: nothing is lost between them, and rows are numbered through."""
+    monkeypatch.setattr(tables, "ROWS", 2)
+    table = tmp_path / f"t.{layout}"
+    wrong = gz2_table()
+    wrong.loc[2, "t02_edgeon_a04_yes_fraction"] = 1.5
+    if layout == "csv":
+        wrong.to_csv(table, index=False)
+    elif layout == "fits":
+        as_fits(table, wrong, IDS)
+    else:
+        pytest.importorskip("pyarrow", reason="Parquet tables need pyarrow")
+        wrong.to_parquet(table)
+    assert read_votes(table, "simplified", "weighted_fraction")["object_id"].tolist() == [str(i) for i in IDS]
+    with pytest.raises(InputError, match=rf"row {4 if layout == 'csv' else 3}, column t02_edgeon_a04_yes_fraction: .*1.5"):
+        read_votes(table, "simplified", "fraction")
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "extra"), [("a.fits", "astropy.io", "fits"), ("a.parquet", "pyarrow.parquet", "parquet")]
+)
+def test_a_missing_reader_says_how_to_get_it(
+    name: str, module: str, extra: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / name).write_bytes(b"x")
+    monkeypatch.setitem(__import__("sys").modules, module, None)
+    with pytest.raises(InputError, match=rf"its reader is missing: pip install 'gz_lightning\[{extra}\]'"):
+        read_votes(tmp_path / name, "simplified")
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.data())
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz", "a.fits", "a.fits.gz", "a.parquet"])
+def test_a_damaged_table_is_refused_or_read(
+    name: str, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    """Bytes changed or cut off: one InputError that names the table, or numbers; never any other error."""
+    folder = tmp_path_factory.mktemp("damage")
+    table = gz2_table()[["dr7objid", "total_classifications", *(f"{ANSWERS[a]}_fraction" for a in COARSE.answers)]]
+    path = folder / name
+    if ".fits" in name:
+        as_fits(path, table, IDS)
+    elif name.endswith(".parquet"):
+        pytest.importorskip("pyarrow", reason="Parquet tables need pyarrow")
+        table.to_parquet(path)
+    else:
+        table.to_csv(path, index=False)
+    content = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 3))):
+        content[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
+    if data.draw(st.booleans()):
+        del content[data.draw(st.integers(0, len(content) - 1)) :]
+    path.write_bytes(content)
+    try:
+        rows = read_votes(path, COARSE)
+    except InputError as error:
+        assert str(path) in str(error)
+        assert "\n" not in str(error)
+    else:
+        assert rows["a01"].between(-1e-6, 1 + 1e-6).all() | rows["a01"].isna().any()
+
+
+def test_compressed_fits_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    as_fits(tmp_path / "a.fits", gz2_table(), IDS)
+    (tmp_path / "b.fits.gz").write_bytes(gzip.compress((tmp_path / "a.fits").read_bytes()))
+    (tmp_path / "own").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "own"))
+    read_votes(tmp_path / "b.fits.gz", "simplified")
+    assert not list((tmp_path / "own").iterdir())
+
+
+@pytest.mark.parametrize("column", [SPIRAL, "dr7objid"])
+def test_a_column_that_is_there_twice_is_refused(column: str, tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow", reason="Parquet tables need pyarrow")
+    table = pa.Table.from_pandas(gz2_table())
+    pa.parquet.write_table(table.append_column(column, table.column(column)), tmp_path / "a.parquet")
+    with pytest.raises(InputError, match=f"a.parquet has the column {column} more than once"):
+        read_votes(tmp_path / "a.parquet", COARSE)
+
+
+def test_object_ids_that_are_no_text(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow", reason="Parquet tables need pyarrow")
+    gz2_table().assign(dr7objid=[b"\xff\xfe"] * 3).to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(InputError, match="a.parquet: the column dr7objid holds bytes that are no text"):
+        read_votes(tmp_path / "a.parquet", COARSE)
+
+
+def test_a_fits_table_that_claims_columns_without_end(tmp_path: Path) -> None:
+    path = as_fits(tmp_path / "a.fits", gz2_table(), IDS)
+    content = path.read_bytes()
+    start = content.index(b"TFIELDS ")
+    path.write_bytes(content[:start] + b"TFIELDS = " + b"99999999999".rjust(20) + content[start + 30 :])
+    with pytest.raises(InputError, match="a.fits cannot be read as FITS: it claims 99,999,999,999 columns"):
+        read_votes(path, COARSE)
+
+
+def test_a_fits_table_that_claims_a_few_columns_more_is_read_without_a_warning(tmp_path: Path) -> None:
+    path = as_fits(tmp_path / "a.fits", gz2_table(), IDS)
+    content = path.read_bytes()
+    start = content.index(b"TFIELDS ")
+    path.write_bytes(content[:start] + b"TFIELDS = " + b"999".rjust(20) + content[start + 30 :])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            assert len(read_votes(path, COARSE)) == 3
+        except InputError as error:
+            assert "a.fits" in str(error)
+
+
+def test_a_fits_column_of_arrays_is_refused(tmp_path: Path) -> None:
+    fits = pytest.importorskip("astropy.io.fits", reason="FITS tables need astropy")
+    columns = [fits.Column("flat", "E", array=[1.0, 2.0]), fits.Column("deep", "2E", array=[[1.0, 2.0], [3.0, 4.0]])]
+    fits.BinTableHDU.from_columns(columns).writeto(tmp_path / "a.fits")
+    with pytest.raises(InputError, match=r"a.fits cannot be read as FITS: the cells of column deep are arrays"):
+        list(tables.read_rows(tmp_path / "a.fits", ["flat", "deep"]))
