@@ -1,15 +1,19 @@
-"""What goes along with training experts: the checkpoint of their group, and the time left."""
+"""What experts have beside their training: a lock and a checkpoint of their group, and the time left."""
 
 from __future__ import annotations
 
+import contextlib
 import time
 from pathlib import Path
+from typing import cast
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
+from gz_lightning.experts.trajectories import file_of
 from gz_lightning.progress import say
 from gz_lightning.storage.checkpoints import LAST, save_last
+from gz_lightning.storage.whole import locked
 
 MOST_SHARE = 20
 """Training takes at least so many times as long as writing checkpoints."""
@@ -53,7 +57,41 @@ class GroupCheckpoint(Checkpoint):
         """Say how to resume."""
         if self.current:
             path = Path(trainer.default_root_dir) / LAST
-            say(f"go on from {path} with the same command and --ckpt_path last")
+            say(f"resume from {path} by the same command with --ckpt_path last")
+
+
+class GroupLock(Callback):
+    """Locks the experts in training, so that no two runs train the same into one store."""
+
+    def __init__(self) -> None:
+        self.locks = contextlib.ExitStack()
+        self.place = -1
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Go over to the locks of the next group, where one begins."""
+        place = trainer.current_epoch // cast(int, pl_module.train_epochs)
+        if place == self.place:
+            return
+        self.locks.close()
+        self.place = place
+        repeated = place + 1 == len(pl_module.groups) and pl_module.repeats_last  # type: ignore[arg-type]
+        if not repeated:  # another process of this run has the lock
+            for expert in pl_module.groups[place]:  # type: ignore[index]
+                file = file_of(cast(Path, pl_module.folder), expert)
+                self.locks.enter_context(
+                    locked(
+                        file.with_suffix(".lock"),
+                        f"expert {expert} of {pl_module.folder}; wait for it, or give another --model.first_expert",
+                    )
+                )
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Release them, however training ends."""
+        self.locks.close()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Release them after a failure, where teardown is not called."""
+        self.locks.close()
 
 
 class TimeLeft(Callback):

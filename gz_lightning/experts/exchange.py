@@ -100,33 +100,36 @@ def import_buffers(
     check_storage(precision, compression)
     check_strategy(augmentation)
     galaxies = Galaxies(data, in_memory=False)
-    files = _buffer_files(buffers)
-    number = first_expert
-    for path in track(files, "importing", len(files)):
-        for rows, description in _experts(path, norm, pooling):
-            fits = (len(galaxies.class_names), galaxies.image_shape[-1])
-            if (description["num_classes"], description["resolution"]) != fits:
+    files, leaves, side = _buffer_files(buffers), len(galaxies.class_names), galaxies.resolution
+    recipes: list[Recipe] = []
+    for path in track(files, "checking", len(files)):  # all of them, before the first is written
+        for rows, network in _experts(path, norm, pooling):
+            if (network["num_classes"], network["resolution"]) != (leaves, side):
                 raise InputError(
-                    f"{path} holds experts for {description['num_classes']} classes at {description['resolution']} px, but "
-                    f"{data} has {fits[0]} leaves at {fits[1]} px; name the galaxies they were trained on"
+                    f"{path} holds experts for {network['num_classes']} classes at {network['resolution']} px, but "
+                    f"{data} has {leaves} leaves at {side} px; name the galaxies they were trained on"
                 )
             training = {"train_epochs": len(rows) - 1, "augmentation": augmentation, "imported": True}
-            recipe = Recipe(description, galaxies.fingerprint, training)
-            _refuse_strangers(output, number, recipe)
-            unknown = {name: [math.nan] * (len(rows) - 1) for name in METRICS}
-            write_expert(output, number, rows, unknown, recipe, precision, compression)
-            number += 1
-    say(f"{number - first_expert} experts of {len(files)} files in {output}")
+            recipes.append(Recipe(network, galaxies.fingerprint, training))
+            if recipes[-1] != recipes[0]:
+                difference = describe_difference(recipes[-1], recipes[0])
+                raise InputError(f"{path} holds experts of another kind than the first: {difference}; import them apart")
+            _refuse_strangers(output, first_expert + len(recipes) - 1, recipes[0])
+    unknown = {name: [math.nan] * recipes[0].training["train_epochs"] for name in METRICS}
+    trajectories = (rows for path in track(files, "importing", len(files)) for rows, _ in _experts(path, norm, pooling))
+    for number, rows in enumerate(trajectories, first_expert):
+        write_expert(output, number, rows, unknown, recipes[0], precision, compression)
+    say(f"{len(recipes)} experts of {len(files)} files in {output}")
 
 
 def _refuse_strangers(folder: Path, expert: int, recipe: Recipe) -> None:
     if file_of(folder, expert).exists():
         raise InputError(f"{file_of(folder, expert)} is there already; give another --first_expert or --output")
     if folder.is_dir() and any(folder.glob("expert_*.h5")):
-        found = TrajectoryStore(folder).recipe
-        if found != recipe:
+        stored = TrajectoryStore(folder).recipe
+        if stored != recipe:
             raise InputError(
-                f"{folder} holds experts of another kind: {describe_difference(found, recipe)}; name another --output"
+                f"{folder} holds experts of another kind: {describe_difference(stored, recipe)}; name another --output"
             )
 
 
@@ -157,6 +160,12 @@ def _experts(path: Path, norm: str, pooling: str) -> Iterator[tuple[torch.Tensor
             if [t.shape for t in tensors] != shapes or not all(torch.isfinite(t).all() for t in tensors):
                 raise InputError(f"{path}: epoch {epoch} of expert {expert} has other shapes than epoch 0, or is not finite")
             rows.append(torch.cat([t.detach().float().reshape(-1) for t in tensors]))
+            if epoch and torch.equal(rows[-1], rows[-2]):
+                raise InputError(
+                    f"{path}: expert {expert} has the same parameters at epochs {epoch - 1} and {epoch}: no trajectory to "
+                    "match. Saved on a CPU by p.detach().cpu(), all epochs are the last one, since that does not copy "
+                    "there; save p.detach().cpu().clone()"
+                )
         yield torch.stack(rows), _convnet(path, shapes, norm, pooling)
 
 

@@ -143,14 +143,18 @@ def damage(path: Path) -> str:
     """What is wrong with the file of an expert, in words; nothing if it is whole."""
     try:
         with open_hdf5(path, FORMAT, FORMAT_VERSION, MADE_BY) as file:
-            digest, bad = hashlib.sha256(), dict[int, str]()
-            rows = stored_rows(file)
+            digest, bad, rows, before, equal = hashlib.sha256(), dict[int, str](), stored_rows(file), b"", list[int]()
             for epoch in range(len(rows)):
                 try:
-                    digest.update(read_values(rows, epoch).tobytes())
+                    values = read_values(rows, epoch).tobytes()
+                    digest.update(values)
                     read_rows(file, epoch)
+                    equal += [epoch] if values == before else []
+                    before = values
                 except Damaged as error:
                     bad[epoch] = str(error)
+            if equal:
+                return f"the parameters of epoch {equal[0]} are those of the epoch before: there is no trajectory to match"
             if bad:
                 return f"the parameters of epoch {', '.join(map(str, bad))} are damaged ({next(iter(bad.values()))})"
             if digest.hexdigest() != get_text(file, "fingerprint"):

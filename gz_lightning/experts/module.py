@@ -21,7 +21,7 @@ from gz_lightning.data.datamodule import datamodule_of
 from gz_lightning.data.galaxies import Galaxies
 from gz_lightning.errors import InputError
 from gz_lightning.experts.batches import Batches, Scored
-from gz_lightning.experts.callbacks import GroupCheckpoint, TimeLeft
+from gz_lightning.experts.callbacks import GroupCheckpoint, GroupLock, TimeLeft
 from gz_lightning.experts.capacity import fitting_number, require_room
 from gz_lightning.experts.group import Group, Tally, groups_to_train, share, state_of, step_size
 from gz_lightning.experts.inspection import log_confusion, summary
@@ -35,7 +35,7 @@ from gz_lightning.storage.checkpoints import read_by_checksum
 from gz_lightning.training.trainer import refuse_settings
 
 SHAPING = ("train_epochs", "lr", "momentum", "weight_decay", "lr_schedule", "augmentation", "labels", "rotations", "seed")
-"""Settings that shape a trajectory, beside the batch size: experts of one store have them in common."""
+"""Settings that shape a trajectory, beside batch size and the Trainer's precision: the experts of a store share them."""
 PRECISIONS = ("32-true", "64-true", "bf16-mixed")
 INSTEAD = {"max_epochs": "--model.train_epochs"}
 
@@ -152,7 +152,8 @@ class ExpertModule(LightningModule):
             "resolution": galaxies.resolution,
             **{name: settings[name] for name in ("width", "depth", "norm", "pooling")},
         }
-        training = {name: settings[name] for name in SHAPING} | {"batch_size": self.batch_size}
+        training = {name: settings[name] for name in SHAPING}
+        training |= {"batch_size": self.batch_size, "trainer_precision": self.trainer.precision}
         self.recipe = Recipe(description, galaxies.fingerprint, training)
         self.ensemble = Ensemble(description, self.trainer.strategy.root_device)
         self.train_tally, self.val_tally = Tally(), Tally(confusions=True)
@@ -185,7 +186,7 @@ class ExpertModule(LightningModule):
     def configure_callbacks(self) -> list[Callback]:
         """The checkpoint to resume from, and the time left."""
         refuse_settings(self.trainer, PRECISIONS, INSTEAD)  # here, for Lightning's own checks come next
-        return [GroupCheckpoint(self.hparams["checkpoint_minutes"]), TimeLeft()]
+        return [GroupLock(), GroupCheckpoint(self.hparams["checkpoint_minutes"]), TimeLeft()]
 
     def on_fit_start(self) -> None:
         """Put the training galaxies on the device, once for all epochs."""

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from gz_lightning.data.datamodule import GalaxyZoo2DataModule
+from gz_lightning.errors import InputError
 from gz_lightning.experts.module import ExpertModule
 
 SETTINGS: dict[str, Any] = {"num_experts": 2, "train_epochs": 3, "width": 4, "depth": 1}
@@ -35,3 +36,38 @@ def test_a_checkpoint_after_each_epoch_or_only_when_it_is_time(
     assert noting.epochs == epochs
     assert trainer.progress_bar_metrics["minutes_left"] == 0
     assert "minutes_left" not in trainer.logged_metrics
+
+
+def test_two_runs_do_not_train_the_same_experts(tmp_path: Path, toy_path: Path, trainer_options: dict[str, Any]) -> None:
+    """Run folders differ, the store is one: the second run refuses; other experts of the store may be trained."""
+    settings = {**SETTINGS, "num_experts": 1, "train_epochs": 1}
+
+    def fit(run: str, callbacks: list[pl.Callback], **changes: Any) -> None:
+        trainer = pl.Trainer(**trainer_options, default_root_dir=tmp_path / run, callbacks=callbacks)
+        experts = ExpertModule(str(tmp_path / "experts"), **{**settings, **changes})
+        trainer.fit(experts, datamodule=GalaxyZoo2DataModule(str(toy_path), batch_size=16))
+
+    class Meanwhile(pl.Callback):
+        """Another run, in the middle of the first."""
+
+        def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+            with pytest.raises(InputError, match="another run is writing expert 0 of .*experts; wait for it, or give"):
+                fit("b", [])
+            fit("c", [], first_expert=1)
+
+    fit("a", [Meanwhile()])
+    assert sorted(path.name for path in (tmp_path / "experts").iterdir()) == ["expert_0000.h5", "expert_0001.h5"]
+
+
+def test_the_precision_of_the_trainer_makes_experts_of_another_kind(
+    tmp_path: Path, toy_path: Path, trainer_options: dict[str, Any]
+) -> None:
+    for precision in ("32-true", "64-true"):
+        trainer = pl.Trainer(**trainer_options, default_root_dir=tmp_path / precision, precision=precision)
+        experts = ExpertModule(str(tmp_path / "experts"), **SETTINGS)
+        data = GalaxyZoo2DataModule(str(toy_path), batch_size=16)
+        if precision == "32-true":
+            trainer.fit(experts, datamodule=data)
+            continue
+        with pytest.raises(InputError, match="another kind: its training has trainer_precision 32-true instead of 64-true"):
+            trainer.fit(experts, datamodule=data)

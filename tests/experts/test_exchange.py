@@ -10,8 +10,8 @@ import torch
 from gz_lightning.data.galaxies import Galaxies
 from gz_lightning.errors import InputError
 from gz_lightning.experts.exchange import export_buffers, import_buffers
-from gz_lightning.experts.inspection import info
-from gz_lightning.experts.trajectories import TrajectoryStore
+from gz_lightning.experts.inspection import damage, info
+from gz_lightning.experts.trajectories import METRICS, TrajectoryStore, file_of, write_expert
 from gz_lightning.networks.registry import build_network
 
 
@@ -57,7 +57,7 @@ def test_what_is_no_buffer_is_refused(tmp_path: Path, toy: Galaxies) -> None:
     (tmp_path / "evil.pt").write_bytes(pickle.dumps([Evil(tmp_path / "written")]))
     torch.save([Evil(tmp_path / "written")], tmp_path / "evil2.pt")
     torch.save({"a": 1}, tmp_path / "dict.pt")
-    torch.save([[[torch.zeros(3)], [torch.zeros(3)]]], tmp_path / "linear.pt")
+    torch.save([[[torch.zeros(3)], [torch.ones(3)]]], tmp_path / "linear.pt")
     torch.save([[[torch.zeros(3)], [torch.zeros(4)]]], tmp_path / "uneven.pt")
     shapes = [
         p.shape for p in build_network({"name": "ConvNet", "num_classes": 5, "resolution": 16, "width": 4}).parameters()
@@ -97,3 +97,42 @@ def test_pickles_of_any_version_are_refused_without_a_warning(tmp_path: Path, to
         with pytest.raises(InputError, match="evil.pt is no file of PyTorch tensors alone"):
             import_buffers(tmp_path / "evil.pt", toy.path, tmp_path / "store")
     assert not (tmp_path / "written").exists()
+
+
+def saved(path: Path, trajectories: list[torch.Tensor], store: TrajectoryStore) -> Path:
+    """Trajectories, each of shape (E + 1, P), as a file of the published format."""
+    shapes = [p.shape for p in store.network().parameters()]
+    sizes = [shape.numel() for shape in shapes]
+    experts = [
+        [[part.view(shape).clone() for part, shape in zip(row.split(sizes), shapes, strict=True)] for row in rows]
+        for rows in trajectories
+    ]
+    torch.save(experts, path)
+    return path
+
+
+def test_epochs_that_are_all_the_last_one_are_refused(toy_experts: Path, toy: Galaxies, tmp_path: Path) -> None:
+    """What ``p.detach().cpu()`` of the published codes saves on a CPU, where it does not copy."""
+    store = TrajectoryStore(toy_experts)
+    last = store.trajectory(0)[-1].expand(5, -1)
+    buffer = saved(tmp_path / "replay_buffer_0.pt", [store.trajectory(1), last], store)
+    with pytest.raises(InputError, match=r"expert 1 has the same parameters at epochs 0 and 1: no trajectory .*clone\(\)"):
+        import_buffers(buffer, toy.path, tmp_path / "back")
+    assert not (tmp_path / "back").exists()  # not even the good expert before it
+
+
+def test_stored_epochs_that_are_equal_are_found(toy_experts: Path, tmp_path: Path) -> None:
+    store = TrajectoryStore(toy_experts)
+    rows = store.trajectory(0).clone()
+    rows[3] = rows[2]
+    write_expert(tmp_path, 0, rows, {name: [0.5] * 4 for name in METRICS}, store.recipe)
+    assert "epoch 3 are those of the epoch before" in damage(file_of(tmp_path, 0))
+    assert damage(file_of(toy_experts, 0)) == ""
+
+
+def test_an_import_of_unlike_experts_leaves_nothing(toy_experts: Path, toy: Galaxies, tmp_path: Path) -> None:
+    store = TrajectoryStore(toy_experts)
+    buffer = saved(tmp_path / "replay_buffer_0.pt", [store.trajectory(0), store.trajectory(1)[:3]], store)
+    with pytest.raises(InputError, match="another kind than the first: its training has train_epochs 2 instead of 4"):
+        import_buffers(buffer, toy.path, tmp_path / "back")
+    assert not (tmp_path / "back").exists()
