@@ -2,16 +2,15 @@
 
     python benchmarks/evaluation.py --json FILE
 
-Five networks of the published kind are trained on a small set by every way there is (gz_lightning/evaluation/together.py).
-Each way has a process of its own, for what a process does with freed memory decides as much as the way; the processes take
-turns within one run, and a ratio is the median of the ratios of neighbouring turns, so that whatever else the machine does
-weighs on all alike.
+Five networks of the published kind are trained on a small set in several ways. Each way has a process to itself, for what a
+process does with freed memory decides as much as the way; the processes take turns within one run, and a ratio is the median
+of the ratios of neighbouring turns, so that whatever else the machine does weighs on all alike.
 
-    loop              one network after the other by autograd, the process as Python starts it: what ratios are to
+    loop              one network after the other by autograd, the process as Python starts it: the unit of the ratios
     loop, one thread  the same where torch is kept from threads: on a busy machine they wait for each other
     loop, memory kept the same as loop, but freed memory stays with the process (gz_lightning/memory.py)
-    threads           what is used on a CPU: memory kept, gradient written out, small networks in stacks
-    vmap              what is used on a GPU
+    threads           an ensemble (gz_lightning/networks/ensemble.py) as it works on a CPU, memory kept
+    vmap              an ensemble as it works on a GPU
 """
 
 from __future__ import annotations
@@ -21,12 +20,20 @@ import json
 import os
 import platform
 import statistics
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from turns import Turns
 
-from gz_lightning.memory import OFF
+from gz_lightning.augmentation import augment
+from gz_lightning.memory import keep_freed_memory
+from gz_lightning.networks.ensemble import Ensemble
+from gz_lightning.networks.registry import build_network
+from gz_lightning.randomness import derived_seed, generator
+from gz_lightning.training import fresh
 from gz_lightning.training.fresh import Training, train_networks
 from gz_lightning.training.protocol import Protocol
 
@@ -38,29 +45,54 @@ CASES = {
 }
 """Images per class, resolution, width, and epochs in units of ``--epochs``: turns of small networks last long enough so."""
 CLASSES, NETWORKS = 5, 5
-WAYS = {
-    "loop": ("loop", False),
-    "loop, one thread": ("loop", False),
-    "loop, memory kept": ("loop", True),
-    "threads": ("threads", True),
-    "vmap": ("vmap", False),
-}
-"""Name -> way, and whether freed memory is kept."""
+WAYS = ("loop", "loop, one thread", "loop, memory kept", "threads", "vmap")
 TARGETS = {"cpu": 0.6, "cuda": 0.25}
 """Seconds in units of the loop's that training together may take."""
 
 
-def train(name: str, given: tuple[str, tuple[int, int, int, int], int]) -> None:
-    """Train the networks of a case by a way."""
-    device, (ipc, resolution, width, times), epochs = given
+class VmapEnsemble(Ensemble):
+    """Works as on a GPU, whatever the device."""
+
+    def __init__(self, description: Mapping[str, Any], device: torch.device | str = "cpu") -> None:
+        super().__init__(description, device)
+        self._stacks_by_vmap = True
+
+
+def loop(trainings: list[Training], network: dict[str, Any], protocol: Protocol) -> None:
+    """One network after the other, by autograd and torch.optim."""
+    for one in trainings:
+        model = build_network(network, seed=derived_seed(one.seed, "initialisation")).to(one.images.device)
+        optimizer = torch.optim.SGD(model.parameters(), 1.0, protocol.momentum, weight_decay=protocol.weight_decay)
+        draws, labels = generator(one.seed, "training"), one.labels.to(one.images.device)
+        for alpha in protocol.step_size_schedule(one.step_sizes):
+            optimizer.param_groups[0]["lr"] = alpha
+            for rows in torch.randperm(len(labels), generator=draws).to(labels.device).split(protocol.batch_size):
+                images = augment(one.images[rows], protocol.augmentation, draws)
+                optimizer.zero_grad()
+                F.cross_entropy(model(images), labels[rows]).backward()
+                optimizer.step()
+    float(next(model.parameters()).detach().sum())  # waits for the device
+
+
+def train(name: str, task: tuple[str, tuple[int, int, int, int], int]) -> None:
+    """Train the networks of a case in one way."""
+    device, (ipc, resolution, width, times), epochs = task
     if name == "loop, one thread":
         torch.set_num_threads(1)
+    if name in ("loop, memory kept", "threads"):
+        keep_freed_memory()
     draws = torch.Generator().manual_seed(0)
     images = torch.randn(CLASSES * ipc, 3, resolution, resolution, generator=draws).to(device)
     labels = torch.arange(CLASSES).repeat_interleave(ipc)
     network = {"name": "ConvNet", "num_classes": CLASSES, "resolution": resolution, "width": width}
     trainings = [Training(images, labels, [0.01], seed) for seed in range(NETWORKS)]
-    models = train_networks(trainings, network, Protocol(epochs=times * epochs, augmentation="galaxy"), way=WAYS[name][0])
+    protocol = Protocol(epochs=times * epochs, augmentation="galaxy")
+    if name.startswith("loop"):
+        loop(trainings, network, protocol)
+        return
+    if name == "vmap":
+        fresh.Ensemble = VmapEnsemble  # type: ignore[attr-defined]
+    models = train_networks(trainings, network, protocol)
     float(next(models[-1].parameters()).detach().sum())  # waits for the device
 
 
@@ -85,7 +117,7 @@ def main() -> None:
     settings = parser.parse_args()
     device = torch.device(settings.device)
     load = os.getloadavg()[0]
-    turns = Turns(train, {name: {OFF: "1" if kept else "0"} for name, (_, kept) in WAYS.items()})
+    turns = Turns(train, {name: {} for name in WAYS})
     cases = {name: measure(case, turns, settings.device, settings.epochs, settings.rounds) for name, case in CASES.items()}
     turns.end()
     chosen = "vmap" if device.type == "cuda" else "threads"

@@ -4,13 +4,13 @@ Both train the same number of experts, epoch by epoch, on the same galaxies with
 augmentation, and score validation galaxies after every epoch. They draw in different orders, so their accuracies agree as
 those of different seeds do: mean and standard deviation over the experts stand beside the seconds.
 
-    plain          one expert after the other; a DataLoader collates images one by one; each image is augmented on its own
+    plain          one expert after the other; a DataLoader collates images one by one; each image is augmented by itself
     plain_batched  the same, but each batch is augmented at once
     plain_kept     plain, but freed memory stays with the process (gz_lightning/memory.py)
-    ours           ExpertModule and Trainer, one expert at a time, with all it writes
+    ours           ExpertModule and Trainer, one expert at a time, with all it writes; freed memory stays with the process
     together       the same, as many experts at once as ``--experts_at_once`` says: in threads on a CPU, by vmap on a GPU
 
-Each mode has a process of its own, and they take turns, ``--repeats`` times; seconds are medians. ``ratio`` is to ``plain``.
+Each mode has a process to itself, and they take turns, ``--repeats`` times; seconds are medians. ``ratio`` is to ``plain``.
 
     python benchmarks/experts.py --data galaxies.h5 --json benchmarks/results/experts.json
 """
@@ -46,30 +46,30 @@ from gz_lightning.networks.registry import build_network
 MODES = ("plain", "plain_batched", "plain_kept", "ours", "together")
 
 
-def network_of(given: dict[str, Any], data: Galaxies) -> dict[str, Any]:
-    return {"name": "ConvNet", "num_classes": data.num_classes, "resolution": data.resolution, "width": given["width"]}
+def network_of(settings: dict[str, Any], data: Galaxies) -> dict[str, Any]:
+    return {"name": "ConvNet", "num_classes": data.num_classes, "resolution": data.resolution, "width": settings["width"]}
 
 
-def plain(given: dict[str, Any], data: Galaxies, batched: bool) -> list[float]:
+def plain(settings: dict[str, Any], data: Galaxies, batched: bool) -> list[float]:
     """Validation accuracies of experts trained as by the published ``buffer.py``."""
-    device = given["device"]
+    device = settings["device"]
     train = TensorDataset(data.standardise(data.train.images), data.train.labels)
     val = TensorDataset(data.standardise(data.val.images), data.val.labels)
     accuracies, buffer = [], []
-    for expert in range(given["experts"]):
-        network = build_network(network_of(given, data), seed=1000 + expert).to(device)
-        optimizer = torch.optim.SGD(network.parameters(), lr=given["lr"])
+    for expert in range(settings["experts"]):
+        network = build_network(network_of(settings, data), seed=1000 + expert).to(device)
+        optimizer = torch.optim.SGD(network.parameters(), lr=settings["lr"])
         criterion = torch.nn.CrossEntropyLoss(weight=data.class_weights).to(device)
         draws = torch.Generator().manual_seed(expert)
         trajectory = [[p.detach().cpu().clone() for p in network.parameters()]]
-        for _ in range(given["epochs"]):
+        for _ in range(settings["epochs"]):
             hits, losses = 0, 0.0
-            for images, labels in DataLoader(train, batch_size=given["batch_size"], shuffle=True):
+            for images, labels in DataLoader(train, batch_size=settings["batch_size"], shuffle=True):
                 images, labels = images.to(device), labels.to(device)
                 if batched:
-                    images = augment(images, given["augmentation"], draws)
+                    images = augment(images, settings["augmentation"], draws)
                 else:
-                    images = torch.cat([augment(image[None], given["augmentation"], draws) for image in images])
+                    images = torch.cat([augment(image[None], settings["augmentation"], draws) for image in images])
                 logits = network(images)
                 loss = criterion(logits, labels)
                 losses += loss.item() * len(labels)
@@ -79,7 +79,7 @@ def plain(given: dict[str, Any], data: Galaxies, batched: bool) -> list[float]:
                 optimizer.step()
             with torch.no_grad():
                 hits = 0
-                for images, labels in DataLoader(val, batch_size=given["batch_size"]):
+                for images, labels in DataLoader(val, batch_size=settings["batch_size"]):
                     logits = network(images.to(device))
                     losses += F.cross_entropy(logits, labels.to(device)).item()
                     hits += int((logits.argmax(1) == labels.to(device)).sum())
@@ -91,45 +91,45 @@ def plain(given: dict[str, Any], data: Galaxies, batched: bool) -> list[float]:
     return accuracies
 
 
-def ours(given: dict[str, Any], data: Galaxies, at_once: int) -> list[float]:
+def ours(settings: dict[str, Any], data: Galaxies, at_once: int) -> list[float]:
     """Validation accuracies of experts trained by ExpertModule."""
     names = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
     quiet: dict[str, Any] = dict.fromkeys(names, False)
     with tempfile.TemporaryDirectory() as folder:
         module = ExpertModule(
             f"{folder}/experts",
-            num_experts=given["experts"],
+            num_experts=settings["experts"],
             experts_at_once=at_once,
-            train_epochs=given["epochs"],
-            lr=given["lr"],
-            augmentation=given["augmentation"],
-            width=given["width"],
+            train_epochs=settings["epochs"],
+            lr=settings["lr"],
+            augmentation=settings["augmentation"],
+            width=settings["width"],
         )
-        accelerator = "gpu" if given["device"] == "cuda" else "cpu"
+        accelerator = "gpu" if settings["device"] == "cuda" else "cpu"
         trainer = pl.Trainer(
             accelerator=accelerator,
             devices=1,
-            precision=given["precision"],
+            precision=settings["precision"],
             num_sanity_val_steps=0,
             default_root_dir=folder,
             **quiet,
         )
-        trainer.fit(module, datamodule=GalaxyZoo2DataModule(given["data"], batch_size=given["batch_size"]))
+        trainer.fit(module, datamodule=GalaxyZoo2DataModule(settings["data"], batch_size=settings["batch_size"]))
         store = TrajectoryStore(f"{folder}/experts")
         last = store.metrics[store.metrics["epoch"] == store.num_epochs]
         return [float(value) for value in last["val_accuracy"]]
 
 
-def flops_of_an_expert(given: dict[str, Any], data: Galaxies) -> float:
+def flops_of_an_expert(settings: dict[str, Any], data: Galaxies) -> float:
     """Floating-point operations of the convolutions and matrix products of an expert, validation included."""
-    network = build_network(network_of(given, data)).to("meta")
+    network = build_network(network_of(settings, data)).to("meta")
     images = torch.empty(1, 3, data.resolution, data.resolution, device="meta")
     with FlopCounterMode(display=False) as counter:
         network(images).sum().backward()
     training = counter.get_total_flops()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(images)
-    return float(given["epochs"] * (len(data.train) * training + len(data.val) * counter.get_total_flops()))
+    return float(settings["epochs"] * (len(data.train) * training + len(data.val) * counter.get_total_flops()))
 
 
 def matrix_product_rate(device: str, size: int = 2048) -> float:
@@ -145,19 +145,19 @@ def matrix_product_rate(device: str, size: int = 2048) -> float:
     return 2 * size**3 / statistics.median(seconds)
 
 
-def train(mode: str, given: dict[str, Any]) -> tuple[list[float], float | None]:
+def train(mode: str, settings: dict[str, Any]) -> tuple[list[float], float | None]:
     """Train experts in a mode: their validation accuracies, and the most GPU memory, in MiB."""
     quiet()
-    data = Galaxies(given["data"])
-    on_gpu = given["device"] == "cuda"
+    data = Galaxies(settings["data"])
+    on_gpu = settings["device"] == "cuda"
     if on_gpu:
         torch.cuda.reset_peak_memory_stats()
+    if mode in ("ours", "together", "plain_kept"):
+        keep_freed_memory()
     if mode in ("ours", "together"):
-        accuracies = ours(given, data, 1 if mode == "ours" else given["experts_at_once"])
+        accuracies = ours(settings, data, 1 if mode == "ours" else settings["experts_at_once"])
     else:
-        if mode == "plain_kept":
-            keep_freed_memory()
-        accuracies = plain(given, data, batched=mode == "plain_batched")
+        accuracies = plain(settings, data, batched=mode == "plain_batched")
     return accuracies, torch.cuda.max_memory_allocated() / 2**20 if on_gpu else None
 
 
@@ -166,39 +166,39 @@ def quiet() -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 
 
-def measure(given: dict[str, Any], data: Galaxies, modes: list[str], repeats: int) -> list[dict[str, Any]]:
+def measure(settings: dict[str, Any], data: Galaxies, modes: list[str], repeats: int) -> list[dict[str, Any]]:
     """One record for each mode."""
     turns = Turns(train, {mode: {} for mode in modes})
     for mode in modes:
-        turns.run(mode, {**given, "experts": 1, "epochs": 1})  # loads the libraries
+        turns.run(mode, {**settings, "experts": 1, "epochs": 1})  # loads the libraries
     seconds: dict[str, list[float]] = {mode: [] for mode in modes}
     accuracies: dict[str, list[float]] = {}
     memory: dict[str, float | None] = {}
     peak: dict[str, float] = {}
     for _ in range(repeats):
         for mode in modes:
-            taken, (accuracies[mode], memory[mode]), resident = turns.run(mode, given)
+            taken, (accuracies[mode], memory[mode]), resident = turns.run(mode, settings)
             seconds[mode].append(taken)
             peak[mode] = resident / 2**20
     turns.end()
-    rate = matrix_product_rate(given["device"])
-    flops = given["experts"] * flops_of_an_expert(given, data)
+    rate = matrix_product_rate(settings["device"])
+    flops = settings["experts"] * flops_of_an_expert(settings, data)
     records = []
     for mode in modes:
-        taken, found = statistics.median(seconds[mode]), [100 * value for value in accuracies[mode]]
+        taken, percent = statistics.median(seconds[mode]), [100 * value for value in accuracies[mode]]
         records.append(
             {
                 "mode": mode,
                 "seconds": taken,
                 "ratio": statistics.median(a / b for a, b in zip(seconds[mode], seconds["plain"], strict=True)),
-                "experts_per_hour": 3600 * given["experts"] / taken,
-                "val_accuracy": statistics.mean(found),
-                "val_accuracy_std": statistics.pstdev(found),
+                "experts_per_hour": 3600 * settings["experts"] / taken,
+                "val_accuracy": statistics.mean(percent),
+                "val_accuracy_std": statistics.pstdev(percent),
                 "gpu_mib": memory[mode],
                 "peak_mib": peak[mode],
                 "share_of_matrix_product_rate": flops / taken / rate,
                 "all_seconds": seconds[mode],
-                **{name: value for name, value in given.items() if name != "data"},
+                **{name: value for name, value in settings.items() if name != "data"},
                 "threads": torch.get_num_threads(),
                 "resolution": data.resolution,
                 "galaxies": len(data.train),
@@ -220,12 +220,16 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--modes", nargs="+", default=list(MODES), choices=MODES)
     parser.add_argument("--json", type=Path, help="write the records here")
-    given = vars(parser.parse_args(arguments))
+    settings = vars(parser.parse_args(arguments))
     quiet()
-    path, repeats = given.pop("json"), given.pop("repeats")
-    modes = list(dict.fromkeys(["plain", *given.pop("modes")]))
-    data = Galaxies(given["data"])
-    records = measure(given, data, modes, repeats)
+    path, repeats = settings.pop("json"), settings.pop("repeats")
+    modes = list(dict.fromkeys(["plain", *settings.pop("modes")]))
+    if settings["data"] is None:
+        simulated = GalaxyZoo2DataModule()
+        simulated.prepare_data()
+        settings["data"] = str(simulated.path)
+    data = Galaxies(settings["data"])
+    records = measure(settings, data, modes, repeats)
     columns = ["mode", "seconds", "ratio", "experts_per_hour", "val_accuracy", "val_accuracy_std"]
     columns += ["gpu_mib", "peak_mib", "share_of_matrix_product_rate"]
     print(pd.DataFrame(records)[columns].to_string(index=False, float_format="{:.4g}".format))

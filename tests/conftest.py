@@ -15,6 +15,7 @@ CHECKED = (
     "distillation.unroll",
     "networks.convnet_derivatives",
     "networks.derivatives",
+    "networks.ensemble",
     "networks.functional",
 )
 install_import_hook([f"gz_lightning.{module}" for module in CHECKED], f"{shape_checker.__name__}.check")

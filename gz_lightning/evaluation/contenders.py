@@ -16,8 +16,8 @@ from gz_lightning.data.galaxies import Galaxies, Split
 from gz_lightning.evaluation.scores import confidence_interval
 from gz_lightning.progress import say
 from gz_lightning.randomness import derived_seed, generator
-from gz_lightning.training.fresh import Training, train_networks
-from gz_lightning.training.protocol import Protocol, logits
+from gz_lightning.training.fresh import Training, logits, train_networks
+from gz_lightning.training.protocol import Protocol
 
 CHOOSING = 3
 """Networks that judge a candidate on validation galaxies, over all draws: one alone is often wrong by some per cent."""
@@ -33,7 +33,7 @@ class Candidate:
 
     Args:
         sets: Draws of the set to train on; one where nothing is random about it.
-        step_sizes: As :func:`gz_lightning.training.protocol.train_network` takes them.
+        step_sizes: As :func:`gz_lightning.training.fresh.train_network` takes them.
         name: Its set, such as a file name, where there are several.
     """
 

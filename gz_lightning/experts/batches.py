@@ -1,4 +1,4 @@
-"""The training batches of each expert: their own order and augmentation.
+"""The training batches of each expert, in its order and with its augmentation; and the batches to score.
 
 Shapes: N galaxies in a batch, K leaves, H x W pixels.
 """
@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 
 from gz_lightning.augmentation import augment
 from gz_lightning.data.galaxies import Galaxies, Split
-from gz_lightning.experts.rotation import rotated
 from gz_lightning.randomness import generator
 
 
@@ -21,7 +21,7 @@ class Scored:
     """Batches of galaxies to score: all of them in every process, whatever the strategy (a DataLoader would be shared out).
 
     Args:
-        galaxies: Those of one split.
+        galaxies: One split.
         batch_size: Galaxies of a batch.
     """
 
@@ -37,11 +37,11 @@ class Scored:
 
 
 class Batches:
-    """Galaxies on the device, and the batches that every expert takes from them.
+    """Training galaxies on the device, and the batches that each expert takes from them.
 
     Args:
-        galaxies: Their training galaxies are put on the device once, as uint8, unless they are too many.
-        batch_size: Galaxies of a batch of each expert.
+        galaxies: Their training galaxies are put on the device once, as uint8, unless they are too many for memory.
+        batch_size: Galaxies in a batch of each expert.
         settings: Of an :class:`gz_lightning.experts.module.ExpertModule`: ``labels``, ``rotations``, ``augmentation``,
             ``seed``.
         device: Where to train.
@@ -65,25 +65,35 @@ class Batches:
         self.orders = [order.to(self.device) for order in orders]
         self.draws = [generator(seed, "augmentation", expert, epoch) for expert in experts]
 
-    def take(self, index: int, places: Sequence[int], dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """The batch at ``index`` of the n experts at some places of the group.
+    def take(self, index: int, place: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The batch at ``index`` of the expert at ``place`` in its group; to be called once for each, in order.
 
         Returns:
-            Augmented images, shape (n, N, 3, H, W); what to learn of them, leaves (n, N) or shares for each leaf (n, N, K);
-            their leaves, shape (n, N).
+            Augmented images, shape (N, 3, H, W); what to learn of them, leaves (N,) or shares for each leaf (N, K); their
+            leaves, shape (N,).
         """
-        size = self.batch_size
-        orders = [self.orders[place][index * size :][:size] for place in places]
-        taken = [self._take(own, self.draws[place], dtype) for own, place in zip(orders, places, strict=True)]
-        rows = torch.stack([own for _, own in taken])
-        images = torch.stack([own for own, _ in taken]) if len(taken) > 1 else taken[0][0][None]
-        targets = self.targets[rows]
-        return images, targets.to(dtype) if targets.is_floating_point() else targets, self.labels[rows]
-
-    def _take(self, rows: torch.Tensor, draws: torch.Generator, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+        rows = self.orders[place][index * self.batch_size :][: self.batch_size]
         turns, rows = rows // len(self.labels), rows % len(self.labels)
         pixels = self.galaxies.train.pixels(rows.cpu()) if self.images is None else self.images[rows]
         images = self.galaxies.standardise(pixels.to(self.device)).to(dtype)
         if self.settings["rotations"] > 1:
             images = rotated(images, turns * (360 / self.settings["rotations"]))
-        return augment(images, self.settings["augmentation"], draws), rows
+        images = augment(images, self.settings["augmentation"], self.draws[place])
+        targets = self.targets[rows]
+        return images, targets.to(dtype) if targets.is_floating_point() else targets, self.labels[rows]
+
+
+def rotated(images: torch.Tensor, degrees: torch.Tensor) -> torch.Tensor:
+    """Images turned counterclockwise about their centre, with bilinear interpolation; the corners mirror the inside.
+
+    They are the copies of the published augmented form, made as they are needed.
+
+    Args:
+        images: Shape (N, C, H, W).
+        degrees: Shape (N,).
+    """
+    angle = torch.deg2rad(degrees.to(images.dtype))
+    cos, sin, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
+    matrix = torch.stack([torch.stack([cos, -sin, zero], -1), torch.stack([sin, cos, zero], -1)], 1)
+    grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)

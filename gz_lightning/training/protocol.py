@@ -1,33 +1,26 @@
-"""Fresh networks trained on a small set, scored on real galaxies (the protocol of Cazenavette et al. 2022).
+"""How a fresh network is trained on a small set (the protocol of Cazenavette et al. 2022).
 
-Shapes: M images to train on, N galaxies to score, K leaves, S step sizes.
+Shapes: M images to train on, S step sizes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import nn
 
-from gz_lightning.augmentation import DSA, augment, check_strategy
-from gz_lightning.data.galaxies import Galaxies, Split
+from gz_lightning.augmentation import DSA, check_strategy
 from gz_lightning.errors import InputError
-from gz_lightning.networks.convnet import ConvNet
-from gz_lightning.networks.functional import FunctionalNetwork
-from gz_lightning.networks.registry import build_network
-from gz_lightning.randomness import derived_seed, generator
 
 PROTOCOLS = {
     "mtt": "as published (Cazenavette et al. 2022): the learned step size; of several sets the one that scores best on the "
     "test galaxies themselves",
     "validated": "step size and set are chosen on validation galaxies; test galaxies are scored once",
 }
-"""What is done with the choices that an evaluation leaves open, by name."""
+"""How an evaluation makes the choices that are open, by name."""
 SCORE_BATCH = 512
+"""Images that are scored at a time."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +73,8 @@ class Protocol:
             angle = torch.arange(self.epochs) / self.epochs * torch.pi
             return [step_sizes[0] * c for c in ((1 + angle.cos()) / 2).tolist()]
         half = self.epochs // 2
-        each = self.epochs - half if len(step_sizes) == 1 else max(syn_steps, half // len(step_sizes))
-        return [alpha for alpha in step_sizes for _ in range(each)] + [step_sizes[-1] / 10] * half
+        times = self.epochs - half if len(step_sizes) == 1 else max(syn_steps, half // len(step_sizes))
+        return [alpha for alpha in step_sizes for _ in range(times)] + [step_sizes[-1] / 10] * half
 
 
 def symmetric_copies(images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -102,87 +95,3 @@ def symmetric_copies(images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.
     """
     turned = [images.rot90(quarter, (2, 3)) for quarter in range(4)]
     return torch.cat([*turned, *(copy.transpose(2, 3) for copy in turned)]), torch.cat([labels] * 8)
-
-
-def train_network(
-    images: torch.Tensor,
-    labels: torch.Tensor,
-    network: Mapping[str, Any],
-    step_sizes: Sequence[float],
-    protocol: Protocol,
-    syn_steps: int = 0,
-) -> nn.Module:
-    """A fresh network, trained.
-
-    Args:
-        images: Standardised pixels, shape (M, 3, H, W), on the device to train on.
-        labels: Leaves, int64, shape (M,), or soft labels, shape (M, K).
-        network: Description of the network.
-        step_sizes: S step sizes, see :meth:`Protocol.step_size_schedule`.
-        protocol: How to train.
-        syn_steps: Least number of epochs at each of several step sizes.
-
-    Returns:
-        The network, in evaluation mode, on the device of the images. The same arguments give the same network.
-    """
-    model = fresh_network(network, protocol.seed)
-    for _ in epochs_of_training(model, images, labels, step_sizes, protocol, syn_steps):
-        pass
-    return model.eval()
-
-
-def fresh_network(network: Mapping[str, Any], seed: int) -> nn.Module:
-    """The network of a protocol's seed as it is before training."""
-    return build_network(network, seed=derived_seed(seed, "initialisation"))
-
-
-def epochs_of_training(
-    model: nn.Module,
-    images: torch.Tensor,
-    labels: torch.Tensor,
-    step_sizes: Sequence[float],
-    protocol: Protocol,
-    syn_steps: int = 0,
-    written: bool = False,
-) -> Iterator[None]:
-    """Train a network that is there already, pausing after every epoch; it is trained when all are through.
-
-    ``written`` takes the gradient of a ConvNet from :mod:`gz_lightning.networks.convnet_derivatives` instead of autograd,
-    which is the same and faster on a CPU. The other arguments are those of :func:`train_network`.
-    """
-    if protocol.symmetries == 8:
-        images, labels = symmetric_copies(images, labels)
-    model.to(images.device, images.dtype)
-    flat = FunctionalNetwork(model) if written and type(model) is ConvNet else None
-    parameters = list(model.parameters()) if flat is None else [nn.Parameter(flat.parameters_of(model))]
-    optimizer = torch.optim.SGD(parameters, lr=step_sizes[0], momentum=protocol.momentum, weight_decay=protocol.weight_decay)
-    draws = generator(protocol.seed, "training")
-    labels = labels.to(images.device)
-    for alpha in protocol.step_size_schedule(step_sizes, syn_steps):
-        optimizer.param_groups[0]["lr"] = alpha
-        order = torch.randperm(len(images), generator=draws).to(images.device)
-        for rows in order.split(protocol.batch_size):
-            batch = augment(images[rows], protocol.augmentation, draws)
-            if flat is None:
-                loss = F.cross_entropy(model(batch), labels[rows])
-                optimizer.zero_grad()
-                loss.backward()
-            else:
-                parameters[0].grad = flat.linearise(parameters[0].detach(), batch, labels[rows], "nothing").gradient
-            optimizer.step()
-        yield
-    if flat is not None:
-        nn.utils.vector_to_parameters(parameters[0].detach(), model.parameters())
-
-
-@torch.no_grad()
-def logits(model: nn.Module, galaxies: Split, data: Galaxies, device: torch.device) -> torch.Tensor:
-    """Logits of the galaxies of one split, shape (N, K), on the CPU."""
-    dtype = next((p.dtype for p in model.parameters()), torch.float32)
-    batches = (data.standardise(images.to(device)).to(dtype) for images in galaxies.images.split(SCORE_BATCH))
-    return torch.cat([model(batch).cpu() for batch in batches])
-
-
-def predictions(model: nn.Module, galaxies: Split, data: Galaxies, device: torch.device) -> torch.Tensor:
-    """Most likely leaves of the galaxies of one split, int64, shape (N,), on the CPU."""
-    return logits(model, galaxies, data, device).argmax(1)

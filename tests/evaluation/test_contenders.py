@@ -9,7 +9,8 @@ from gz_lightning.data.galaxies import Galaxies
 from gz_lightning.evaluation.contenders import Candidate, Contender, compete
 from gz_lightning.evaluation.evaluate import evaluate
 from gz_lightning.randomness import derived_seed
-from gz_lightning.training.protocol import Protocol, predictions, train_network
+from gz_lightning.training.fresh import predictions, train_network
+from gz_lightning.training.protocol import Protocol
 from tests.evaluation.conftest import NETWORK, synthetic_set
 
 CPU = torch.device("cpu")
