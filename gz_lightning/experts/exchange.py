@@ -40,8 +40,8 @@ def export_buffers(trajectories: Path, output: Path, experts_per_file: int = 10,
         trajectories: Folder of the experts.
         output: Folder to write into. The published code looks for such files in buffer_path/DATASET/NETWORK.
         experts_per_file: Experts in a file. 10 in the published code. A file is put together in memory.
-        network: Class of the experts' network (package.module.Class), where it is one of your own: what only a file names is
-            not imported.
+        network: Class of the experts' network (package.module.Class), where it is a class of yours: one that only a file
+            names is not imported.
 
     Raises:
         InputError: If there are no experts, one is damaged, their network cannot be built, or the folder holds such files
@@ -133,18 +133,18 @@ def _refuse_strangers(folder: Path, expert: int, recipe: Recipe) -> None:
             )
 
 
-def _buffer_files(given: Path) -> list[Path]:
-    if given.is_file():
-        return [given]
+def _buffer_files(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path]
     # By length first: replay_buffer_10 comes after replay_buffer_9.
-    found = sorted(given.glob("replay_buffer_*.pt"), key=lambda file: (len(file.name), file.name)) if given.is_dir() else []
-    if not found:
-        raise InputError(f"{given} is neither a file nor a folder with a replay_buffer_*.pt")
-    return found
+    files = sorted(path.glob("replay_buffer_*.pt"), key=lambda file: (len(file.name), file.name)) if path.is_dir() else []
+    if not files:
+        raise InputError(f"{path} is neither a file nor a folder with a replay_buffer_*.pt")
+    return files
 
 
 def _experts(path: Path, norm: str, pooling: str) -> Iterator[tuple[torch.Tensor, dict[str, Any]]]:
-    """Trajectory, shape (E + 1, P), and network of each expert of a file, which is mapped, not read whole."""
+    """Trajectory, shape (E + 1, P), and network of each expert of a file, which is mapped into memory, not read at once."""
     buffer = load_tensors(path, mapped=True)
     if not isinstance(buffer, list) or not buffer:
         raise InputError(f"{path} holds {type(buffer).__name__}, not a list of experts")
@@ -183,8 +183,8 @@ def _convnet(path: Path, shapes: Sequence[torch.Size], norm: str, pooling: str) 
             number = sum(shape.numel() for shape in shapes)
             if [p.shape for p in build_network(description, parameters=number).parameters()] == list(shapes):
                 return description
-    found = ", ".join(str(tuple(shape)) for shape in shapes[:4])
+    first = ", ".join(str(tuple(shape)) for shape in shapes[:4])
     raise InputError(
         f"{path} holds experts that are no ConvNet with norm '{norm}' and pooling '{pooling}': their parameters have "
-        f"the shapes {found} ..."
+        f"the shapes {first} ..."
     )

@@ -47,7 +47,8 @@ def log_confusion(trainer: Trainer, counts: torch.Tensor, class_names: Sequence[
 
     Args:
         trainer: Its loggers tell where; without one nothing is drawn.
-        counts: Validation galaxies after the last epoch, row = leaf, column = found, summed over the experts, shape (K, K).
+        counts: Validation galaxies after the last epoch, summed over the experts: row = leaf, column = prediction,
+            shape (K, K).
         class_names: Names of the K leaves.
     """
     if not trainer.loggers or trainer.log_dir is None:
@@ -66,14 +67,14 @@ def experts_table(store: TrajectoryStore) -> pd.DataFrame:
     ``MiB`` (of the file), ``precision``, ``lost`` (the largest rounding error of an epoch relative to the way it went).
     """
     rows = []
-    for expert, own in store.metrics.groupby("expert"):
+    for expert, epochs in store.metrics.groupby("expert"):
         path = file_of(store.folder, int(expert))
         with open_hdf5(path, FORMAT, FORMAT_VERSION, MADE_BY) as file:
             precision = get_text(file, "precision")
             lost = read_loss_of_precision(file)
-        val = own["val_accuracy"]
-        row = {"expert": int(expert), "train": 100 * own["train_accuracy"].iloc[-1], "val": 100 * val.iloc[-1]}
-        row["best"] = "-" if val.isna().all() else int(own["epoch"].loc[val.idxmax()])
+        val = epochs["val_accuracy"]
+        row = {"expert": int(expert), "train": 100 * epochs["train_accuracy"].iloc[-1], "val": 100 * val.iloc[-1]}
+        row["best"] = "-" if val.isna().all() else int(epochs["epoch"].loc[val.idxmax()])
         rows.append({**row, "MiB": path.stat().st_size / 2**20, "precision": precision, "lost": lost})
     return pd.DataFrame(rows)
 
@@ -126,10 +127,10 @@ def check(trajectories: Path) -> str:
         raise InputError(f"there are no experts in {trajectories}; '{MADE_BY}' trains some")
     damaged = []
     for path in track(files, "reading", len(files)):
-        found = damage(path)
-        if found:
+        problem = damage(path)
+        if problem:
             damaged.append(path.name)
-            say(f"{path}: {found}", style="red")
+            say(f"{path}: {problem}", style="red")
     if damaged:
         raise InputError(
             f"{len(damaged)} of {len(files)} experts in {trajectories} are damaged ({', '.join(damaged)}); delete these "
@@ -140,7 +141,7 @@ def check(trajectories: Path) -> str:
 
 
 def damage(path: Path) -> str:
-    """What is wrong with the file of an expert, in words; nothing if it is whole."""
+    """What is wrong with the file of an expert, in words; empty if nothing is."""
     try:
         with open_hdf5(path, FORMAT, FORMAT_VERSION, MADE_BY) as file:
             digest, bad, rows, before, equal = hashlib.sha256(), dict[int, str](), stored_rows(file), b"", list[int]()

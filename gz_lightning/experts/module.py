@@ -26,6 +26,7 @@ from gz_lightning.experts.capacity import fitting_number, require_room
 from gz_lightning.experts.group import Group, Tally, groups_to_train, share, state_of, step_size
 from gz_lightning.experts.inspection import log_confusion, summary
 from gz_lightning.experts.trajectories import METRICS, Recipe, TrajectoryStore, last_parameters, whole_experts
+from gz_lightning.networks.convnet import Depth, NormName, PoolingName
 from gz_lightning.networks.ensemble import Ensemble
 from gz_lightning.networks.registry import allow_network
 from gz_lightning.progress import say
@@ -106,10 +107,10 @@ class ExpertModule(LightningModule):
         labels: Literal["hard", "votes"] = "hard",
         rotations: PositiveInt = 1,
         network: str = "ConvNet",
-        width: int = 128,
-        depth: int = 3,
-        norm: str = "instance",
-        pooling: str = "avg",
+        width: PositiveInt = 128,
+        depth: Depth = 3,
+        norm: NormName = "instance",
+        pooling: PoolingName = "avg",
         seed: int = 0,
         precision: Literal["float32", "float16", "bfloat16"] = "float32",
         compression: Literal["none", "gzip"] = "none",

@@ -1,8 +1,8 @@
 """TrajectoryStore: the parameters of every expert at every epoch.
 
-A store is a folder with one HDF5 file per expert. A file appears only when its expert is whole, so a folder can be added
-to by several processes and read at any moment; one (expert, epoch) is one chunk of one file. Parameters are kept as float32
-or, at half the size, as float16 or bfloat16 (then as the 16 bits of each, for HDF5 knows no bfloat16).
+A store is a folder with one HDF5 file per expert. A file appears only when its expert is finished, so several processes can
+add to a folder while others read it; one (expert, epoch) is one chunk of one file. Parameters are kept as float32
+or, at half the size, as float16 or bfloat16 (then as 16-bit integers, for HDF5 has no bfloat16).
 
 Shapes: E epochs, P parameters. Epoch 0 is the initialisation, so a trajectory has E + 1 rows.
 """
@@ -73,7 +73,7 @@ def file_of(folder: Path, expert: int) -> Path:
 
 
 def check_storage(precision: str, compression: str) -> None:
-    """Raise an InputError unless both are known."""
+    """Raise an InputError unless there are such a precision and compression."""
     if precision not in PRECISIONS or compression not in COMPRESSIONS:
         raise InputError(
             f"precision is one of {', '.join(PRECISIONS)} and compression one of {', '.join(COMPRESSIONS)}; "
@@ -91,17 +91,17 @@ def write_expert(
     compression: str = "none",
     confusion: torch.Tensor | None = None,
 ) -> None:
-    """Write one whole expert.
+    """Write one expert.
 
     Args:
         folder: The store.
         expert: Number of the expert, from 0.
         parameters: theta*_0 .. theta*_E, shape (E + 1, P).
-        metrics: For each of ``METRICS`` E numbers, one for each epoch's end; NaN where they are not known.
+        metrics: For each of ``METRICS`` E numbers, one for the end of each epoch; NaN where it was not measured.
         recipe: What made it.
         precision: ``float32``, ``float16`` or ``bfloat16``. Of the latter two the loss is kept beside the parameters.
         compression: ``none`` or ``gzip``, which takes off some tenths of parameters at 16 bits and little at 32.
-        confusion: Counts of the validation galaxies after the last epoch, row = leaf, column = found, shape (K, K).
+        confusion: Counts of the validation galaxies after the last epoch, row = leaf, column = prediction, shape (K, K).
 
     Raises:
         InputError: If precision or compression is unknown, or parameters are too large for float16.
@@ -176,18 +176,18 @@ def read_rows(file: h5py.File, epoch: int | None = None) -> torch.Tensor:
 
 
 def read_metrics(file: h5py.File) -> dict[str, npt.NDArray[np.float64]]:
-    """``METRICS`` of an open file, each of shape (E,); NaN where they are not known.
+    """``METRICS`` of an open file, each of shape (E,); NaN where they were not measured.
 
     Raises:
         Damaged: If one is missing, not one number for each epoch, or an accuracy not in [0, 1].
     """
     epochs = stored_rows(file).shape[0] - 1
-    found = {name: array(file, f"metrics/{name}", "f", (epochs,), finite=False) for name in METRICS}
+    metrics = {name: array(file, f"metrics/{name}", "f", (epochs,), finite=False) for name in METRICS}
     for name in METRICS:
         if name.endswith("accuracy"):
-            good = np.isnan(found[name]) | ((found[name] >= 0) & (found[name] <= 1))
-            check_all(good, found[name], name, "an accuracy in [0, 1]", "epoch (from 0)")
-    return found
+            good = np.isnan(metrics[name]) | ((metrics[name] >= 0) & (metrics[name] <= 1))
+            check_all(good, metrics[name], name, "an accuracy in [0, 1]", "epoch (from 0)")
+    return metrics
 
 
 def read_confusion(file: h5py.File) -> npt.NDArray[np.int64] | None:
@@ -269,7 +269,7 @@ class TrajectoryStore:
         return len(self.experts)
 
     def network(self) -> nn.Module:
-        """The network of the experts, with parameters of its own.
+        """The network of the experts, freshly initialised.
 
         Raises:
             InputError: If there is no such network, or it has not as many parameters as the experts.
@@ -303,7 +303,7 @@ class TrajectoryStore:
             return read_rows(file)
 
     def confusion(self, expert: int) -> torch.Tensor | None:
-        """Counts of the validation galaxies after the last epoch, row = leaf, column = found, shape (K, K), if kept."""
+        """Counts of the validation galaxies after the last epoch, row = leaf, column = prediction, shape (K, K), if kept."""
         with self._open(file_of(self.folder, expert)) as file:
             counts = read_confusion(file)
         return None if counts is None else torch.from_numpy(counts)
@@ -325,13 +325,13 @@ class TrajectoryStore:
         )
 
 
-def describe_difference(found: Recipe, wanted: Recipe) -> str:
+def describe_difference(stored: Recipe, expected: Recipe) -> str:
     """In words, what two recipes do not agree on."""
-    if found.data != wanted.data:
-        return f"its galaxies are others (fingerprint {found.data[:12]} instead of {wanted.data[:12]})"
+    if stored.data != expected.data:
+        return f"its galaxies are others (fingerprint {stored.data[:12]} instead of {expected.data[:12]})"
     for what, here, there in (
-        ("network", found.network, wanted.network),
-        ("training", found.training, wanted.training),
+        ("network", stored.network, expected.network),
+        ("training", stored.training, expected.training),
     ):
         names = [name for name in sorted({*here, *there}) if here.get(name) != there.get(name)]
         if names:
@@ -369,7 +369,7 @@ def last_parameters(folder: Path, recipe: Recipe) -> torch.Tensor:
 
 
 def matching_experts(folder: str, galaxies: Galaxies, network: Mapping[str, Any]) -> TrajectoryStore:
-    """The experts in ``folder``, once they are known to be of these galaxies and of this network.
+    """The experts in ``folder``, after a check that they are of these galaxies and of this network.
 
     Args:
         folder: The TrajectoryStore.

@@ -1,4 +1,4 @@
-"""Gradients of a stack of ConvNets, against those of its members by autograd in float64."""
+"""Logits and gradients of a stack of ConvNets, against those of its members by autograd in float64."""
 
 import itertools
 from typing import get_args
@@ -22,10 +22,10 @@ def test_a_stack_against_one_by_one(norm: NormName, pooling: PoolingName, soft: 
     assert isinstance(network.derivatives, ConvNetDerivatives)
     theta = torch.stack([network.parameters_of(convnet) + 0.1 * torch.randn(network.num_parameters) for _ in range(3)])
     images = torch.randn(3, 5, 3, 12, 12, dtype=torch.float64)
-    labels = torch.rand(3, 5, 3, dtype=torch.float64) if soft else torch.randint(3, (3, 5))
-    shares = labels if soft else torch.nn.functional.one_hot(labels, 3).double()
-    logits, gradients = stacked_logits_and_gradient(network.derivatives, theta, images, shares)
-    for i in range(3):
-        torch.testing.assert_close(logits[i], network(theta[i], images[i]), rtol=1e-10, atol=1e-12)
+    labels = (
+        torch.rand(3, 5, 3, dtype=torch.float64) if soft else torch.eye(3, dtype=torch.float64)[torch.randint(3, (3, 5))]
+    )
+    logits, gradients = stacked_logits_and_gradient(network.derivatives, theta, images, labels)
     expected = [Derivatives(network).linearise(*of_one).gradient for of_one in zip(theta, images, labels, strict=True)]
+    torch.testing.assert_close(logits, torch.stack([network(*of_one) for of_one in zip(theta, images, strict=True)]))
     torch.testing.assert_close(gradients, torch.stack(expected), rtol=1e-10, atol=1e-12)
