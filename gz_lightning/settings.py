@@ -96,7 +96,6 @@ def check_name(flag: str, name: str, table: Iterable[str]) -> None:
 
 def checked(function: Callable[P, R]) -> Callable[P, R]:
     """Decorator of a command that checks its settings by their types first."""
-
     hints = typing.get_type_hints(function, include_extras=True)
     signature = inspect.signature(function)
     parameters = [parameter.replace(annotation=hints[name]) for name, parameter in signature.parameters.items()]
