@@ -54,7 +54,7 @@ def column_names(path: Path) -> list[str]:
 
 
 def read_rows(path: Path, columns: Sequence[str], as_text: Sequence[str] = ()) -> Iterator[pd.DataFrame]:
-    """Some columns of a table, ``ROWS`` rows at a time.
+    """Some columns of a table, ``ROWS`` rows at a time. Nulls of the format (TNULL of FITS, null of Parquet) are NA.
 
     Args:
         path: The table.
@@ -141,15 +141,16 @@ def _fits_table(path: Path) -> Iterator[tuple[list[str], Any]]:
                 plain.open("wb") as unpacked,
             ):
                 shutil.copyfileobj(packed, unpacked)
-        with plain.open("rb") as file:
-            claimed = FIELDS.search(file.read(2**20))
+        file = stack.enter_context(plain.open("rb"))  # astropy leaves open what it cannot read
+        claimed = FIELDS.search(file.read(2**20))
+        file.seek(0)
         if claimed is not None and int(claimed[1]) > MOST_FIELDS:
             raise InputError(f"{path} cannot be read as FITS: it claims {int(claimed[1]):,} columns")
         names: list[str] = []
         with warnings.catch_warnings(), _reading(path, "FITS"):
             warnings.simplefilter("ignore")  # about harmless oddities in headers
             warnings.filterwarnings("error", message="File may have been truncated")  # astropy only warns of it
-            hdus = stack.enter_context(fits.open(plain, memmap=True, lazy_load_hdus=False))
+            hdus = stack.enter_context(fits.open(file, memmap=True, lazy_load_hdus=False))
             table = next((hdu for hdu in hdus if isinstance(hdu, fits.BinTableHDU)), None)
             if table is not None:
                 names = [str(name) for name in table.columns.names]  # read here, where its warnings are not shown
@@ -166,10 +167,15 @@ def _fits_rows(path: Path, columns: Sequence[str]) -> Iterator[pd.DataFrame]:
         for start in range(0, number, ROWS):
             with _reading(path, "FITS"):
                 values = {name: np.asarray(table.data[start : start + ROWS][name]) for name in columns}
+                nulls = {name: table.columns[name].null for name in columns}
             if arrays := [name for name in columns if values[name].ndim != 1]:
                 raise InputError(f"{path} cannot be read as FITS: the cells of column {', '.join(arrays)} are arrays")
             # FITS is big-endian, pandas needs native byte order. A copy, so that nothing refers to the mapped file.
-            yield pd.DataFrame({n: v.astype(v.dtype.newbyteorder("=")) for n, v in values.items()})
+            piece = pd.DataFrame({n: v.astype(v.dtype.newbyteorder("=")) for n, v in values.items()})
+            for name in columns:
+                if nulls[name] is not None and piece[name].dtype.kind in "iu":
+                    piece[name] = piece[name].astype(object).mask(piece[name] == nulls[name])
+            yield piece
 
 
 @contextlib.contextmanager
@@ -193,7 +199,8 @@ def _parquet_rows(path: Path, columns: Sequence[str]) -> Iterator[pd.DataFrame]:
         while True:
             with _reading(path, "Parquet"):
                 batch = next(batches, None)
-                piece = None if batch is None else batch.to_pandas(ignore_metadata=True)
+                # Whole numbers with nulls become objects, since doubles would round long ids.
+                piece = None if batch is None else batch.to_pandas(ignore_metadata=True, integer_object_nulls=True)
             if piece is None:
                 return
             yield piece

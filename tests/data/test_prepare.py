@@ -270,9 +270,7 @@ def test_galaxies_that_the_tree_leaves_out_are_counted(tmp_path: Path) -> None:
     prepared = prepare(tmp_path / "a.h5", **settings)
     assert prepared.report["unlikely"].tolist() == [0, 0, 2] + [0] * 6
     assert prepared.report["taken"].tolist() == [3, 3, 1] + [3] * 6
-    assert "2 galaxies left out, likelier to be something that the tree has no leaf for (--keep_unlikely true" in str(
-        prepared
-    )
+    assert "2 galaxies left out, likelier to be something that the tree has no leaf for" in str(prepared)
     everything = prepare(tmp_path / "b.h5", **settings, keep_unlikely=True)
     assert everything.report["taken"].tolist() == [3] * 9
     assert "left out" not in str(everything)
@@ -301,9 +299,8 @@ def test_pixels_in_two_splits_stay_in_the_test_galaxies_alone(tmp_path: Path) ->
     shutil.copy(tmp_path / "set" / "test" / "cat" / "0.png", tmp_path / "set" / "valid" / "cat" / "copy.png")
     prepared = prepare(tmp_path / "a.h5", tmp_path / "set", resolution=8, crop=1.0, max_rejects=0.1)
     assert prepared.rejects["object_id"].tolist() == ["train/cat/copy.png", "valid/cat/copy.png"]
-    assert (
-        prepared.rejects["reason"].str.fullmatch("has the same pixels as .*test/cat/0.png, which is in the split test").all()
-    )
+    reasons = prepared.rejects["reason"]
+    assert reasons.str.fullmatch("has the same pixels as .*test/cat/0.png, which is in the split test").all()
     packed = Galaxies(prepared.path)
     assert packed.fingerprint == whole.fingerprint
     assert torch.equal(packed.mean, whole.mean)

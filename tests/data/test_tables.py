@@ -4,6 +4,8 @@ import gzip
 import warnings
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -131,3 +133,64 @@ def test_a_fits_column_of_arrays_is_refused(tmp_path: Path) -> None:
     fits.BinTableHDU.from_columns(columns).writeto(tmp_path / "a.fits")
     with pytest.raises(InputError, match=r"a.fits cannot be read as FITS: the cells of column deep are arrays"):
         list(tables.read_rows(tmp_path / "a.fits", ["flat", "deep"]))
+
+
+def with_nulls(path: Path) -> Path:
+    """Three galaxies, one of them without an id, and the last without a number of volunteers."""
+    ids, counts, fractions = [*IDS[:1], None, IDS[2]], [44, 20, None], [0.1, None, 0.3]
+    if path.suffix == ".csv":
+        pd.DataFrame({"id": pd.array(ids, "Int64"), "count": pd.array(counts, "Int64"), "f": fractions}).to_csv(
+            path, index=False
+        )
+    elif path.suffix == ".parquet":
+        pa = pytest.importorskip("pyarrow", reason="Parquet tables need pyarrow")
+        pa.parquet.write_table(pa.table({"id": ids, "count": counts, "f": fractions}), path)
+    else:
+        fits = pytest.importorskip("astropy.io.fits", reason="FITS tables need astropy")
+        columns = [
+            fits.Column("id", "K", null=999999, array=np.array([i or 999999 for i in ids])),
+            fits.Column("count", "J", null=999999, array=np.array([i or 999999 for i in counts])),
+            fits.Column("f", "E", array=np.array([np.nan if f is None else f for f in fractions])),
+        ]
+        fits.BinTableHDU.from_columns(columns).writeto(path)
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.parquet", "a.fits"])
+def test_a_null_is_a_missing_value_in_every_format(name: str, tmp_path: Path) -> None:
+    rows = pd.concat(tables.read_rows(with_nulls(tmp_path / name), ["id", "count", "f"], ["id"]))
+    assert rows["id"].isna().tolist() == [False, True, False]
+    assert rows["id"].dropna().tolist() == [str(IDS[0]), str(IDS[2])]
+    assert pd.to_numeric(rows["count"]).tolist()[:2] == [44, 20]
+    assert rows["count"].isna().tolist() == [False, False, True]
+    assert rows["f"].isna().tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.parquet", "a.fits"])
+def test_null_ids_and_counts_of_votes(name: str, tmp_path: Path) -> None:
+    """No galaxy 999999, and no 999,999 volunteers."""
+    table = gz2_table()
+    nulls = pd.array([44, None, 7], "Int64")
+    path = tmp_path / name
+
+    def write(ids: list[int | None]) -> None:
+        path.unlink(missing_ok=True)
+        if name == "a.fits":
+            fits = pytest.importorskip("astropy.io.fits", reason="FITS tables need astropy")
+            columns = [
+                fits.Column("dr7objid", "K", null=999999, array=np.array([i or 999999 for i in ids])),
+                fits.Column("total_classifications", "J", null=999999, array=np.array([44, 999999, 7])),
+            ]
+            columns += [fits.Column(c, "E", array=table[c].to_numpy()) for c in table if str(c).endswith("_fraction")]
+            fits.BinTableHDU.from_columns(columns).writeto(path)
+            return
+        rows = table.assign(dr7objid=pd.array(ids, "Int64"), total_classifications=nulls)
+        rows.to_csv(path, index=False) if name == "a.csv" else rows.to_parquet(path, index=False)
+
+    write([IDS[0], IDS[1], IDS[2]])
+    rows = read_votes(path, COARSE)
+    assert rows["object_id"].tolist() == [str(i) for i in IDS]
+    assert rows["classifications"].isna().tolist() == [False, True, False]
+    write([IDS[0], None, IDS[2]])
+    with pytest.raises(InputError, match=rf"row {3 if name == 'a.csv' else 2}: the object id \(dr7objid\) is empty"):
+        read_votes(path, COARSE)

@@ -154,7 +154,7 @@ def test_real_full_table_is_read_by_every_kind_of_vote(real_data: Path) -> None:
         ("a: &a [x, x]\n" + "".join(f"{b}: &{b} [{f'*{a}, ' * 9}]\n" for a, b in pairwise("abcdefgh")), "without end"),
         ("&a [*a]", "without end"),
         ("name: 2023-99-99", "month must be in 1..12"),
-        ('name: "\\ud800"\nleaves: {a: a01}', "surrogates not allowed"),
+        ('name: "\\ud800"\nleaves: {a: a01}', "half of a surrogate pair"),
         ("name: x\nleaves: {a: a02 26}", "the path 'a02 26' to the leaf 'a' of the tree 'x' has 26"),
         ("name: x\nleaves: {" + "y" * 200 + ": a01}", "it should fit on a line"),
     ],

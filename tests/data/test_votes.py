@@ -179,6 +179,18 @@ def test_object_ids_that_have_lost_digits(tmp_path: Path) -> None:
 SPIRAL = "t04_spiral_a08_spiral_weighted_fraction"
 
 
+@pytest.mark.parametrize("step", [128, 1000])  # of doubles, and of spreadsheets
+def test_object_ids_that_were_rounded(step: int, tmp_path: Path) -> None:
+    table = pd.concat([gz2_table(), gz2_table()], ignore_index=True)
+    table["dr7objid"] = [IDS[0] // step * step + step * i for i in range(6)]
+    table.to_csv(tmp_path / "a.csv", index=False)
+    with pytest.raises(InputError, match=r"a.csv: the ids in the column dr7objid, .* have lost their last digits"):
+        read_votes(tmp_path / "a.csv", COARSE)
+    table.loc[5, "dr7objid"] += 1
+    table.to_csv(tmp_path / "a.csv", index=False)
+    assert len(read_votes(tmp_path / "a.csv", COARSE)) == 6
+
+
 def test_complex_votes_are_refused(tmp_path: Path) -> None:
     fits = pytest.importorskip("astropy.io.fits", reason="FITS tables need astropy")
     table = gz2_table()
