@@ -166,7 +166,11 @@ def dataset_dims(file: h5py.File, name: str) -> int:
         Damaged: If it is missing or cannot be read.
     """
     with _reading(name):
-        return len(file[name].shape)
+        values = file[name]
+        shape = values.shape if isinstance(values, h5py.Dataset) else None
+    if shape is None:
+        raise Damaged(f"{name} holds no values")
+    return len(shape)
 
 
 def attribute(file: h5py.File, name: str) -> Any:

@@ -12,6 +12,7 @@ from gz_lightning.errors import Damaged, InputError
 from gz_lightning.storage.hdf5 import (
     array,
     create_hdf5,
+    dataset_dims,
     get_json,
     get_number,
     get_text,
@@ -72,6 +73,17 @@ def test_what_a_file_does_not_hold_is_damage(path: Path) -> None:
         ):
             with pytest.raises(Damaged, match=message):
                 read()
+
+
+def test_a_group_or_nothing_in_the_place_of_values_is_damage(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_group("group")
+        file["empty"] = h5py.Empty("f4")
+        for name in ("group", "empty"):
+            with pytest.raises(Damaged, match=f"{name} holds no values"):
+                dataset_dims(file, name)
+            with pytest.raises(Damaged, match=f"{name} holds no values"):
+                array(file, name, "f", (None,))
 
 
 def test_a_claim_that_the_file_cannot_hold_is_refused_before_memory_is_taken(tmp_path: Path) -> None:
