@@ -68,7 +68,7 @@ class FunctionalNetwork:
             >>> network, theta = FunctionalNetwork(convnet), FunctionalNetwork.parameters_of(convnet)
             >>> step = network.linearise(theta, torch.randn(3, 3, 8, 8), torch.tensor([0, 1, 1]), keep="outline")
             >>> step.gradient.shape, step.products(step.gradient).to_images.shape
-            (torch.Size([186]), torch.Size([3, 3, 8, 8]))
+            (torch.Size([250]), torch.Size([3, 3, 8, 8]))
         """
         return self.derivatives.linearise(theta, images, labels, keep)
 
