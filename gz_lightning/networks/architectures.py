@@ -1,4 +1,4 @@
-"""Other architectures than the ConvNet: does a distilled set teach them as well?
+"""Other architectures than the ConvNet, to see whether a distilled set teaches them as well.
 
 They are the variants of the dataset-distillation literature (Zhao et al. 2021) for small images: AlexNet with 5x5 and 3x3
 filters, VGG11 with one linear layer, ResNet18 whose stem is a 3x3 convolution. All have instance norm in the form of group
@@ -17,6 +17,7 @@ from torchvision.models import resnet18
 from torchvision.models.vgg import cfgs, make_layers
 
 from gz_lightning.errors import InputError
+from gz_lightning.networks.convnet import Size
 
 ALEXNET = ((128, 5, True), (192, 5, True), (256, 3, False), (192, 3, False), (192, 3, True))
 """Channels and filter side of each convolution, and whether 2x2 maximum pooling follows."""
@@ -48,7 +49,7 @@ class AlexNet(nn.Sequential):
         InputError: If the resolution is too small.
     """
 
-    def __init__(self, num_classes: int, resolution: int) -> None:
+    def __init__(self, num_classes: Size, resolution: Size) -> None:
         _require_resolution("AlexNet", resolution, 16)
         layers: list[nn.Module] = []
         before = 3
@@ -73,7 +74,7 @@ class VGG11(nn.Sequential):
         InputError: If the resolution is too small.
     """
 
-    def __init__(self, num_classes: int, resolution: int) -> None:
+    def __init__(self, num_classes: Size, resolution: Size) -> None:
         _require_resolution("VGG11", resolution, 32)
         features = make_layers(cfgs["A"], batch_norm=True)
         normed = [instance_norm(m.num_features) if isinstance(m, nn.BatchNorm2d) else m for m in features]
@@ -94,7 +95,7 @@ class ResNet18(nn.Module):
         InputError: If the resolution is too small.
     """
 
-    def __init__(self, num_classes: int, resolution: int) -> None:
+    def __init__(self, num_classes: Size, resolution: Size) -> None:
         super().__init__()
         _require_resolution("ResNet18", resolution, 16)
         self.network = resnet18(num_classes=num_classes, norm_layer=instance_norm)

@@ -11,10 +11,12 @@ import torch
 from torch import nn
 
 from gz_lightning.errors import InputError
-from gz_lightning.settings import PositiveInt, Range, check_settings
+from gz_lightning.settings import Range, check_settings
 
 NormName = Literal["instance", "group", "layer", "none"]
 PoolingName = Literal["avg", "max", "none"]
+Size = Annotated[int, Range(least=1, most=2**14)]
+"""A width, side or number of classes; with the largest the number of parameters still fits 64 bits."""
 Depth = Annotated[int, Range(least=1, most=100)]
 """The published networks have three or four blocks."""
 
@@ -58,10 +60,10 @@ class ConvNet(nn.Sequential):
 
     def __init__(
         self,
-        num_classes: PositiveInt,
-        resolution: PositiveInt,
-        channels: PositiveInt = 3,
-        width: PositiveInt = 128,
+        num_classes: Size,
+        resolution: Size,
+        channels: Size = 3,
+        width: Size = 128,
         depth: Depth = 3,
         norm: NormName = "instance",
         pooling: PoolingName = "avg",

@@ -229,15 +229,17 @@ class ConvNetDerivatives(Derivatives):
 
     def _portions(self, theta: Tensor, images: Tensor, labels: Tensor, held: _Held | None = None) -> Iterator[_Portion]:
         """The minibatch, on the CPU few images at a time; a portion that was not kept is made when it is its turn."""
-        parameters, number = self._parts(theta, images), 1
+        number = 1
         if images.device.type in ("cpu", "meta"):
             image_bytes = self.shapes[0][0] * images.shape[2] * images.shape[3] * images.element_size()
             number = math.ceil(len(images) / max(1, PORTION // image_bytes))
+        parameters: _Parts | None = None
         portions = zip(images.tensor_split(number), labels.tensor_split(number), held or [None] * number, strict=True)
         for x, y, kept in portions:
             if isinstance(kept, _Portion):
                 yield kept
             else:
+                parameters = parameters or self._parts(theta, images)
                 yield _Portion(self.norm, self.pooling, parameters, x, y, len(images), kept)
 
     def _parts(self, theta: Tensor, images: Tensor) -> _Parts:

@@ -29,7 +29,7 @@ class FunctionalNetwork:
         InputError: If the network has buffers, such as running statistics: it is no function of its parameters alone.
 
     Example:
-        >>> from gz_lightning.networks.convnet import ConvNet
+        >>> import torch
         >>> convnet = ConvNet(num_classes=5, resolution=32, width=8)
         >>> network = FunctionalNetwork(convnet)
         >>> network(network.parameters_of(convnet), torch.zeros(2, 3, 32, 32)).shape
@@ -63,11 +63,12 @@ class FunctionalNetwork:
         """A step of SGD from theta, linearised: see :meth:`gz_lightning.networks.derivatives.Derivatives.linearise`.
 
         Example:
+            >>> import torch
             >>> convnet = ConvNet(num_classes=2, resolution=8, width=4, depth=1)
             >>> network, theta = FunctionalNetwork(convnet), FunctionalNetwork.parameters_of(convnet)
             >>> step = network.linearise(theta, torch.randn(3, 3, 8, 8), torch.tensor([0, 1, 1]), keep="outline")
             >>> step.gradient.shape, step.products(step.gradient).to_images.shape
-            (torch.Size([186]), torch.Size([3, 3, 8, 8]))
+            (torch.Size([250]), torch.Size([3, 3, 8, 8]))
         """
         return self.derivatives.linearise(theta, images, labels, keep)
 

@@ -38,7 +38,7 @@ def test_every_norm_and_pooling(norm: NormName, pooling: PoolingName) -> None:
         ({"pooling": "sum"}, "pooling must be one of avg, max, none, not 'sum'"),
         ({"norm": "group", "width": 6}, "multiple of 4"),
         ({"depth": 5}, "5 poolings leave nothing of 16 px; use depth 4 or less"),
-        ({"width": 0}, "width must be a whole number >= 1, not 0"),
+        ({"width": 0}, "width must be a whole number >= 1 and <= 16384, not 0"),
         ({"depth": 101, "pooling": "none"}, "depth must be a whole number >= 1 and <= 100, not 101"),
     ],
 )

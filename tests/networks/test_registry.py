@@ -35,7 +35,7 @@ def test_networks_in_one_word() -> None:
         ("LeNet", "no network 'LeNet'; the networks are ConvNet, AlexNet, VGG11, ResNet18, or name a class by its path"),
         ("nowhere.Net", "no network 'nowhere.Net': No module named 'nowhere'"),
         ("torch.nn.NoSuch", "no network 'torch.nn.NoSuch': module 'torch.nn' has no attribute"),
-        ("os.system", "it is no class derived from torch.nn.Module"),
+        ("os.system", "it is not a subclass of torch.nn.Module"),
         ("torch.nn.Linear", "torch.nn.Linear cannot be built"),
     ],
 )
