@@ -90,3 +90,18 @@ def test_plain_modules_need_no_lightning(module: str) -> None:
         f"import sys, gz_lightning.{module}; sys.exit('lightning' in sys.modules or 'pytorch_lightning' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+UNTESTED = ("errors", "version", "__main__", "cli.lightning")
+"""Modules without a test file of their name: nothing but names, or (the LightningCLI) tested through its commands."""
+
+
+def test_tests_mirror_the_package() -> None:
+    tests = Path(__file__).parent
+    modules = [path for name, path in MODULES.items() if path.name != "__init__.py" and name not in UNTESTED]
+    missing = [
+        str(path.relative_to(PACKAGE))
+        for path in modules
+        if not (tests / path.parent.relative_to(PACKAGE) / f"test_{path.name}").exists()
+    ]
+    assert not missing
