@@ -65,10 +65,10 @@ def main() -> None:
             if turn:  # the first warms up
                 rates[name].append(images.nbytes / 1e6 / (time.perf_counter() - begin))
     record = {
-        "megabytes_per_second": {name: round(statistics.median(own), 1) for name, own in rates.items()},
+        "megabytes_per_second": {name: round(statistics.median(rate), 1) for name, rate in rates.items()},
         "ratio_to_copy": {
-            name: round(statistics.median(a / b for a, b in zip(own, rates["copy"], strict=True)), 3)
-            for name, own in rates.items()
+            name: round(statistics.median(a / b for a, b in zip(rate, rates["copy"], strict=True)), 3)
+            for name, rate in rates.items()
         },
         "galaxies": len(images),
         "resolution": galaxies.resolution,

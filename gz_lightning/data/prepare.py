@@ -124,7 +124,7 @@ def prepare(
         tree: simplified (ten leaves), simplified9 (without stars and artifacts), coarse5 (five), or a .yaml file with a
             tree of your own. Default: simplified, or the tree whose leaves the class folders are named after.
         votes: Which votes of the table. Default: the first of weighted_fraction, fraction and debiased that it has. Debiased
-            votes put 41 % of a sample of 1,000 galaxies on another leaf than weighted ones.
+            votes put 41 % of 1,000 galaxies on another leaf of simplified than weighted ones.
         per_class: Most galaxies of each leaf, the most confident first. 600 is the published subset, 100 the first one;
             null takes all.
         min_confidence: Only galaxies whose leaf has at least this confidence.

@@ -214,6 +214,7 @@ def test_galaxies_likelier_to_be_left_out() -> None:
 
 
 def test_real_galaxies_that_a_tree_leaves_out(real_data: Path) -> None:
+    """The figures of docs/data.md."""
     sample = real_data / "gz2_sample"
     where = sample / "gz2_hart16.csv.gz", sample / "images", sample / "gz2_filename_mapping.csv"
     full, nine, five = (catalog_from_votes(*where, tree) for tree in ("simplified", "simplified9", "coarse5"))
@@ -221,3 +222,6 @@ def test_real_galaxies_that_a_tree_leaves_out(real_data: Path) -> None:
     assert five.unlikely is not None
     assert nine.unlikely.tolist() == (full.confidences.argmax(1) == 9).tolist()
     assert five.unlikely.sum() == 21
+    bars = catalog_from_votes(*where, Tree("bars", (Leaf("barred", ("a02 a05 a06",)), Leaf("not barred", ("a02 a05 a07",)))))
+    assert bars.unlikely is not None
+    assert bars.unlikely.sum() == 879

@@ -241,8 +241,12 @@ def test_debiased_votes_add_up_to_more_than_1(tmp_path: Path) -> None:
 
 
 def test_real_debiased_votes_are_read(real_data: Path) -> None:
+    """The figures of docs/data.md."""
     table = real_data / "gz2_sample" / "gz2_hart16.csv.gz"
     rows = read_votes(table, ODD, "debiased")
     assert ODD.confidences({answer: rows[answer] for answer in ODD.answers})[:, 0].max() == pytest.approx(2.438, abs=1e-3)
     weighted, debiased = confidences(table, "weighted_fraction").argmax(1), confidences(table, "debiased").argmax(1)
-    assert (weighted == debiased).mean() == pytest.approx(0.589, abs=1e-3)  # as docs/data.md says
+    assert (weighted == debiased).mean() == pytest.approx(0.589, abs=1e-3)
+    smooth = Tree("t01", (Leaf("any", ("a01", "a02", "a03")),))
+    rows = read_votes(table, smooth, "debiased")
+    assert rows[["a01", "a02", "a03"]].sum(axis=1).max() == pytest.approx(1.797, abs=1e-3)
