@@ -269,7 +269,6 @@ def _is_whole(values: h5py.Dataset, size: int) -> bool:
     with _reading(values.name):
         claimed = math.prod(values.shape) * values.dtype.itemsize  # not .nbytes, which overflows
         squeezed, chunks = values.compression is not None, values.chunks
-        stored: int = values.id.get_storage_size()
     if claimed > (max(MOST_SQUEEZED * size, SMALL) if squeezed else size):
         return False
     if chunks is not None:
@@ -279,6 +278,8 @@ def _is_whole(values: h5py.Dataset, size: int) -> bool:
         with _reading(values.name):
             if values.id.get_num_chunks() != number:
                 return False
+    with _reading(values.name):
+        stored: int = values.id.get_storage_size()
     return claimed <= (max(MOST_SQUEEZED * stored, SMALL) if squeezed else stored) and stored <= size
 
 
