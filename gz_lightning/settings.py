@@ -78,9 +78,15 @@ def check_settings(owner: Callable[..., Any], settings: Mapping[str, Any], flag:
         ...
         gz_lightning.errors.InputError: --ipc must be a whole number >= 1, not 0
     """
-    for name, hint in typing.get_type_hints(owner, include_extras=True).items():
+    for name, hint in _hints(owner).items():
         if name in settings and name != "return" and not _fits(hint, settings[name]):
             raise InputError(f"{flag}{name} must be {_described(hint)}, not {_shown(settings[name])}")
+
+
+@functools.cache
+def _hints(owner: Callable[..., Any]) -> dict[str, Any]:
+    """The types of a signature; evaluating them takes longer than all checks."""
+    return typing.get_type_hints(owner, include_extras=True)
 
 
 def check_name(flag: str, name: str, table: Iterable[str]) -> None:
@@ -96,7 +102,7 @@ def check_name(flag: str, name: str, table: Iterable[str]) -> None:
 
 def checked(function: Callable[P, R]) -> Callable[P, R]:
     """Decorator of a command that checks its settings by their types first."""
-    hints = typing.get_type_hints(function, include_extras=True)
+    hints = _hints(function)
     signature = inspect.signature(function)
     parameters = [parameter.replace(annotation=hints[name]) for name, parameter in signature.parameters.items()]
 
