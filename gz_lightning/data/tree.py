@@ -169,7 +169,7 @@ class Tree:
     @property
     def with_left_out(self) -> Tree:
         """The tree with :attr:`left_out` behind its leaves."""
-        return Tree(f"{self.name[:60]} and what it leaves out", self.leaves + self.left_out)
+        return Tree(f"{self.name[:40]}, with what it leaves out unless --keep_unlikely true", self.leaves + self.left_out)
 
     def unlikely(self, votes: Mapping[str, npt.ArrayLike]) -> npt.NDArray[np.bool_]:
         """Which galaxies are likelier to be something that the tree leaves out than any of its leaves, shape (N,).

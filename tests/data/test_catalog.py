@@ -256,6 +256,6 @@ def test_galaxies_likelier_to_be_left_out(tmp_path: Path) -> None:
     assert not full.unlikely.any()
     rows = rows.drop(columns=f"{ANSWERS['a03']}_weighted_fraction")
     rows.to_csv(table, index=False)
-    with pytest.raises(InputError, match="lacks 1 .* 'simplified9 and what it leaves out' needs: t01.*a03"):
+    with pytest.raises(InputError, match="lacks 1 .* 'simplified9, with .* unless --keep_unlikely true' needs: t01.*a03"):
         catalog_from_votes(table, images, mapping, "simplified9")
     assert catalog_from_votes(table, images, mapping, "simplified9", keep_unlikely=True).unlikely is None

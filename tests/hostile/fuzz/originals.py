@@ -113,12 +113,12 @@ def _tables(folder: Path) -> None:
     folder.mkdir()
     fractions, ids = votes(), np.arange(FIRST_ID, FIRST_ID + NUMBER)
     hart = pd.DataFrame({"dr7objid": ids, "ra": 1.5, "total_classifications": 40})
-    for answer in TREE.answers:
+    for answer in TREE.with_left_out.answers:
         hart[f"{ANSWERS[answer]}_weighted_fraction"] = fractions[answer]
     hart.to_csv(folder / "hart16.csv", index=False)
     hart.to_csv(folder / "hart16.csv.gz", index=False, compression={"method": "gzip", "mtime": 0})
     galaxies = pd.DataFrame({"id_str": ids, "smooth-or-featured-gz2_total-votes": 40})
-    for answer in TREE.answers:
+    for answer in TREE.with_left_out.answers:
         galaxies[f"{GALAXY_DATASETS[answer]}_fraction"] = fractions[answer]
     galaxies["subfolder"], galaxies["filename"] = "by_id", [f"{i}.jpg" for i in ids]
     with contextlib.suppress(ImportError):
