@@ -17,6 +17,7 @@ from jsonargparse import Namespace
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from gz_lightning.cli.parser import Formatter, LightningOneLine, description
 from gz_lightning.data.datamodule import GalaxyZoo2DataModule
@@ -77,12 +78,11 @@ def wandb_mode(flag: str) -> str:
         say(f"WANDB_MODE is {variable}: Weights & Biases is {mode}, not {flag}")
     if mode == "offline":
         os.environ.setdefault("WANDB_SILENT", "true")  # it would remark on accounts
-    if mode == "online":
-        if not _has_key():
-            raise InputError(
-                "--wandb online needs the key of an account: run 'wandb login', set WANDB_API_KEY, "
-                "or use --wandb offline (and 'wandb sync' later)"
-            )
+    if mode == "online" and not _has_key():
+        raise InputError(
+            "--wandb online needs the key of an account: run 'wandb login', set WANDB_API_KEY, "
+            "or use --wandb offline (and 'wandb sync' later)"
+        )
     return mode
 
 
@@ -95,16 +95,6 @@ def _has_key() -> bool:
     return bool(wandb.api.api_key)  # earlier releases
 
 
-def _construct(class_type: type[T], *args: Any, **kwargs: Any) -> T:
-    """Make module, data module, or a logger, callback ... that the settings name."""
-    if class_type.__module__.startswith("gz_lightning."):
-        part = "data" if issubclass(class_type, LightningDataModule) else "model"
-        check_settings(class_type.__init__, kwargs, f"--{part}.")  # jsonargparse lets null pass for any type
-        return class_type(*args, **kwargs)
-    with _refused_settings():
-        return class_type(*args, **kwargs)
-
-
 class GalaxyCLI(LightningCLI):
     """One command: a LightningModule, a GalaxyZoo2DataModule, a Trainer, and the run folder.
 
@@ -114,6 +104,7 @@ class GalaxyCLI(LightningCLI):
 
     command = ""
     locks: contextlib.ExitStack
+    refusal: InputError | None = None
 
     @classmethod
     def run(cls, command: str, module: type[LightningModule], args: Sequence[str]) -> None:
@@ -149,6 +140,8 @@ class GalaxyCLI(LightningCLI):
             )
             try:
                 cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=cli.checkpoint(), weights_only=True)
+            except MisconfigurationException as error:  # what callbacks and loggers find out only now
+                raise InputError(f"the settings cannot be used: {error}") from error
             except SystemExit:
                 if cli.trainer.interrupted:  # Lightning turns a KeyboardInterrupt into SystemExit
                     raise KeyboardInterrupt from None
@@ -195,7 +188,31 @@ class GalaxyCLI(LightningCLI):
             lock = Path(config.run_dir) / ".lock"
             self.locks.enter_context(locked(lock, f"into {config.run_dir}; wait for it, or name another --run_dir"))
             remove_stale(Path(config.run_dir))
-        self.parser.add_instantiator(_construct, object)
+        self.parser.add_instantiator(self.construct, object)
+
+    def construct(self, class_type: type[T], *args: Any, **kwargs: Any) -> T:
+        """Make module, data module, or a logger, callback ... that the settings name."""
+        if class_type.__module__.startswith("gz_lightning."):
+            part = "data" if issubclass(class_type, LightningDataModule) else "model"
+            check_settings(class_type.__init__, kwargs, f"--{part}.")  # jsonargparse lets null pass for any type
+            return class_type(*args, **kwargs)
+        try:
+            with _refused_settings():
+                return class_type(*args, **kwargs)
+        except InputError as error:
+            self.refusal = error
+            raise
+
+    def instantiate_classes(self) -> None:
+        """Make module, data module and Trainer.
+
+        Raises:
+            InputError: If a setting cannot be used.
+        """
+        try:
+            super().instantiate_classes()
+        except ValueError as error:  # where a setting has several types, jsonargparse raises one that quotes ours
+            raise error if self.refusal is None else self.refusal from None
 
     def _set_seed(self) -> None:
         """Refuse ``seed_everything``, which LightningCLI would use here: it would seed nothing that a module draws."""

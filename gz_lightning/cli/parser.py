@@ -25,10 +25,14 @@ from gz_lightning.errors import Damaged, InputError
 from gz_lightning.storage.text import check_keys, read_yaml
 
 UNRECOGNIZED = "unrecognized arguments: "
-UNKNOWN = re.compile(rf"(?:{UNRECOGNIZED}(-\S+)|Group '([^']+)' does not accept option '([^']+)'|Option '([^']+)' is not acc)")
+UNKNOWN = re.compile(
+    rf"(?:{UNRECOGNIZED}(-\S+)|Group '([^']+)' does not accept option '([^']+)'|Option '([^']+)' is not acc)"
+)
 """How jsonargparse names a flag or a key that it does not know."""
 KEY = re.compile(r'^Parser key "([^"]*)": *')
 UNION = re.compile(r"^Does not validate against any of the Union subtypes Subtypes: \[(.*?)\] Errors: .* Given value: (.*)$")
+CLASS_PATH = re.compile(r"Problem with given class_path '([^']*)': (.*?)(?: - |$)")
+NO_CLASS = re.compile(r"Expected a dot import path string: (\S+)")
 CLASS = re.compile(r"<class '(\w+)'>")
 MOST_SAID = 400
 """Characters of a message at most; a refused value may have any length."""
@@ -77,7 +81,8 @@ class OneLine(ArgumentParser):
         if found := UNKNOWN.search(message):
             names = [name for name in found.groups() if name]
             flag = names[0] if names[0].startswith("-") else f"--{'.'.join(names)}"
-            nearest = difflib.get_close_matches(flag.split("=")[0], [f"--{key}" for key in self.get_defaults().keys()], 1)
+            flags = [f"--{key}" for key in self.get_defaults().keys()]  # noqa: SIM118 - a Namespace, not a dictionary
+            nearest = difflib.get_close_matches(flag.split("=")[0], flags, 1)
             return f"did you mean {nearest[0]}? " if nearest else ""
         if message.startswith(UNRECOGNIZED):
             return "a value follows its flag, as in --NAME VALUE; "
@@ -159,6 +164,10 @@ def plainer(message: str) -> str:
         rest = line[found.end() :]
         if union := UNION.match(rest):
             rest = f"expected {' or '.join(union[1].split(', '))}. Got value: {union[2]}"
+        if imported := CLASS_PATH.search(rest):
+            rest = f"{imported[1]} cannot be imported: {imported[2]}"
+        elif named := NO_CLASS.search(rest):
+            rest = f"there is no class {named[1]}; name one as package.module.Class"
         line = f"--{found[1]}: {rest[:1].lower()}{rest[1:]}"
     line = CLASS.sub(r"\1", line).replace("NoneType", "null")
     return line if len(line) <= MOST_SAID else f"{line[: MOST_SAID - 4]} ..."
