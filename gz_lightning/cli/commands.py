@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import importlib
-import json
 import os
 import sys
 import traceback
@@ -51,19 +50,18 @@ def _load(place: str) -> Any:
 
 
 def _function(name: str, place: str) -> Callable[[Sequence[str]], Any]:
-    """A command that is one function."""
+    """A command that is one function. What comes before the first flag are its required settings, in their order."""
 
     def run(args: Sequence[str]) -> Any:
         from jsonargparse import auto_cli
 
-        from gz_lightning.cli.parser import Formatter, OneLine, description
+        from gz_lightning.cli.parser import Formatter, OneLine, by_name, description
         from gz_lightning.settings import checked
 
         function = checked(_load(place))  # jsonargparse lets null pass for any type
         shown: dict[str, Any] = {"prog": f"gz-lightning {name}", "description": description(function)}
-        return auto_cli(
-            function, args=list(args), as_positional=False, formatter_class=Formatter, parser_class=OneLine, **shown
-        )
+        args = by_name(function, args)
+        return auto_cli(function, args=args, as_positional=False, formatter_class=Formatter, parser_class=OneLine, **shown)
 
     return run
 
@@ -91,13 +89,6 @@ def _trajectories(args: Sequence[str]) -> Any:
     return auto_cli(commands, args=list(args) or ["--help"], prog="gz-lightning trajectories", parser_class=OneLine)
 
 
-def _report(args: Sequence[str]) -> Any:
-    """``report RUN_DIR... [settings]``: everything before the first flag is a run folder."""
-    flags = next((i for i, arg in enumerate(args) if arg.startswith("-")), len(args))
-    runs = ["--runs", json.dumps(list(args[:flags]))] if flags else []
-    return _function("report", "report.page:report")([*runs, *args[flags:]])
-
-
 def _demo(args: Sequence[str]) -> None:
     """Run the commands of the demo."""
     for command in _function("demo", "cli.demo:demo")(args):
@@ -111,7 +102,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], Any]] = {
     "trajectories": _trajectories,
     "distill": _module("distill", "distillation.module:TrajectoryMatching"),
     "evaluate": _function("evaluate", "evaluation.evaluate:evaluate"),
-    "report": _report,
+    "report": _function("report", "report.page:report"),
     "demo": _demo,
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import inspect
 import logging
 import os
 import warnings
@@ -15,10 +16,13 @@ from typing import Any, TypeVar
 from jsonargparse import Namespace
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from gz_lightning.cli.parser import Formatter, LightningOneLine, description
 from gz_lightning.data.datamodule import GalaxyZoo2DataModule
 from gz_lightning.errors import InputError
+from gz_lightning.progress import say
 from gz_lightning.settings import check_settings
 from gz_lightning.storage.checkpoints import LAST
 from gz_lightning.storage.whole import locked, remove_stale
@@ -37,6 +41,7 @@ QUIET = (
     ".*is smaller than the logging interval.*",
     ".*when logging on epoch level in distributed setting.*",  # each process trains other experts
 )
+WANDB_MODES = ("offline", "online", "off")
 PARTS = ("model", "data", "trainer")
 PARTS_HELP = "--model.help, --data.help and --trainer.help show one part of this."
 
@@ -57,14 +62,37 @@ def _refused_settings() -> Iterator[None]:
         raise InputError(f"the settings cannot be used: {error}") from error
 
 
-def _construct(class_type: type[T], *args: Any, **kwargs: Any) -> T:
-    """Make module, data module, or a logger, callback ... that the settings name."""
-    if class_type.__module__.startswith("gz_lightning."):
-        part = "data" if issubclass(class_type, LightningDataModule) else "model"
-        check_settings(class_type.__init__, kwargs, f"--{part}.")  # jsonargparse lets null pass for any type
-        return class_type(*args, **kwargs)
-    with _refused_settings():
-        return class_type(*args, **kwargs)
+def wandb_mode(flag: str) -> str:
+    """What ``--wandb`` comes to in this environment: ``WANDB_MODE`` can keep a run off the network or switch W&B off.
+
+    Args:
+        flag: offline, online or off.
+
+    Raises:
+        InputError: If the run would be sent to an account and there is no key; wandb would ask for it and wait.
+    """
+    variable = os.environ.get("WANDB_MODE", "").lower()
+    mode = {"disabled": "off", "offline": "offline", "dryrun": "offline"}.get(variable, flag)
+    mode = "off" if flag == "off" else mode
+    if mode != flag and _is_first():
+        say(f"WANDB_MODE is {variable}: Weights & Biases is {mode}, not {flag}")
+    if mode == "offline":
+        os.environ.setdefault("WANDB_SILENT", "true")  # it would remark on accounts
+    if mode == "online" and not _has_key():
+        raise InputError(
+            "--wandb online needs the key of an account: run 'wandb login', set WANDB_API_KEY, "
+            "or use --wandb offline (and 'wandb sync' later)"
+        )
+    return mode
+
+
+def _has_key() -> bool:
+    """Whether wandb has the key of an account."""
+    import wandb
+
+    if "prompt" in inspect.signature(wandb.login).parameters:
+        return wandb.login(prompt=False, verify=False)
+    return bool(wandb.api.api_key)  # earlier releases
 
 
 class GalaxyCLI(LightningCLI):
@@ -76,6 +104,7 @@ class GalaxyCLI(LightningCLI):
 
     command = ""
     locks: contextlib.ExitStack
+    refusal: InputError | None = None
 
     @classmethod
     def run(cls, command: str, module: type[LightningModule], args: Sequence[str]) -> None:
@@ -107,9 +136,12 @@ class GalaxyCLI(LightningCLI):
                 run=False,
                 auto_configure_optimizers=False,
                 load_from_checkpoint_support=False,  # it would write the parser's own objects into the checkpoint
+                save_config_kwargs={"overwrite": True},  # a logger of the user's may have the same folder again
             )
             try:
                 cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=cli.checkpoint(), weights_only=True)
+            except MisconfigurationException as error:  # what callbacks and loggers find out only now
+                raise InputError(f"the settings cannot be used: {error}") from error
             except SystemExit:
                 if cli.trainer.interrupted:  # Lightning turns a KeyboardInterrupt into SystemExit
                     raise KeyboardInterrupt from None
@@ -117,7 +149,7 @@ class GalaxyCLI(LightningCLI):
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Hide ``--seed_everything``, which LightningCLI needs: seeds are settings of the modules."""
-        parser.add_argument("--seed_everything", type=bool, default=False, help=argparse.SUPPRESS)
+        parser.add_argument("--seed_everything", type=int | bool | None, default=False, help=argparse.SUPPRESS)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the run folder, the checkpoint to resume, and Weights & Biases."""
@@ -145,44 +177,73 @@ class GalaxyCLI(LightningCLI):
         self.config = parser.parse_args(args)
 
     def before_instantiate_classes(self) -> None:
-        """Lock the run folder. Default loggers: CSV and, unless it is off or not installed, Weights & Biases."""
+        """Check what no constructor does, and lock the run folder. Leaves the configuration as it is: it will be saved."""
         config = self.config
         for part, setting in (("model", "trajectories"), ("data", "path"), ("trainer", "logger")):
             if not isinstance(config[part], Namespace) or setting not in config[part]:
                 raise InputError(f"--{part} should hold settings by name")
+        if config.wandb not in WANDB_MODES:
+            raise InputError(f"--wandb is offline, online or off, not '{config.wandb}'")
         if _is_first():
             lock = Path(config.run_dir) / ".lock"
             self.locks.enter_context(locked(lock, f"into {config.run_dir}; wait for it, or name another --run_dir"))
             remove_stale(Path(config.run_dir))
-        if config.wandb not in ("offline", "online", "off"):
-            raise InputError(f"--wandb is offline, online or off, not '{config.wandb}'")
-        if config.trainer.logger in (None, True):
-            # CSV first: Lightning saves the configuration into the first logger's folder, a new one for every start.
-            loggers = [Namespace(class_path="lightning.pytorch.loggers.CSVLogger", init_args=Namespace())]
-            loggers[0].init_args = Namespace(save_dir=config.run_dir, name="logs", flush_logs_every_n_steps=10)
-            if config.wandb != "off" and find_spec("wandb") is not None:
-                Path(config.run_dir).mkdir(parents=True, exist_ok=True)
-                if config.wandb == "offline":
-                    os.environ.setdefault("WANDB_SILENT", "true")  # it would remark on accounts
-                settings = Namespace(
-                    save_dir=config.run_dir,
-                    name=config.wandb_name or Path(config.run_dir).name,
-                    project=config.wandb_project,
-                    offline=config.wandb == "offline",
-                )
-                loggers.append(Namespace(class_path="lightning.pytorch.loggers.WandbLogger", init_args=settings))
-            config.trainer.logger = loggers
+        self.parser.add_instantiator(self.construct, object)
 
-        self.parser.add_instantiator(_construct, object)
+    def construct(self, class_type: type[T], *args: Any, **kwargs: Any) -> T:
+        """Make module, data module, or a logger, callback ... that the settings name."""
+        if class_type.__module__.startswith("gz_lightning."):
+            part = "data" if issubclass(class_type, LightningDataModule) else "model"
+            check_settings(class_type.__init__, kwargs, f"--{part}.")  # jsonargparse lets null pass for any type
+            return class_type(*args, **kwargs)
+        try:
+            with _refused_settings():
+                return class_type(*args, **kwargs)
+        except InputError as error:
+            self.refusal = error
+            raise
+
+    def instantiate_classes(self) -> None:
+        """Make module, data module and Trainer.
+
+        Raises:
+            InputError: If a setting cannot be used.
+        """
+        try:
+            super().instantiate_classes()
+        except ValueError as error:  # where a setting has several types, jsonargparse raises one that quotes ours
+            raise error if self.refusal is None else self.refusal from None
+
+    def _set_seed(self) -> None:
+        """Refuse ``seed_everything``, which LightningCLI would use here: it would seed nothing that a module draws."""
+        seed = self.config.seed_everything
+        if seed not in (None, False):
+            number = f" {seed}" if seed is not True else ""
+            raise InputError(f"--seed_everything{number} seeds nothing here: use --model.seed{number} instead")
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Make the Trainer.
+        """Make the Trainer, with the default loggers unless the user names others.
 
         Raises:
             InputError: If it refuses its settings.
         """
         with _refused_settings():
+            if self.config.trainer.logger in (None, True):
+                kwargs["logger"] = self.loggers()
             return super().instantiate_trainer(**kwargs)
+
+    def loggers(self) -> list[Logger]:
+        """The default loggers: CSV and, unless it is off or not installed, Weights & Biases."""
+        config = self.config
+        # CSV first: Lightning saves the configuration into the first logger's folder, a new one for every start.
+        loggers: list[Logger] = [CSVLogger(config.run_dir, name="logs", flush_logs_every_n_steps=10)]
+        mode = wandb_mode(config.wandb) if find_spec("wandb") is not None else "off"
+        if mode != "off":
+            Path(config.run_dir).mkdir(parents=True, exist_ok=True)
+            name = config.wandb_name or Path(config.run_dir).resolve().name
+            place = {"name": name, "save_dir": config.run_dir, "project": config.wandb_project}
+            loggers.append(WandbLogger(**place, offline=mode == "offline"))
+        return loggers
 
     def checkpoint(self) -> str | None:
         """The checkpoint to resume.

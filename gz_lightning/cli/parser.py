@@ -3,23 +3,36 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import inspect
+import itertools
+import json
 import os
 import re
 import shutil
 import stat
 import textwrap
+import typing
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from jsonargparse import ArgumentParser, DefaultHelpFormatter
+import yaml
+from jsonargparse import ArgumentParser, DefaultHelpFormatter, get_loader, set_loader
 from lightning.pytorch.cli import LightningArgumentParser
 
-from gz_lightning.errors import InputError
-from gz_lightning.storage.text import read_yaml
+from gz_lightning.errors import Damaged, InputError
+from gz_lightning.storage.text import check_keys, read_yaml
 
+UNRECOGNIZED = "unrecognized arguments: "
+UNKNOWN = re.compile(
+    rf"(?:{UNRECOGNIZED}(-\S+)|Group '([^']+)' does not accept option '([^']+)'|Option '([^']+)' is not acc)"
+)
+"""How jsonargparse names a flag or a key that it does not know."""
 KEY = re.compile(r'^Parser key "([^"]*)": *')
 UNION = re.compile(r"^Does not validate against any of the Union subtypes Subtypes: \[(.*?)\] Errors: .* Given value: (.*)$")
+CLASS_PATH = re.compile(r"Problem with given class_path '([^']*)': (.*?)(?: - |$)")
+NO_CLASS = re.compile(r"Expected a dot import path string: (\S+)")
 CLASS = re.compile(r"<class '(\w+)'>")
 MOST_SAID = 400
 """Characters of a message at most; a refused value may have any length."""
@@ -28,8 +41,26 @@ MOST_COLUMNS = 100
 RANGED = re.compile(r"Annotated\[(\w+), ([^\]]*)\]")
 
 
+_load_yaml = get_loader("yaml")
+
+
+def _load_settings(text: str) -> Any:
+    """What jsonargparse reads a file or value with, without keys that are given twice."""
+    try:
+        check_keys(text)
+    except Damaged as error:
+        raise yaml.YAMLError(str(error)) from error
+    return _load_yaml(text)
+
+
+set_loader("yaml", _load_settings, (yaml.YAMLError,))
+
+
 class OneLine(ArgumentParser):
     """A parser that raises :class:`InputError` where jsonargparse would print the usage and end the process."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, allow_abbrev=False, **kwargs)  # an abbreviation is a typing mistake more often than not
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise an error in one line.
@@ -42,7 +73,20 @@ class OneLine(ArgumentParser):
             raise ex
         if not self.exit_on_error:
             super().error(message, ex)
-        raise InputError(f"{plainer(message)}; '{self.prog} --help' lists the settings") from ex
+        advice = self.advice(message)
+        raise InputError(f"{plainer(message)}; {advice}'{self.prog} --help' lists the settings") from ex
+
+    def advice(self, message: str) -> str:
+        """What to do about a name that is no setting: the nearest flag, or that a value needs one."""
+        if found := UNKNOWN.search(message):
+            names = [name for name in found.groups() if name]
+            flag = names[0] if names[0].startswith("-") else f"--{'.'.join(names)}"
+            flags = [f"--{key}" for key in self.get_defaults().keys()]  # noqa: SIM118 - a Namespace, not a dictionary
+            nearest = difflib.get_close_matches(flag.split("=")[0], flags, 1)
+            return f"did you mean {nearest[0]}? " if nearest else ""
+        if message.startswith(UNRECOGNIZED):
+            return "a value follows its flag, as in --NAME VALUE; "
+        return ""
 
     def parse_args(self, *args: Any, **kwargs: Any) -> Any:
         """Parse the command line.
@@ -63,6 +107,47 @@ class OneLine(ArgumentParser):
         return super().parse_path(path, *args, **kwargs)
 
 
+def by_name(function: Callable[..., Any], args: Sequence[str]) -> list[str]:
+    """Arguments of a command, with flags for the values that have none.
+
+    Values before the first flag are the required settings of the function, in their order. A required list takes several
+    values, with its flag or without.
+
+    Args:
+        function: The function that the command calls.
+        args: What was typed.
+
+    Example:
+        >>> def report(runs: list[str], output: str = "report") -> None: ...
+        >>> by_name(report, ["a", "b", "--output", "c"])
+        ['--runs', '["a", "b"]', '--output', 'c']
+        >>> by_name(report, ["--output", "c", "--runs", "a"])
+        ['--runs', '["a"]', '--output', 'c']
+    """
+    hints, parameters = typing.get_type_hints(function), inspect.signature(function).parameters
+    named, values = [], _values(args)
+    rest = list(args[len(values) :])
+    for name in (name for name, parameter in parameters.items() if parameter.default is parameter.empty):
+        flag = f"--{name}"
+        if typing.get_origin(hints[name]) is list:
+            rest = [part for arg in rest for part in (arg.split("=", 1) if arg.startswith(f"{flag}=") else [arg])]
+            if flag in rest:
+                place = rest.index(flag)
+                more = _values(rest[place + 1 :])
+                values += more
+                del rest[place : place + 1 + len(more)]
+            if values and not values[0].startswith("["):
+                values = [json.dumps(values)]
+        if values:
+            named += [flag, values.pop(0)]
+    return [*named, *values, *rest]
+
+
+def _values(args: Sequence[str]) -> list[str]:
+    """The arguments before the first flag."""
+    return list(itertools.takewhile(lambda arg: not arg.startswith("-"), args))
+
+
 class LightningOneLine(OneLine, LightningArgumentParser):
     """The same for the commands of LightningCLI."""
 
@@ -79,6 +164,10 @@ def plainer(message: str) -> str:
         rest = line[found.end() :]
         if union := UNION.match(rest):
             rest = f"expected {' or '.join(union[1].split(', '))}. Got value: {union[2]}"
+        if imported := CLASS_PATH.search(rest):
+            rest = f"{imported[1]} cannot be imported: {imported[2]}"
+        elif named := NO_CLASS.search(rest):
+            rest = f"there is no class {named[1]}; name one as package.module.Class"
         line = f"--{found[1]}: {rest[:1].lower()}{rest[1:]}"
     line = CLASS.sub(r"\1", line).replace("NoneType", "null")
     return line if len(line) <= MOST_SAID else f"{line[: MOST_SAID - 4]} ..."

@@ -306,11 +306,20 @@ class ResumeCheckpoint(Checkpoint):
         """Give Ctrl-C back. The checkpoint of the last iteration stays: a longer run can resume from it."""
         self._give_back()
 
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say how to resume what a time limit or a callback stopped."""
+        distiller, iterations = cast(Distiller, pl_module), pl_module.hparams["iterations"]
+        if trainer.is_global_zero and distiller.iteration < iterations and not distiller.stages.ended:
+            say(f"stopped after {distiller.iteration} of {iterations} iterations; {self._how_to_resume(trainer)}")
+
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Say how to resume."""
         self._give_back()
         if self.saved:
-            say(f"resume from {self.path(trainer)} by the same command with --ckpt_path last")
+            say(self._how_to_resume(trainer))
+
+    def _how_to_resume(self, trainer: Trainer) -> str:
+        return f"resume from {self.path(trainer)} by the same command with --ckpt_path last"
 
     def _give_back(self) -> None:
         for sent, handler in self.previous.items():

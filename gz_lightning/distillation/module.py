@@ -52,6 +52,8 @@ LABEL_MOMENTUM = 0.9
 """As in DATM (Guo et al. 2024)."""
 INSTEAD = dict.fromkeys(("max_epochs", "max_steps", "limit_train_batches"), "--model.iterations")
 """Settings of a Trainer, and those of the module that do what they are meant to."""
+LOGGED = ("loss", "probe_loss", "step_size", "stage", "lr_img", "step")
+"""Metrics that callbacks may monitor."""
 
 
 class TrajectoryMatching(LightningModule):
@@ -223,7 +225,7 @@ class TrajectoryMatching(LightningModule):
 
     def configure_callbacks(self) -> list[Callback]:
         """Evaluations, pictures, and the checkpoint to resume from, the last so that it holds the others' records."""
-        refuse_settings(self.trainer, ("32-true",), INSTEAD)  # here, for Lightning's own checks come next
+        refuse_settings(self.trainer, ("32-true",), INSTEAD, LOGGED)  # here, for Lightning's own checks come next
         settings, every = self.hparams, self.hparams["eval_it"]
         evaluation = EvaluateSynthetic(every, settings["num_eval"], settings["epoch_eval_train"], settings["seed"])
         return [evaluation, Curves(every), CollapseWatch(), ResumeCheckpoint(every)]

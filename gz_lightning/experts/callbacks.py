@@ -41,13 +41,14 @@ class GroupCheckpoint(Checkpoint):
         self.current = trainer.ckpt_path is not None
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write one if it is time, or if the last one is of a group that is finished now."""
+        """Write one if it is time, if the run stops inside a group, or if the last one is of a group that is finished now."""
         if trainer.world_size > 1:  # each process has another group
             return
         begin = time.monotonic()
         finished = pl_module.epoch + 1 == pl_module.train_epochs  # type: ignore[operator]
         pause = max(60 * self.minutes, MOST_SHARE * self.cost) if self.minutes else 0
-        if (finished and self.current) or begin - self.written_at >= pause:
+        stops = trainer.should_stop and not finished
+        if (finished and self.current) or stops or begin - self.written_at >= pause:
             save_last(trainer)
             self.current = True
             self.written_at = time.monotonic()

@@ -38,7 +38,8 @@ from gz_lightning.training.trainer import refuse_settings
 SHAPING = ("train_epochs", "lr", "momentum", "weight_decay", "lr_schedule", "augmentation", "labels", "rotations", "seed")
 """Settings that shape a trajectory, beside batch size and the Trainer's precision: the experts of a store share them."""
 PRECISIONS = ("32-true", "64-true", "bf16-mixed")
-INSTEAD = {"max_epochs": "--model.train_epochs"}
+INSTEAD = dict.fromkeys(("max_epochs", "max_steps", "limit_train_batches"), "--model.train_epochs")
+LOGGED = (*(name.replace("_", "/") for name in METRICS), "expert", "lr", "minutes_left")
 
 
 class ExpertModule(LightningModule):
@@ -186,7 +187,7 @@ class ExpertModule(LightningModule):
 
     def configure_callbacks(self) -> list[Callback]:
         """The checkpoint to resume from, and the time left."""
-        refuse_settings(self.trainer, PRECISIONS, INSTEAD)  # here, for Lightning's own checks come next
+        refuse_settings(self.trainer, PRECISIONS, INSTEAD, LOGGED)  # here, for Lightning's own checks come next
         return [GroupLock(), GroupCheckpoint(self.hparams["checkpoint_minutes"]), TimeLeft()]
 
     def on_fit_start(self) -> None:
@@ -216,6 +217,7 @@ class ExpertModule(LightningModule):
             self.group = Group(experts, [self.theta[: len(experts)].detach().to("cpu", copy=True)])
         for group in optimizer.param_groups:
             group["lr"] = step_size(self.hparams["lr"], self.hparams["lr_schedule"], self.epoch, self.train_epochs)
+        self.stop_at_end = False
         self.train_tally.reset()
         self.val_tally.reset()
         self.batch_losses: list[torch.Tensor] = []
@@ -233,6 +235,11 @@ class ExpertModule(LightningModule):
         self.optimizers().step()  # type: ignore[union-attr]
         self.train_tally.update(losses, logits, labels)
         self.batch_losses.append(losses)
+
+    def on_train_batch_end(self, outputs: Any, batch: int, batch_idx: int) -> None:
+        """Put off a stop by a time limit or a callback to the end of the epoch: half an epoch is none."""
+        self.stop_at_end = self.stop_at_end or self.trainer.should_stop
+        self.trainer.should_stop = False
 
     def on_validation_epoch_start(self) -> None:
         """Outside of ``fit``: read the experts to score."""
@@ -262,6 +269,7 @@ class ExpertModule(LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Keep the parameters; write the experts of the group when they are finished."""
+        self.trainer.should_stop = self.trainer.should_stop or self.stop_at_end
         tallies = (*self.train_tally.compute(), *self.val_tally.compute())
         metrics = dict(zip(METRICS, tallies, strict=True))
         advice = f"train with a smaller step size (--model.lr is {self.hparams['lr']})"
@@ -310,8 +318,14 @@ class ExpertModule(LightningModule):
     def on_fit_end(self) -> None:
         """Say what the store holds now."""
         self.trainer.strategy.barrier()  # of the experts of all processes
-        if self.trainer.is_global_zero:
+        if not self.trainer.is_global_zero:
+            return
+        stored = whole_experts(self.folder, self.recipe)
+        if stored:
             say(summary(TrajectoryStore(self.folder)))
+        if missing := set(self.experts) - set(stored):  # a time limit or a callback ended the run
+            number = f"{len(self.experts) - len(missing)} of {len(self.experts)}"
+            say(f"stopped with {number} experts: resume by the same command with --ckpt_path last")
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits of the first expert in training, shape (N, K), of standardised images, shape (N, 3, H, W)."""

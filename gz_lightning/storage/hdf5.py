@@ -31,6 +31,8 @@ MOST_CHUNKS = 10**7
 """Chunks of a dataset at most; experts have one per epoch."""
 DAMAGED_BYTES = (OSError, OverflowError, RuntimeError, ValueError)
 """What h5py raises on damaged bytes."""
+LOCKED = "unable to lock file"
+"""What HDF5 says of a file that another process has open for writing."""
 DAMAGED_STRUCTURE = (*DAMAGED_BYTES, KeyError, TypeError)
 """What h5py raises on damaged or missing objects: also KeyError (no such name) and TypeError (a type that NumPy lacks)."""
 
@@ -98,9 +100,14 @@ def raw_hdf5(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
 
     Raises:
         Damaged: If it is not an HDF5 file.
+        InputError: If another process is writing it.
     """
-    with _reading("it", DAMAGED_BYTES):
+    try:
         file = h5py.File(path, "r")
+    except DAMAGED_BYTES as error:
+        if LOCKED in str(error):
+            raise InputError(f"{path} is being written by another process; wait for it, and run again") from error
+        raise Damaged(f"it cannot be read: {' '.join(str(error).split())}") from error
     try:
         yield file
     finally:

@@ -74,11 +74,41 @@ def read_yaml(path: str | os.PathLike[str]) -> Any:
     return value
 
 
+def check_keys(text: str) -> None:
+    """Refuse YAML in which a mapping has a key twice: PyYAML would take the last.
+
+    Raises:
+        Damaged: With the key and both lines.
+        yaml.YAMLError: If it is not YAML.
+    """
+    waiting, seen = [yaml.compose(text, Loader=yaml.SafeLoader)], set()
+    while waiting:
+        node = waiting.pop()
+        if id(node) in seen or not isinstance(node, yaml.CollectionNode):
+            continue
+        seen.add(id(node))  # an alias is the same node again
+        if isinstance(node, yaml.SequenceNode):
+            waiting += node.value
+            continue
+        lines: dict[tuple[str, str], int] = {}
+        for key, value in node.value:
+            waiting += (key, value)
+            if isinstance(key, yaml.ScalarNode):
+                line, name = key.start_mark.line + 1, (key.tag, key.value)
+                if name in lines:
+                    places = f"in line {line}" if lines[name] == line else f"in lines {lines[name]} and {line}"
+                    raise Damaged(f"the key {short(key.value)} is given twice, {places}; remove one")
+                lines[name] = line
+
+
 def _parse_yaml(text: str) -> Any:
     try:
+        check_keys(text)
         return yaml.safe_load(text)
     except RecursionError:
         raise Damaged("it holds brackets within brackets") from None
+    except Damaged:
+        raise
     # PyYAML converts what looks like a date or a number, and hashes keys of any type.
     except (yaml.YAMLError, ValueError, TypeError, AttributeError, OverflowError, LookupError) as error:
         raise Damaged(" ".join(str(error).split())) from error

@@ -14,29 +14,35 @@ NEUTRAL: Mapping[str, Collection[object]] = {
     "limit_train_batches": (1.0,),
     "overfit_batches": (0.0,),
     "fast_dev_run": (False,),
+    "val_check_interval": (1.0,),
     "max_epochs": (None, -1, 1000),  # 1000 is what Lightning makes of None
     "min_epochs": (None, 0),
     "max_steps": (-1,),
     "min_steps": (None,),
 }
 """Settings of a Trainer that would change or cut short what is trained, with the values that leave it alone."""
-GRADIENT_CALLBACKS = (
+SHAPING_CALLBACKS = (
     callbacks.BaseFinetuning,
+    callbacks.BatchSizeFinder,
     callbacks.GradientAccumulationScheduler,
+    callbacks.LearningRateFinder,
     callbacks.ModelPruning,
     callbacks.StochasticWeightAveraging,
     callbacks.WeightAveraging,
 )
-"""Callbacks that change parameters or gradients, of which no record would tell."""
+"""Callbacks that change parameters, gradients, batches or step sizes, of which no record would tell."""
 
 
-def refuse_settings(trainer: Trainer, precisions: Collection[str], instead: Mapping[str, str]) -> None:
+def refuse_settings(
+    trainer: Trainer, precisions: Collection[str], instead: Mapping[str, str], metrics: Collection[str]
+) -> None:
     """Refuse a Trainer whose settings would shape the training without a record, or have no effect.
 
     Args:
         trainer: The Trainer.
         precisions: Values of ``precision`` that are supported.
         instead: Setting -> the setting of the module to use instead.
+        metrics: What the module logs, for callbacks that monitor a metric; of ``loss`` also ``loss/start_epoch_3``.
 
     Raises:
         InputError: With the flag, and the setting to use instead.
@@ -49,8 +55,14 @@ def refuse_settings(trainer: Trainer, precisions: Collection[str], instead: Mapp
     if trainer.precision not in precisions:
         raise InputError(f"--trainer.precision must be one of {', '.join(precisions)} here, not {trainer.precision}")
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, GRADIENT_CALLBACKS):
+        if isinstance(callback, SHAPING_CALLBACKS):
             raise InputError(
                 f"--trainer.callbacks: {type(callback).__name__} changes what is trained, and no record would tell: "
                 "leave it out"
+            )
+        monitor = getattr(callback, "monitor", None)
+        if monitor is not None and monitor.partition("/start_epoch_")[0] not in metrics:
+            raise InputError(
+                f"--trainer.callbacks: {type(callback).__name__} monitors '{monitor}', which is not logged here; "
+                f"there are {', '.join(metrics)}"
             )
