@@ -41,7 +41,7 @@ class GroupCheckpoint(Checkpoint):
         self.current = trainer.ckpt_path is not None
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write one if it is time, if the run stops inside a group, or if the last one is of a group that is finished now."""
+        """Write one if it is time, if the run stops inside a group, or if the last one is of a finished group."""
         if trainer.world_size > 1:  # each process has another group
             return
         begin = time.monotonic()

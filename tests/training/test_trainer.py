@@ -25,6 +25,7 @@ INSTEAD = {"max_epochs": "--model.iterations"}
         ({"precision": "bf16-mixed"}, "--trainer.precision must be one of 32-true here, not bf16-mixed"),
         ({"callbacks": [StochasticWeightAveraging(0.1)]}, "StochasticWeightAveraging changes what is trained"),
         ({"callbacks": [GradientAccumulationScheduler({0: 2})]}, "GradientAccumulationScheduler changes what is trained"),
+        ({"callbacks": [EarlyStopping("val_loss")]}, "EarlyStopping monitors 'val_loss', which is not logged here"),
     ],
 )
 def test_what_would_shape_the_training_is_refused(
@@ -32,9 +33,9 @@ def test_what_would_shape_the_training_is_refused(
 ) -> None:
     trainer = pl.Trainer(**trainer_options, **settings)
     with pytest.raises(InputError, match=message):
-        refuse_settings(trainer, ("32-true",), INSTEAD)
+        refuse_settings(trainer, ("32-true",), INSTEAD, ("val/loss",))
 
 
 def test_what_leaves_it_alone_passes(trainer_options: dict[str, Any]) -> None:
     trainer = pl.Trainer(**trainer_options, max_epochs=-1, callbacks=[EarlyStopping("val/loss")], max_time="00:01:00:00")
-    refuse_settings(trainer, ("32-true", "64-true"), INSTEAD)
+    refuse_settings(trainer, ("32-true", "64-true"), INSTEAD, ("val/loss",))
