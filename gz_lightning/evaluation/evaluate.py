@@ -293,7 +293,9 @@ def _scored(
     kept: UnfinishedEvaluation,
 ) -> list[Outcome]:
     """Train and score contenders, each with a network; those that an interrupted evaluation has scored are read."""
-    outcomes = []
+    outcomes: list[Outcome] = []
+    if not jobs:
+        return outcomes
     total = sum(contender.trainings for contender, _ in jobs)
     progress = iter(track(range(total), "training fresh networks", total))
     tick = functools.partial(next, progress, None)
