@@ -35,7 +35,7 @@ from gz_lightning.sets.synthetic import SyntheticSet
 from gz_lightning.settings import AnyPath, NonNegativeInt, PositiveFloat, PositiveInt, check_name, checked
 from gz_lightning.storage.text import naming_file
 from gz_lightning.storage.whole import locked
-from gz_lightning.training.protocol import Protocol
+from gz_lightning.training.protocol import SCORE_BATCH, Protocol
 
 BASELINES = [*CORESETS, FULL_DATA]
 """The baselines by default."""
@@ -328,9 +328,12 @@ def _remarks(sets: Mapping[Path, SyntheticSet], galaxies: Galaxies) -> list[str]
         )
     if any(path.suffix == ".h5" for path in sets) and (state := unfinished(next(iter(sets)).parent)):
         remarks.append(state)
-    test = {row.numpy().tobytes() for row in galaxies.test.images}
+    pixels = {path: [row.numpy().tobytes() for row in one.pixels] for path, one in sets.items()}
+    among_test, all_pixels = set[bytes](), {row for rows in pixels.values() for row in rows}
+    for places in torch.arange(len(galaxies.test)).split(SCORE_BATCH):
+        among_test |= all_pixels & {row.numpy().tobytes() for row in galaxies.test.pixels(places)}
     for path, one in sets.items():
-        if same := sum(row.numpy().tobytes() in test for row in one.pixels):
+        if same := sum(row in among_test for row in pixels[path]):
             remarks.append(f"{path.name}: {same} of its {len(one)} images are the very pixels of test galaxies")
     return remarks
 

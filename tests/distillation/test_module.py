@@ -124,6 +124,7 @@ def test_a_run_in_stages_ends_by_itself(distil: Distil, tmp_path: Path) -> None:
     )
     assert distiller.stages.ended
     assert 700 < distiller.iteration < 800
+    assert unfinished(tmp_path) == ""
 
 
 def test_files_of_a_run(distil: Distil, tmp_path: Path, toy: Galaxies) -> None:

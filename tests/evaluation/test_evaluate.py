@@ -285,8 +285,8 @@ def test_galaxies_of_others_are_scored_and_named(toy: Galaxies, toy_experts: Pat
     again = evaluate(tmp_path / "set.h5", changed, tmp_path / "again", **settings)
     pd.testing.assert_frame_equal(again.table, result.table)
     assert result.table["test"][0] > 60
+    synthetic_set(toy, mean=toy.mean + 0.004).save(tmp_path / "elsewhere.h5")
     with pytest.raises(InputError, match="--experts cannot be used with a set whose mean and standard deviation"):
-        synthetic_set(toy, mean=toy.mean + 0.004).save(tmp_path / "elsewhere.h5")
         evaluate(tmp_path / "elsewhere.h5", toy, experts=toy_experts, **settings)
     same = evaluate(tmp_path / "set.h5", toy, tmp_path / "same", **settings)
     assert same.remarks == []

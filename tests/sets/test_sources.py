@@ -208,7 +208,8 @@ def test_an_unfinished_run(toy: Galaxies, tmp_path: Path) -> None:
         save_signed({"distillation": state, "hyper_parameters": of}, tmp_path / LAST)
         assert (unfinished(tmp_path) == "") == finished
         assert finished or "the run is not finished: last.ckpt is of iteration 20 of 100" in unfinished(tmp_path)
-    for content in ({"experts": {}}, {"distillation": 3}, {"distillation": {"finished": False}, "hyper_parameters": 3}):
+    others: list[dict[str, Any]] = [{"experts": {}}, {"distillation": 3}]
+    for content in (*others, {"distillation": {"finished": False}, "hyper_parameters": 3}):
         save_signed(content, tmp_path / LAST)
         assert unfinished(tmp_path) == ""
     (tmp_path / LAST).write_bytes(b"nonsense")
