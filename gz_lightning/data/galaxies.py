@@ -5,6 +5,7 @@ Shapes: N galaxies of the file, n of one split, K leaves, H x W pixels.
 
 from __future__ import annotations
 
+import copy
 import functools
 import os
 from collections.abc import Sequence
@@ -245,6 +246,20 @@ class Galaxies:
         mean, std = (statistic.to(images.device)[:, None, None] for statistic in (self.mean, self.std))
         # In place: new memory costs more than the arithmetic.
         return images.to(torch.float32, copy=True).div_(255).sub_(mean).div_(std)
+
+    def standardised_by(self, mean: torch.Tensor, std: torch.Tensor) -> Galaxies:
+        """These galaxies, pixels shared, standardised with the statistics of other ones.
+
+        Args:
+            mean: Mean per channel, of pixels in [0, 1], shape (3,).
+            std: Standard deviation per channel, above 0, shape (3,).
+        """
+        others = copy.copy(self)
+        others.mean, others.std = mean, std
+        others.train, others.val, others.test = (copy.copy(split) for split in (self.train, self.val, self.test))
+        for split in (others.train, others.val, others.test):
+            split.galaxies = others
+        return others
 
     def denormalise(self, images: torch.Tensor) -> torch.Tensor:
         """Turn standardised pixels back into pixels for the eye, clipped to [0, 1]."""

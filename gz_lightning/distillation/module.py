@@ -354,6 +354,7 @@ class TrajectoryMatching(LightningModule):
         """What Lightning does not keep by itself."""
         checkpoint["distillation"] = {
             "iteration": self.iteration,
+            "finished": self.stages.ended or self.iteration >= self.hparams["iterations"],
             "stages": self.stages.state_dict(),
             "first_step_size": self.first_step_size,
             "trajectories": self.store.fingerprint,

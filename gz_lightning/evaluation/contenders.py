@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -74,6 +74,10 @@ class Contender:
     def judges(self) -> int:
         """Networks for each draw that judge a candidate."""
         return math.ceil(self.choosing / len(self.candidates[0].sets))
+
+    def only(self, name: str) -> Contender:
+        """This contender with the candidates of one set alone."""
+        return replace(self, candidates=[candidate for candidate in self.candidates if candidate.name == name])
 
     @property
     def trainings(self) -> int:

@@ -27,15 +27,15 @@ from gz_lightning.experts.teachers import Teacher
 from gz_lightning.figures import MOST_IMAGES, at_places
 from gz_lightning.memory import require_memory
 from gz_lightning.networks.registry import build_network, check_network, describe_network
-from gz_lightning.progress import track
+from gz_lightning.progress import say, track
 from gz_lightning.randomness import generator
 from gz_lightning.sets.coresets import ALIASES, CORESETS, Chosen, Features, coreset, galaxies_at, hidden_features
-from gz_lightning.sets.sources import read_sets
+from gz_lightning.sets.sources import read_sets, unfinished
 from gz_lightning.sets.synthetic import SyntheticSet
 from gz_lightning.settings import AnyPath, NonNegativeInt, PositiveFloat, PositiveInt, check_name, checked
 from gz_lightning.storage.text import naming_file
 from gz_lightning.storage.whole import locked
-from gz_lightning.training.protocol import Protocol
+from gz_lightning.training.protocol import SCORE_BATCH, Protocol
 
 BASELINES = [*CORESETS, FULL_DATA]
 """The baselines by default."""
@@ -79,8 +79,9 @@ def evaluate(
 
     Args:
         synthetic: The distilled set: a file such as best.h5; a run folder, of which every set is a candidate; a folder with
-            a folder of PNGs for each leaf; or images_*.pt of the published code with labels_*.pt beside it.
-        data: The packed galaxies that it was distilled from, or others with the same leaves, size and normalisation.
+            a folder of PNGs for each leaf; or images_*.pt of the published code with labels_*.pt (and lr_*.pt) beside it.
+        data: The packed galaxies that it was distilled from, or others with the same leaves and size: those are standardised
+            as the set is, baselines too.
         output: Folder for tables and pictures. Default: evaluation, beside the set.
         num_eval: Fresh networks for each set. Published: 5.
         epochs: Epochs on a small set. Published: 1000.
@@ -113,7 +114,7 @@ def evaluate(
     """
     _check_names(step_sizes, baselines, device, soft_labels, experts)
     galaxies = data if isinstance(data, Galaxies) else Galaxies(data)
-    path = Path(synthetic)
+    path = Path(synthetic) if Path(synthetic).name not in ("", "..") else Path(synthetic).resolve()
     sets = read_sets(path, galaxies, network)
     galaxies.require("train", "val", "test")
     teacher = None if experts is None else Teacher.read(Path(experts), galaxies)
@@ -123,6 +124,12 @@ def evaluate(
             "votes; use expert, with the folder of experts"
         )
     first = next(iter(sets.values()))
+    packed, galaxies = galaxies, first.standardised(galaxies, path)
+    if experts is not None and galaxies is not packed:
+        raise InputError(
+            f"--experts cannot be used with a set whose mean and standard deviation are not those of {packed.path}: the "
+            "experts know galaxies that were standardised otherwise"
+        )
     with naming_file(path):
         _check_network(first.network, galaxies)
     others = {name: describe_network(name, galaxies.num_classes, galaxies.resolution) for name in networks or ()}
@@ -135,6 +142,9 @@ def evaluate(
         require_memory(2 * pixels, "cpu", f"{len(galaxies.train)} standardised training galaxies", advice)
     where = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     folder = (path if path.is_dir() else path.parent) / "evaluation" if output is None else Path(output)
+    remarks = _remarks(sets, galaxies)
+    for remark in remarks:
+        say(remark)
     claim = locked(folder / ".lock", f"into {folder}; wait for it, or name another --output")
     with claim, _deterministic_algorithms(deterministic and where.type == "cuda"):
         alphas = sorted(set(step_sizes))
@@ -157,11 +167,13 @@ def evaluate(
             soft += beside(lambda chosen: chosen.soft_labels)
         elif expert is not None:
             soft += beside(lambda chosen: expert.labels(chosen.images))
-        across = [one for one in hard if one.name in ACROSS]
-        jobs = [(one, first.network) for one in [*hard, *soft]]
-        jobs += [(one, description) for description in others.values() for one in across]
-        unfinished = UnfinishedEvaluation(folder / "unfinished", galaxies.fingerprint, str(where))
-        outcomes = iter(_scored(jobs, galaxies, where, unfinished))
+        kept = UnfinishedEvaluation(folder / "unfinished", _content(galaxies), str(where))
+        outcomes = iter(_scored([(one, first.network) for one in [*hard, *soft]], galaxies, where, kept))
+        scored = {one.name: next(outcomes) for one in hard}
+        scored_soft = {one.name: next(outcomes) for one in soft}
+        across = [one.only(scored[one.name].chosen.name) for one in hard if one.name in ACROSS]
+        jobs = [(one, description) for description in others.values() for one in across]
+        outcomes = iter(_scored(jobs, galaxies, where, kept))
         settings = {
             "synthetic": str(path), "data": str(galaxies.path), "output": None if output is None else str(output),
             "num_eval": num_eval, "epochs": epochs, "draws": draws, "step_sizes": list(step_sizes),
@@ -171,16 +183,21 @@ def evaluate(
             "seed": seed,
         }  # fmt: skip
         result = tabulated(
-            {one.name: next(outcomes) for one in hard},
-            {one.name: next(outcomes) for one in soft},
+            scored,
+            scored_soft,
             {name: {one.name: 100 * next(outcomes).accuracy for one in across} for name in others},
             galaxies,
-            settings | _made_with(sets, galaxies, training),
+            settings | _made_with(sets, galaxies, training) | {"remarks": remarks},
         )
-        shown = {"distilled": at_places(first.denormalised(), first.places_by_leaf(MOST_IMAGES)).flatten(0, 1)}
+        by_name = {file.name: one for file, one in sets.items()}
+        shown, drawn = dict[str, torch.Tensor](), set[str]()
+        for row, file in result.distilled.items():
+            if file not in drawn:
+                drawn.add(file)
+                shown[row] = at_places(by_name[file].denormalised(), by_name[file].places_by_leaf(MOST_IMAGES)).flatten(0, 1)
         shown |= {name: galaxies.denormalise(real[name][0].images) for name in ("class mean", RANDOM_REAL) if name in real}
         files = *result.write(folder), *save_figures(result, shown, galaxies.class_names, folder)
-        unfinished.remove()
+        kept.remove()
         return replace(result, files=files)
 
 
@@ -273,18 +290,20 @@ def _scored(
     jobs: Sequence[tuple[Contender, Mapping[str, Any]]],
     galaxies: Galaxies,
     device: torch.device,
-    unfinished: UnfinishedEvaluation,
+    kept: UnfinishedEvaluation,
 ) -> list[Outcome]:
     """Train and score contenders, each with a network; those that an interrupted evaluation has scored are read."""
-    outcomes = []
+    outcomes: list[Outcome] = []
+    if not jobs:
+        return outcomes
     total = sum(contender.trainings for contender, _ in jobs)
     progress = iter(track(range(total), "training fresh networks", total))
     tick = functools.partial(next, progress, None)
     for contender, network in jobs:
-        outcome = unfinished.find(contender, network)
+        outcome = kept.find(contender, network)
         if outcome is None:
             outcome = compete(contender, network, galaxies, device, tick)
-            unfinished.keep(outcome, network)
+            kept.keep(outcome, network)
         else:
             for _ in range(contender.trainings):
                 tick()
@@ -293,11 +312,37 @@ def _scored(
     return outcomes
 
 
+def _content(galaxies: Galaxies) -> str:
+    """What outcomes depend on: the galaxies and how they are standardised."""
+    return f"{galaxies.fingerprint} {galaxies.mean.tolist()} {galaxies.std.tolist()}"
+
+
+def _remarks(sets: Mapping[Path, SyntheticSet], galaxies: Galaxies) -> list[str]:
+    """What to know about the sets beside their scores."""
+    remarks = []
+    first = next(iter(sets.values()))
+    if first.data and first.data != galaxies.fingerprint:
+        remarks.append(
+            f"galaxies: others than those of the distillation ({galaxies.path.name}); all are standardised with the mean "
+            "and standard deviation of the set"
+        )
+    if any(path.suffix == ".h5" for path in sets) and (state := unfinished(next(iter(sets)).parent)):
+        remarks.append(state)
+    pixels = {path: [row.numpy().tobytes() for row in one.pixels] for path, one in sets.items()}
+    among_test, all_pixels = set[bytes](), {row for rows in pixels.values() for row in rows}
+    for places in torch.arange(len(galaxies.test)).split(SCORE_BATCH):
+        among_test |= all_pixels & {row.numpy().tobytes() for row in galaxies.test.pixels(places)}
+    for path, one in sets.items():
+        if same := sum(row in among_test for row in pixels[path]):
+            remarks.append(f"{path.name}: {same} of its {len(one)} images are the very pixels of test galaxies")
+    return remarks
+
+
 def _made_with(sets: Mapping[Path, SyntheticSet], galaxies: Galaxies, training: Protocol) -> dict[str, Any]:
     """What the record says beside the settings."""
     first = next(iter(sets.values()))
     return {
-        "sets": [str(path) for path in sets],
+        "sets": {path.name: one.digest for path, one in sets.items()},
         "trained": {**first.network, "augmentation": training.augmentation},
         "galaxies": galaxies.fingerprint,
         "galaxies of the distillation": first.data,

@@ -24,7 +24,7 @@ FORMAT_VERSION = 1
 PER_CENT = ("val", "test", "spread", "low", "high", "soft", "soft spread")
 """Columns of the table that are per cent."""
 TEXT: dict[str, tuple[str, ...]] = {
-    "table": ("set", "protocol", "step size"),
+    "table": ("set", "file", "protocol", "step size", "soft file"),
     "scores": ("set",),
     "confusion": (),
     "tried": ("set", "labels", "protocol", "candidate", "step size"),
@@ -32,11 +32,13 @@ TEXT: dict[str, tuple[str, ...]] = {
 }
 """Columns of each table that are text; all others are numbers."""
 NEEDED: dict[str, tuple[str, ...]] = {
-    "table": (*TEXT["table"], "images", "networks", *PER_CENT[:5]),
+    "table": ("set", "file", "protocol", "step size", "images", "networks", *PER_CENT[:5]),
     "scores": (),
     "tried": (),
 }
 """Columns that are never empty."""
+DISTILLED = "distilled"
+"""How the names of the rows of a distilled set begin."""
 MOST_COUNTED = 10**15
 """Largest whole number in a table, of galaxies or images."""
 MOST_TEXT = 64 * 2**20
@@ -51,17 +53,19 @@ class Evaluation:
     """The result of :func:`gz_lightning.evaluation.evaluate.evaluate`.
 
     Args:
-        table: One row per contender: ``set``, ``protocol`` (``mtt`` or ``validated``), ``images``, ``step size``,
+        table: One row per contender: ``set``, ``file`` (that of the set that was chosen; for baselines the packed galaxies),
+            ``protocol`` (``mtt`` or ``validated``), ``images``, ``step size``,
             ``networks``, and in per cent the accuracies ``val`` and ``test``, ``spread`` (population standard deviation over
             draws and networks), ``low`` and ``high`` (95 % confidence interval); with soft labels ``soft``, the test
-            accuracy with those, and ``soft spread``.
+            accuracy with those, ``soft spread``, and ``soft file`` (the set that was chosen with those).
         scores: One row per contender, in [0, 1]: see :func:`gz_lightning.evaluation.scores.scores`, with ``relative
             accuracy`` (in units of the full data's), ``label-robust score``, and the recall of each leaf.
         confusion: Test galaxies by true (rows) and predicted leaf (columns), summed over the networks of the distilled set.
         tried: All candidates: ``set``, ``labels`` (``hard`` or ``soft``), ``protocol``, ``candidate``, ``step size``,
             ``accuracy`` in per cent.
         architectures: Test accuracy in per cent, sets by networks; empty without other networks.
-        settings: Settings, fingerprints and versions.
+        settings: Settings, fingerprints and versions; ``sets``: the digest of each set by its file; ``remarks``: what to
+            know about the sets and galaxies, in words.
         files: The files that were written.
     """
 
@@ -72,6 +76,20 @@ class Evaluation:
     architectures: pd.DataFrame
     settings: dict[str, Any] = field(default_factory=dict)
     files: tuple[Path, ...] = ()
+
+    @property
+    def distilled(self) -> dict[str, str]:
+        """The file that was scored in each row of the distilled set."""
+        rows = zip(self.table["set"], self.table["file"], strict=True)
+        return {str(name): str(file) for name, file in rows if str(name).startswith(DISTILLED)}
+
+    @property
+    def remarks(self) -> list[str]:
+        """What to know about the sets and galaxies, in words."""
+        remarks: list[str] = list(self.settings.get("remarks", ()))
+        if len(set(self.distilled.values())) > 1:
+            remarks.append("; ".join(f"the row '{name}' is of {file}" for name, file in self.distilled.items()))
+        return remarks
 
     def __str__(self) -> str:
         shown = self.table.drop(columns=["low", "high"])
@@ -84,6 +102,7 @@ class Evaluation:
         if len(self.architectures):
             matrix = self.architectures.to_string(float_format=lambda x: f"{x:.1f}")
             parts += ["", "test accuracy in per cent by network", matrix]
+        parts += ["", *self.remarks] if self.remarks else []
         return "\n".join([*parts, *(f"written: {path}" for path in self.files)])
 
     def write(self, folder: Path) -> tuple[Path, ...]:
@@ -134,6 +153,10 @@ def read_evaluation(path: Path) -> Evaluation:
         settings: dict[str, Any] = _part(record, "settings", dict)
         if "versions" in settings:
             _part(settings, "versions", dict)
+        if "sets" in settings:
+            _part(settings, "sets", dict)
+        if "remarks" in settings and not all(isinstance(remark, str) for remark in _part(settings, "remarks", list)):
+            raise Damaged(f"its remarks are {short(settings['remarks'])}")
     except Damaged as error:
         raise InputError(
             f"{path} is no record of an evaluation or is damaged ({error!s:.200}); 'gz-lightning evaluate' makes a new one"

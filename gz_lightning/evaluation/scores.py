@@ -130,7 +130,10 @@ def confidence_interval(hits: torch.Tensor, draws: torch.Generator, level: float
 
 
 def label_robust_score(full_hard: float, distilled_hard: float, distilled: float, random: float) -> float:
-    """DD-Ranking's label-robust score (Li et al. 2025) of accuracies as fractions, in [0, 1].
+    """The label-robust score as the DD-Ranking paper defines it (Li et al. 2025), on accuracies as fractions, in [0, 1].
+
+    DD-Ranking's released code is another measure: ddranking 0.2.0 puts accuracies in per cent into the same formula, so its
+    scores lie outside [0, 1] and cannot be compared with these (``findings/ddranking_label_robust_score_on_per_cent.sh``).
 
     Args:
         full_hard: Accuracy of the full data with hard labels.

@@ -5,6 +5,7 @@ Shapes: M images, K leaves, H x W pixels.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ from gz_lightning.evaluation.contenders import FULL_DATA, RANDOM_REAL, Outcome
 from gz_lightning.evaluation.record import Evaluation
 from gz_lightning.evaluation.scores import confusion, label_robust_score, recalls, scores, tree_of
 from gz_lightning.figures import confusion_figure, leaf_figure, save_figure
+
+TITLE_OF_LEAF = 16
+"""Letters of a title above the column of a leaf."""
 
 
 def tabulated(
@@ -38,13 +42,15 @@ def tabulated(
     labels, tree = galaxies.test.labels, tree_of(galaxies.tree, galaxies.class_names)
     rows, scored, tried = [], [], []
     for name, outcome in hard.items():
-        row, fractions = outcome.row(), {"set": name, **scores(outcome.test_logits, labels, tree)}
+        row = {"set": name, "file": outcome.chosen.name or galaxies.path.name, **outcome.row()}
+        fractions = {"set": name, **scores(outcome.test_logits, labels, tree)}
         if soft:
-            row |= {"soft": torch.nan, "soft spread": torch.nan}
+            row |= {"soft": torch.nan, "soft spread": torch.nan, "soft file": row["file"]}
             fractions["calibration error, soft"] = torch.nan
         if name in soft:
             accuracies = 100 * soft[name].hits.double().mean(2)
             row |= {"soft": float(accuracies.mean()), "soft spread": float(accuracies.std(correction=0))}
+            row["soft file"] = soft[name].chosen.name or galaxies.path.name
             calibration = scores(soft[name].test_logits, labels, tree)["calibration error"]
             fractions["calibration error, soft"] = calibration
         fractions |= _beside_real_galaxies(name, hard, soft)
@@ -95,13 +101,23 @@ def save_figures(
 
     Args:
         result: The evaluation.
-        sets: Name -> pixels in [0, 1] of sets to show, shape (M, 3, H, W), sorted by leaf.
+        sets: Row of the table -> pixels in [0, 1] of its set, shape (M, 3, H, W), sorted by leaf. Rows that were scored with
+            the same file as one before are drawn with it.
         class_names: Names of the K leaves.
         folder: Where to write ``leaves.png`` and ``confusion.png``.
     """
-    test = result.table.set_index("set")["test"]
-    title = ", ".join(f"{name} {test[name]:.1f} %" for name in (*sets, FULL_DATA) if name in test.index)
-    leaves = save_figure(leaf_figure(sets, class_names, title), folder / "leaves.png")
+    table = result.table.set_index("set")
+    rows = [name for name in table.index if name in sets or name == FULL_DATA or name in result.distilled]
+    title = ", ".join(f"{name}{_file(result, name)} {table['test'][name]:.1f} %" for name in rows)
+    shown = {f"{name}{_file(result, name)}".replace(" (", "\n("): images for name, images in sets.items()}
+    figure = leaf_figure(shown, class_names, textwrap.fill(title, TITLE_OF_LEAF * len(class_names)))
+    leaves = save_figure(figure, folder / "leaves.png")
     counts = torch.tensor(result.confusion.to_numpy())
-    title = f"{test.index[0]}, {result.table['networks'][0]} networks, test galaxies"
+    first = str(table.index[0])
+    title = f"{first}{_file(result, first)}, {table['networks'].iloc[0]} networks, test galaxies"
     return leaves, save_figure(confusion_figure(counts, class_names, title), folder / "confusion.png")
+
+
+def _file(result: Evaluation, name: str) -> str:
+    """In brackets, the file of a row, where it is a distilled one."""
+    return f" ({result.distilled[name]})" if name in result.distilled else ""

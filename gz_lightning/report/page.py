@@ -180,15 +180,16 @@ def _shared(runs: Sequence[Run]) -> dict[str, Any]:
 
 
 def _accuracy_table(run: str, table: pd.DataFrame) -> Table:
-    columns = ["set", "protocol", "images", "step size", "networks", "validation", "test", "spread", "95 % interval"]
+    columns = ["set", "file", "protocol", "images", "step size", "networks", "validation", "test", "spread", "95 % interval"]
     with_soft = "soft" in table
     rows = []
     for row in table.to_dict("records"):
-        cells = [str(row[name]) for name in ("set", "protocol", "images", "step size", "networks")]
+        cells = [str(row[name]) for name in ("set", "file", "protocol", "images", "step size", "networks")]
         cells += [f"{row[name]:.1f}" for name in ("val", "test", "spread")]
         cells.append(f"{row['low']:.1f} to {row['high']:.1f}")
         if with_soft:
-            cells.append("not made" if pd.isna(row["soft"]) else f"{row['soft']:.1f} ± {row['soft spread']:.1f}")
+            of = "" if row["soft file"] == row["file"] else f" ({row['soft file']})"
+            cells.append("not made" if pd.isna(row["soft"]) else f"{row['soft']:.1f} ± {row['soft spread']:.1f}{of}")
         rows.append(cells)
     return Table(f"{run}: accuracy in per cent", [*columns, "test, soft labels"] if with_soft else columns, rows)
 
@@ -204,7 +205,7 @@ def _section(run: Run, several: bool) -> dict[str, Any]:
         right = ", ".join(f"{leaf} {100 * float(share[i, i]):.0f}" for i, leaf in enumerate(run.synthetic.class_names))
         pictures["confusion"] = _picture(
             f"{prefix}confusion",
-            confusion_figure(counts, run.synthetic.class_names, "distilled set, test galaxies"),
+            confusion_figure(counts, run.synthetic.class_names, f"{run.file}, test galaxies"),
             f"Confusion of the leaves. Per cent of each leaf's test galaxies that are recognised: {right}.",
         )
         tables |= _scores_tables(run.name, run.evaluation.scores)
@@ -222,6 +223,7 @@ def _section(run: Run, several: bool) -> dict[str, Any]:
     return {
         "name": run.name,
         "anchor": prefix or "run",
+        "shown": _shown(run),
         "pictures": pictures,
         "tables": tables,
         "facts": _facts(run),
@@ -248,6 +250,15 @@ def _tree(run: Run, prefix: str) -> Picture:
     tree = tree_of(synthetic.tree, synthetic.class_names)
     alt += ", on the decision tree." if tree else "."
     return _picture(f"{prefix}tree", tree_figure(sets, synthetic.class_names, tree), alt)
+
+
+def _shown(run: Run) -> str:
+    """Which set the page shows, in words."""
+    if run.evaluation is None:
+        return f"Shown: {run.file}, the set of highest validation accuracy while distilling."
+    rows = [f"'{row}'" for row, file in run.evaluation.distilled.items() if file == run.file]
+    others = [f"'{row}' was scored with {file}" for row, file in run.evaluation.distilled.items() if file != run.file]
+    return "; ".join([f"Shown: {run.file}, scored in the row {' and the row '.join(rows)} of the table", *others]) + "."
 
 
 def _scores_tables(run: str, scores: pd.DataFrame) -> dict[str, Table]:
@@ -310,6 +321,7 @@ def _in_words(column: str) -> str:
 def _facts(run: Run) -> Table:
     synthetic, accuracy = run.synthetic, run.synthetic.results.get("val_accuracy")
     facts = {
+        "set": run.file,
         "images": f"{len(synthetic)} of {len(synthetic.class_names)} leaves, {synthetic.images.shape[-1]} px",
         "labels": "hard" if synthetic.labels.ndim == 1 else "soft",
         "iterations": synthetic.iteration,

@@ -19,6 +19,7 @@ from gz_lightning.data.galaxies import Galaxies
 from gz_lightning.errors import Damaged, InputError
 from gz_lightning.evaluation.record import RECORD, Evaluation, read_evaluation
 from gz_lightning.experts.trajectories import TrajectoryStore, matching_experts
+from gz_lightning.sets.sources import unfinished
 from gz_lightning.sets.synthetic import SyntheticSet
 from gz_lightning.settings import AnyPath
 from gz_lightning.storage.text import read_text, read_yaml
@@ -37,7 +38,9 @@ class Run:
     Args:
         name: Name of the folder.
         folder: The run folder.
-        synthetic: The set of highest validation accuracy.
+        synthetic: The set that the evaluation scored, in the first row of its table; without one, that of highest validation
+            accuracy.
+        file: Name of its file.
         metrics: What was logged, one row per logged iteration; the column ``step`` is the iteration.
         settings: The configuration of the last start; empty if there is none.
         evaluation: The record of ``gz-lightning evaluate``; None if there is none.
@@ -49,6 +52,7 @@ class Run:
     name: str
     folder: Path
     synthetic: SyntheticSet
+    file: str
     metrics: pd.DataFrame
     settings: dict[str, Any]
     evaluation: Evaluation | None
@@ -70,23 +74,49 @@ def read_run(folder: Path, data: AnyPath | None = None, experts: AnyPath | None 
     """
     if not (folder / "best.h5").is_file():
         raise InputError(f"{folder} is no run folder of 'gz-lightning distill': there is no best.h5 in it")
-    synthetic = SyntheticSet.load(folder / "best.h5")
     settings = _settings(folder)
     remarks: list[str] = []
+    evaluation, file, synthetic = _scored(folder, remarks)
+    if state := unfinished(folder):
+        remarks.append(state)
     data_settings = settings.get("data")
     configured = data_settings.get("path") if isinstance(data_settings, dict) else None
     what = "class means and nearest galaxies (name their place with --data)"
-    galaxies = _optional(lambda path: _galaxies(path, synthetic), data, configured, what, remarks)
+    galaxies = _optional(lambda path: _galaxies(path, synthetic, file), data, configured, what, remarks)
+    if galaxies is not None and galaxies.fingerprint != synthetic.data:
+        remarks.append("Class means and nearest galaxies are of other galaxies than those of the distillation")
     configured = synthetic.configuration.get("trajectories")
     what = "the experts' learning curves (name their place with --experts)"
     store = _optional(lambda path: _experts(path, synthetic, galaxies), experts, configured, what, remarks)
-    record = folder / "evaluation" / RECORD
-    if not record.is_file():
-        remarks.append(f"Not evaluated yet: gz-lightning evaluate --synthetic {folder.name}/best.h5 --data PACKED_FILE")
-    evaluation = read_evaluation(record) if record.is_file() else None
     return Run(
-        folder.resolve().name, folder, synthetic, _metrics(folder), settings, evaluation, galaxies, store, tuple(remarks)
-    )
+        folder.resolve().name, folder, synthetic, file, _metrics(folder), settings, evaluation, galaxies, store,
+        tuple(remarks),
+    )  # fmt: skip
+
+
+def _scored(folder: Path, remarks: list[str]) -> tuple[Evaluation | None, str, SyntheticSet]:
+    """The evaluation, and name and content of the set that it scored; without an evaluation of this run, best.h5."""
+    record, best = folder / "evaluation" / RECORD, "best.h5"
+    if not record.is_file():
+        remarks.append(f"Not evaluated yet: gz-lightning evaluate --synthetic {folder.name}/{best} --data PACKED_FILE")
+        return None, best, SyntheticSet.load(folder / best)
+    evaluation = read_evaluation(record)
+    digests: dict[str, Any] = evaluation.settings.get("sets", {})
+    read = {}
+    for file in dict.fromkeys(evaluation.distilled.values()):
+        if Path(file).name != file or Path(file).suffix != ".h5" or not (folder / file).is_file():
+            problem = f"it scored {file}, which is no set of this run"
+        else:
+            read[file] = SyntheticSet.load(folder / file)
+            problem = "" if read[file].digest == digests.get(file) else f"{file} has changed since"
+        if problem:
+            remarks.append(f"Without the evaluation in {folder.name}/evaluation, as {problem}: evaluate again")
+            return None, best, SyntheticSet.load(folder / best)
+    if not read:
+        raise InputError(f"{record} is damaged: it has no row of a distilled set; 'gz-lightning evaluate' makes a new one")
+    remarks += [f"Evaluation: {remark}" for remark in evaluation.remarks]
+    file, synthetic = next(iter(read.items()))
+    return evaluation, file, synthetic
 
 
 def _optional(
@@ -105,14 +135,16 @@ def _optional(
     return None
 
 
-def _galaxies(data: AnyPath, synthetic: SyntheticSet) -> Galaxies:
+def _galaxies(data: AnyPath, synthetic: SyntheticSet, file: str) -> Galaxies:
     galaxies = data if isinstance(data, Galaxies) else Galaxies(data)
-    synthetic.check_fits(galaxies, "best.h5")
-    return galaxies
+    return synthetic.standardised(galaxies, file)
 
 
 def _experts(path: AnyPath, synthetic: SyntheticSet, galaxies: Galaxies | None) -> TrajectoryStore:
-    store = TrajectoryStore(Path(path)) if galaxies is None else matching_experts(str(path), galaxies, {})
+    if galaxies is not None and galaxies.fingerprint == synthetic.data:
+        store = matching_experts(str(path), galaxies, {})
+    else:
+        store = TrajectoryStore(Path(path))
     if store.recipe.data != synthetic.data:
         raise InputError(f"the experts in {path} were trained on other galaxies than those of the run")
     return store

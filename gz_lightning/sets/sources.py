@@ -5,6 +5,7 @@ Shapes: M images, K leaves, H x W pixels.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -18,29 +19,30 @@ from gz_lightning.data.galaxies import Galaxies
 from gz_lightning.data.tree import leaf_folder
 from gz_lightning.errors import InputError
 from gz_lightning.networks.registry import NETWORKS, allow_network, describe_network
-from gz_lightning.sets.synthetic import SyntheticSet
-from gz_lightning.storage.tensors import load_tensors, plain
+from gz_lightning.sets.synthetic import LARGEST_MEAN, STD_RANGE, SyntheticSet, not_shares
+from gz_lightning.storage.checkpoints import LAST
+from gz_lightning.storage.tensors import load_signed, load_tensors, plain
 from gz_lightning.storage.text import short
 
 MOST_STEPS = 10**6
 """Steps of a student; the published settings have up to 50."""
-LARGEST_MEAN, STD_RANGE = 1.5, (0.2, 6.0)
-"""Over real galaxies standardised pixels have mean 0 and standard deviation 1; distilled ones outside these bounds were
-standardised in another way or not at all."""
 
 
 def read_sets(path: Path, galaxies: Galaxies, network: str | None = None) -> dict[Path, SyntheticSet]:
     """Read one set, or all sets of a run folder, and check that they fit the galaxies.
 
+    Files of ``gz-lightning distill`` have their own mean and standard deviation, which need not be those of the galaxies.
+
     Args:
         path: A SyntheticSet (``.h5``); a run folder of ``gz-lightning distill``, all of whose sets are read; a folder with
-            one folder of PNGs for each leaf; or ``images_*.pt`` of the published code with its ``labels_*.pt`` beside it.
+            one folder of PNGs for each leaf; or ``images_*.pt`` of the published code with its ``labels_*.pt`` beside it,
+            and ``lr_*.pt`` where it has a learned step size.
         galaxies: The galaxies to evaluate on.
         network: The network to train, in one word. Default: the one it was distilled for, or ConvNet where the set does
             not say.
 
     Returns:
-        The sets by their files, sorted. Only those of ``gz-lightning distill`` have step sizes.
+        The sets by their files, sorted. Pictures have no step size, nor does a published pair without ``lr_*.pt``.
 
     Raises:
         InputError: If it is none of these, or its leaves, size or normalisation do not fit; says which.
@@ -48,7 +50,12 @@ def read_sets(path: Path, galaxies: Galaxies, network: str | None = None) -> dic
     if path.is_dir():
         files = sorted(path.glob("*.h5"))
         if files:
-            return {file: read_distilled(file, galaxies, network) for file in files}
+            sets = {file: read_distilled(file, galaxies, network) for file in files}
+            first = sets[files[0]]
+            for file, one in sets.items():
+                if not (torch.equal(one.mean, first.mean) and torch.equal(one.std, first.std)):
+                    raise InputError(f"{file} is standardised otherwise than {files[0]}: name one of them")
+            return sets
         return {path: read_pictures(path, galaxies, network)}
     return {path: READERS.get(path.suffix, read_distilled)(path, galaxies, network)}
 
@@ -56,7 +63,7 @@ def read_sets(path: Path, galaxies: Galaxies, network: str | None = None) -> dic
 def read_distilled(path: Path, galaxies: Galaxies, network: str | None) -> SyntheticSet:
     """Read the file of a SyntheticSet."""
     synthetic = SyntheticSet.load(path)
-    synthetic.check_fits(galaxies, path)
+    synthetic.standardised(galaxies, path)
     steps = synthetic.configuration.get("syn_steps", 0)
     if not isinstance(steps, int) or not 0 <= steps <= MOST_STEPS:
         raise InputError(f"{path} is damaged: its syn_steps are {short(steps)}; distil it again")
@@ -84,7 +91,7 @@ def read_pictures(path: Path, galaxies: Galaxies, network: str | None) -> Synthe
             raise InputError(f"{folders[name]} holds no PNG; every leaf needs at least one")
         images += [_read_picture(file, galaxies) for file in files]
         labels += [label] * len(files)
-    return _without_steps(galaxies.standardise(torch.stack(images)), torch.tensor(labels), galaxies, network)
+    return _plain_set(galaxies.standardise(torch.stack(images)), torch.tensor(labels), galaxies, network)
 
 
 def _read_picture(file: Path, galaxies: Galaxies) -> torch.Tensor:
@@ -103,14 +110,32 @@ def _read_picture(file: Path, galaxies: Galaxies) -> torch.Tensor:
 
 
 def read_published(path: Path, galaxies: Galaxies, network: str | None) -> SyntheticSet:
-    """Read the pair of files that the published code writes."""
+    """Read the pair of files that the published code writes, and the step size that DATM's writes beside it."""
     if not path.name.startswith("images"):
         raise InputError(f"name the images of the published pair (images_*.pt), not {path}")
-    images = _read_tensor(path).float()
-    labels = _read_tensor(path.with_name("labels" + path.name.removeprefix("images")))
+    suffix = path.name.removeprefix("images")
+    labels_path = path.with_name(f"labels{suffix}")
+    images, labels = _read_tensor(path).float(), _read_tensor(labels_path)
     if problem := _misfit(images, labels, galaxies):
         raise InputError(f"{path} does not fit {galaxies.path}: {problem}")
-    return _without_steps(images, labels.long() if labels.ndim == 1 else labels.float(), galaxies, network)
+    if labels.ndim == 2 and (problem := not_shares(labels)):
+        raise InputError(f"{labels_path} cannot be used: {problem}")
+    labels = labels.long() if labels.ndim == 1 else labels.float()
+    beside = [file for name in (f"lr{suffix}", "lr.pt") if (file := path.with_name(name)).is_file()]
+    return _plain_set(images, labels, galaxies, network, _read_step_size(beside[0]) if beside else None)
+
+
+def _read_step_size(path: Path) -> float:
+    """The learned step size in a file of the published code."""
+    value = load_tensors(path)
+    if isinstance(value, torch.Tensor) and plain(value) and value.numel() == 1:
+        value = value.item()
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
+        raise InputError(
+            f"{path} holds {short(value)}, where the learned step size should be one number above 0; move it away to "
+            "evaluate without it"
+        )
+    return float(value)
 
 
 def _read_tensor(path: Path) -> torch.Tensor:
@@ -131,8 +156,6 @@ def _misfit(images: torch.Tensor, labels: torch.Tensor, galaxies: Galaxies) -> s
         return f"its labels have shape {tuple(labels.shape)} for {len(images)} images of {leaves} leaves"
     if labels.ndim == 1 and sorted(set(labels.tolist())) != list(range(leaves)):
         return f"its labels are {sorted(set(labels.tolist()))}, those of the galaxies 0 to {leaves - 1}"
-    if labels.ndim == 2 and not (torch.isfinite(labels).all() and (labels >= 0).all() and (labels.sum(1) > 0).all()):
-        return "its soft labels are not all shares of at least 0; if they are logits, take their softmax first"
     if not torch.isfinite(images).all():
         return "its pixels are not all finite"
     low, high, mean, std = (float(x) for x in (images.min(), images.max(), images.mean(), images.std()))
@@ -144,19 +167,48 @@ def _misfit(images: torch.Tensor, labels: torch.Tensor, galaxies: Galaxies) -> s
     return f"its normalisation is another: its pixels {problem}" if problem else ""
 
 
-def _without_steps(images: torch.Tensor, labels: torch.Tensor, galaxies: Galaxies, network: str | None) -> SyntheticSet:
-    """A set of images and labels alone, without step sizes."""
+def _plain_set(
+    images: torch.Tensor, labels: torch.Tensor, galaxies: Galaxies, network: str | None, step_size: float | None = None
+) -> SyntheticSet:
+    """A set of images and labels that says nothing about its making, with a step size or without."""
     order = labels.argsort(stable=True) if labels.ndim == 1 else torch.arange(len(labels))
     return SyntheticSet(
         images=images[order].contiguous(),
         labels=labels[order],
-        step_sizes=torch.empty(0),
+        step_sizes=torch.empty(0) if step_size is None else torch.tensor([step_size]),
         class_names=galaxies.class_names,
         mean=galaxies.mean,
         std=galaxies.std,
         tree=galaxies.tree,
         network=describe_network(network or "ConvNet", galaxies.num_classes, galaxies.resolution),
-        data=galaxies.fingerprint,
+    )
+
+
+def unfinished(folder: Path) -> str:
+    """In words, how far the run of a folder is; empty where it is finished, or the folder does not say."""
+    last, checkpoint = folder / "last.h5", folder / LAST
+    try:
+        if checkpoint.is_file():
+            content = load_signed(checkpoint)
+            state, settings = content.get("distillation"), content.get("hyper_parameters")
+            finished = not isinstance(state, dict) or state.get("finished") is not False
+            where = checkpoint
+        elif last.is_file():
+            newest = SyntheticSet.load(last)
+            state, settings = {"iteration": newest.iteration}, newest.configuration
+            iterations = settings.get("iterations")
+            # Without the checkpoint, a run that ended by its stages looks the same.
+            finished = not isinstance(iterations, int) or newest.iteration >= iterations or settings.get("stage") != "fixed"
+            where = last
+        else:
+            return ""
+    except InputError as error:
+        return f"whether the run is finished is unknown: {error}"
+    if finished or not isinstance(state, dict) or not isinstance(settings, dict):
+        return ""
+    return (
+        f"the run is not finished: {where.name} is of iteration {short(state.get('iteration'))} of "
+        f"{short(settings.get('iterations'))}; 'gz-lightning distill' with --ckpt_path last resumes it"
     )
 
 

@@ -36,6 +36,7 @@ from gz_lightning.storage.hdf5 import (
     set_text,
     write_header,
 )
+from gz_lightning.storage.tensors import content_digest
 from gz_lightning.storage.text import naming_file, short
 from gz_lightning.storage.whole import atomic_write
 
@@ -44,6 +45,39 @@ FORMAT_VERSION = 1
 MADE_BY = "gz-lightning distill"
 LARGEST = 1e30
 """Standardised pixels are of the order of 1; beyond this float32 cannot even square them."""
+LARGEST_MEAN, STD_RANGE = 1.5, (0.2, 6.0)
+"""Over real galaxies standardised pixels have mean 0 and standard deviation 1; outside these bounds they were standardised
+in another way or not at all."""
+SHARES_ROUNDING = 1e-3
+"""How far the sum of soft labels may be from 1; float16 rounds to half of it."""
+
+
+def not_shares(labels: torch.Tensor) -> str:
+    """In words, the first row of soft labels that is not shares that add up to 1; empty where all are.
+
+    Any other sum multiplies the loss, and so the step size.
+
+    Args:
+        labels: Shape (M, K).
+    """
+    rounding = max(SHARES_ROUNDING, torch.finfo(labels.dtype).eps if labels.is_floating_point() else 0.0)
+    shares = labels.detach().double()
+    sums, least = shares.sum(1), shares.min(1).values
+    good = torch.isfinite(shares).all(1) & (least >= 0) & ((sums - 1).abs() <= rounding)
+    if good.all():
+        return ""
+    row = int(good.int().argmin())
+    if not torch.isfinite(shares[row]).all():
+        return f"row {row} of its soft labels is not finite"
+    if least[row] < 0:
+        return (
+            f"row {row} of its soft labels has {float(least[row]):.4g} and adds up to {float(sums[row]):.4g}: "
+            "shares are at least 0 and add up to 1; if they are logits, take their softmax"
+        )
+    return (
+        f"row {row} of its soft labels adds up to {float(sums[row]):.4g}, not to 1: divide each row by its sum or, if they "
+        "are logits, take their softmax"
+    )
 
 
 def _tensors(file: h5py.File, leaves: int) -> dict[str, torch.Tensor]:
@@ -58,8 +92,8 @@ def _tensors(file: h5py.File, leaves: int) -> dict[str, torch.Tensor]:
         check_all((labels >= 0) & (labels < leaves), labels, "labels", f"a leaf of {leaves}", "image")
     else:
         labels = array(file, "labels", "f", (number, leaves), "image")
-        check_all(labels >= 0, labels, "labels", "a share of at least 0", "image")
-        check_all(labels.sum(1) > 0, labels.sum(1), "the sum of labels", "above 0", "image")
+        if problem := not_shares(torch.from_numpy(labels)):
+            raise Damaged(problem)
     step_sizes = array(file, "step_sizes", "f", (None,), "start epoch")
     check_all(step_sizes > 0, step_sizes, "step_sizes", "above 0", "start epoch")
     mean, std = (array(file, name, "f", (3,), "channel") for name in ("mean", "std"))
@@ -88,7 +122,7 @@ class SyntheticSet:
 
     Args:
         images: Standardised pixels, float32, shape (M, 3, H, W).
-        labels: Leaves, int64, shape (M,); or soft labels, float32, shape (M, K).
+        labels: Leaves, int64, shape (M,); or soft labels, float32, shape (M, K), shares that add up to 1 in each row.
         step_sizes: The learned step sizes alpha, shape (S,): one, one for each start epoch, or none.
         class_names: Names of the K leaves.
         mean: Mean of the training pixels per channel, in [0, 1], shape (3,).
@@ -169,7 +203,8 @@ class SyntheticSet:
             The folder.
 
         Raises:
-            InputError: If it is not empty, or the names of two leaves make the same folder.
+            InputError: If it is not empty, the names of two leaves make the same folder, or learned labels have left a leaf
+                without images: ImageFolder takes no empty folder, and without the folder it would number the leaves anew.
         """
         folder = Path(folder)
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -177,8 +212,14 @@ class SyntheticSet:
         folders = [leaf_folder(name) for name in self.class_names]
         if len({*folders, ""}) <= len(folders):
             raise InputError(f"the leaves {', '.join(self.class_names)} cannot be told apart as names of folders")
+        empty = sorted(set(range(len(folders))) - set(self.hard_labels.tolist()))
+        if empty:
+            raise InputError(
+                f"{folder} is not written: no image is labelled {' or '.join(self.class_names[leaf] for leaf in empty)}, "
+                "and torchvision's ImageFolder takes no empty folder; to_npz writes the set as it is"
+            )
         folder.parent.mkdir(parents=True, exist_ok=True)
-        pixels = self.denormalised().mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+        pixels = self.pixels.permute(0, 2, 3, 1).numpy()
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.", suffix=".part") as temporary:
             whole = Path(temporary) / folder.name
             for name in folders:
@@ -208,9 +249,10 @@ class SyntheticSet:
         """Write the set into one HDF5 file, atomically.
 
         Raises:
-            InputError: If a pixel, a label or a step size is not finite; an older file at ``path`` is kept.
+            InputError: If a pixel, a label or a step size is not finite, or soft labels do not add up to 1; an older file at
+                ``path`` is kept.
         """
-        if problem := self.not_finite():
+        if problem := self.not_finite() or (not_shares(self.labels) if self.labels.ndim == 2 else ""):
             raise InputError(f"{path} is not written: {problem}")
         with create_hdf5(path) as file:
             for name in ("images", "labels", "step_sizes", "mean", "std"):
@@ -244,11 +286,35 @@ class SyntheticSet:
                 configuration=get_json(file, "configuration", dict),
             )
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 of images, labels and step sizes."""
+        return content_digest([self.images, self.labels, self.step_sizes])
+
+    @property
+    def pixels(self) -> torch.Tensor:
+        """Pixels as a picture holds them: uint8, clipped, shape (M, 3, H, W)."""
+        return self.denormalised().mul(255).round().to(torch.uint8)
+
+    def standardises(self, galaxies: Galaxies) -> bool:
+        """Whether the galaxies are standardised as the set is."""
+        return torch.allclose(self.mean, galaxies.mean) and torch.allclose(self.std, galaxies.std)
+
     def check_fits(self, galaxies: Galaxies, path: str | Path = "the set") -> None:
-        """Check that the set can be used with these galaxies.
+        """Check that the set can be used with these galaxies as they are standardised.
 
         Raises:
             InputError: If leaves, image size, or mean and standard deviation differ; says which.
+        """
+        self.check_leaves(galaxies, path)
+        if not self.standardises(galaxies):
+            raise InputError(f"{path} does not fit {galaxies.path}: {self._standardised_otherwise(galaxies)}")
+
+    def check_leaves(self, galaxies: Galaxies, path: str | Path = "the set") -> None:
+        """Check that leaves and image size are those of the galaxies.
+
+        Raises:
+            InputError: If they differ; says which.
         """
         problem = ""
         if self.class_names != galaxies.class_names:
@@ -257,10 +323,28 @@ class SyntheticSet:
             )
         elif self.images.shape[1:] != galaxies.image_shape:
             problem = f"its images have {self.images.shape[-1]} px, the galaxies {galaxies.resolution} px"
-        elif not (torch.allclose(self.mean, galaxies.mean) and torch.allclose(self.std, galaxies.std)):
-            problem = (
-                f"its pixels are standardised with mean {self.mean.tolist()} and standard deviation {self.std.tolist()}, "
-                f"those of the galaxies with {galaxies.mean.tolist()} and {galaxies.std.tolist()}"
-            )
         if problem:
             raise InputError(f"{path} does not fit {galaxies.path}: {problem}")
+
+    def standardised(self, galaxies: Galaxies, path: str | Path = "the set") -> Galaxies:
+        """The galaxies standardised as the set is, such as those of a colleague; the same object where they are already.
+
+        Raises:
+            InputError: If leaves or image size differ, or the galaxies would be far from mean 0 and standard deviation 1.
+        """
+        self.check_leaves(galaxies, path)
+        if self.standardises(galaxies):
+            return galaxies
+        means, stds = (galaxies.mean - self.mean) / self.std, galaxies.std / self.std
+        if (means.abs() > LARGEST_MEAN).any() or (stds < STD_RANGE[0]).any() or (stds > STD_RANGE[1]).any():
+            raise InputError(
+                f"{path} does not fit {galaxies.path}: {self._standardised_otherwise(galaxies)}, which is too far away to "
+                "score them with the set's"
+            )
+        return galaxies.standardised_by(self.mean, self.std)
+
+    def _standardised_otherwise(self, galaxies: Galaxies) -> str:
+        return (
+            f"its pixels are standardised with mean {self.mean.tolist()} and standard deviation {self.std.tolist()}, "
+            f"those of the galaxies with {galaxies.mean.tolist()} and {galaxies.std.tolist()}"
+        )

@@ -103,3 +103,18 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         file.attrs["format_version"] = 99
     with pytest.raises(InputError, match=r"format version 99.*reads version 2: install the other one"):
         Galaxies(path)
+
+
+def test_standardised_by_the_statistics_of_others(toy: Galaxies) -> None:
+    mean, std = torch.tensor([0.1, 0.2, 0.3]), torch.tensor([0.3, 0.2, 0.1])
+    pixels = toy.train.images[:2]
+    before = toy.standardise(pixels)
+    others = toy.standardised_by(mean, std)
+    expected = (pixels.float() / 255 - mean[:, None, None]) / std[:, None, None]
+    torch.testing.assert_close(others.standardise(pixels), expected)
+    assert torch.equal(toy.standardise(pixels), before)
+    for split in ("train", "val", "test"):
+        assert getattr(others, split).galaxies is others
+        assert getattr(toy, split).galaxies is toy
+        assert torch.equal(getattr(others, split).images, getattr(toy, split).images)
+    assert others.fingerprint == toy.fingerprint

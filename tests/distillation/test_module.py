@@ -29,6 +29,7 @@ from gz_lightning.experts.trajectories import TrajectoryStore
 from gz_lightning.networks.functional import FunctionalNetwork
 from gz_lightning.networks.registry import build_network
 from gz_lightning.randomness import generator
+from gz_lightning.sets.sources import unfinished
 from gz_lightning.sets.synthetic import SyntheticSet
 from gz_lightning.storage.checkpoints import LAST
 from tests.conftest import write_toy
@@ -123,6 +124,7 @@ def test_a_run_in_stages_ends_by_itself(distil: Distil, tmp_path: Path) -> None:
     )
     assert distiller.stages.ended
     assert 700 < distiller.iteration < 800
+    assert unfinished(tmp_path) == ""
 
 
 def test_files_of_a_run(distil: Distil, tmp_path: Path, toy: Galaxies) -> None:
@@ -172,8 +174,10 @@ def test_a_resumed_run_gives_the_same_bits(
         signal.signal(signal.SIGINT, before)
     saved = torch.load(tmp_path / "cut" / LAST, weights_only=True)["distillation"]["iteration"]
     assert saved == (iteration + 1 if sent else iteration // 3 * 3)
+    assert f"the run is not finished: last.ckpt is of iteration {saved} of 14" in unfinished(tmp_path / "cut")
     again = distil(tmp_path / "cut", ckpt_path=tmp_path / "cut" / LAST, **settings)
     assert again.iteration == whole.iteration == 14
+    assert unfinished(tmp_path / "cut") == unfinished(tmp_path / "whole") == ""
     assert torch.equal(again.images, whole.images)
     assert torch.equal(again.log_step_sizes, whole.log_step_sizes)
     assert again.stages.state_dict() == whole.stages.state_dict()

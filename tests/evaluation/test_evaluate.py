@@ -12,11 +12,15 @@ from PIL import Image
 
 from gz_lightning.data.galaxies import Galaxies
 from gz_lightning.errors import InputError
-from gz_lightning.evaluation.contenders import Outcome, compete
+from gz_lightning.evaluation.contenders import Contender, Outcome, compete
 from gz_lightning.evaluation.evaluate import BASELINES, evaluate
 from gz_lightning.evaluation.record import read_evaluation
+from gz_lightning.figures import leaf_figure
 from gz_lightning.randomness import generator
 from gz_lightning.sets.coresets import CORESETS
+from gz_lightning.sets.synthetic import SyntheticSet
+from gz_lightning.storage.checkpoints import LAST
+from gz_lightning.storage.tensors import save_signed
 from gz_lightning.training.fresh import accuracies
 from gz_lightning.training.protocol import Protocol
 from tests.conftest import write_toy
@@ -189,3 +193,122 @@ def write_toy_without_val(folder: Path, toy: Galaxies) -> Path:
     with h5py.File(path, "r+") as file:
         file.attrs["mean"], file.attrs["std"] = toy.mean.numpy(), toy.std.numpy()
     return path
+
+
+def pick(monkeypatch: pytest.MonkeyPatch, **files: str) -> None:
+    """Of several sets, let a row (by protocol) choose the one of this file."""
+
+    def picking(contender: Contender, *others: Any) -> Outcome:
+        several = len({candidate.name for candidate in contender.candidates}) > 1
+        return compete(contender.only(files[contender.protocol]) if several else contender, *others)
+
+    monkeypatch.setattr("gz_lightning.evaluation.evaluate.compete", picking)
+
+
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[tuple[dict[str, torch.Tensor], str]]:
+    """What leaves.png shows, and its title."""
+    calls = []
+
+    def drawing(sets: dict[str, torch.Tensor], class_names: Any, title: str = "") -> Any:
+        calls.append((sets, title))
+        return leaf_figure(sets, class_names, title)
+
+    monkeypatch.setattr("gz_lightning.evaluation.tables.leaf_figure", drawing)
+    return calls
+
+
+@pytest.fixture
+def run(toy: Galaxies, tmp_path: Path) -> Path:
+    """A run folder whose two sets can be told apart."""
+    synthetic_set(toy).save(tmp_path / "run" / "best.h5")
+    synthetic_set(toy, images=synthetic_set(toy).images.flip(3), iteration=9).save(tmp_path / "run" / "last.h5")
+    return tmp_path / "run"
+
+
+@pytest.mark.parametrize(("mtt", "validated"), [("last.h5", "last.h5"), ("last.h5", "best.h5"), ("best.h5", "best.h5")])
+def test_the_set_that_is_scored_is_named_and_drawn(
+    toy: Galaxies, run: Path, monkeypatch: pytest.MonkeyPatch, mtt: str, validated: str
+) -> None:
+    calls = drawn(monkeypatch)
+    pick(monkeypatch, mtt=mtt, validated=validated)
+    result = evaluate(run, toy, baselines=["class mean"], **SMALL)
+    assert result.table["file"].tolist() == [mtt, validated, "toy.h5"]
+    ((sets, title),) = calls
+    names = {f"distilled\n({mtt})": mtt, f"distilled, tuned\n({validated})": validated}
+    expected = dict(list(names.items())[: len({mtt, validated})])
+    assert list(sets) == [*expected, "class mean"]
+    for name, file in expected.items():
+        assert torch.equal(sets[name], SyntheticSet.load(run / file).denormalised())
+    test = result.table["test"]
+    words = " ".join(title.split())
+    assert words.startswith(f"distilled ({mtt}) {test[0]:.1f} %, distilled, tuned ({validated}) {test[1]:.1f} %, class mean")
+    both = f"the row 'distilled' is of {mtt}; the row 'distilled, tuned' is of {validated}"
+    assert (both in result.remarks) == (both in str(result)) == (mtt != validated)
+    read = read_evaluation(run / "evaluation" / "evaluation.json")
+    assert read.distilled == {"distilled": mtt, "distilled, tuned": validated}
+    assert read.settings["sets"] == {file: SyntheticSet.load(run / file).digest for file in ("best.h5", "last.h5")}
+
+
+def test_other_networks_and_soft_labels_say_their_set(toy: Galaxies, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other networks are trained on the set of the row; with soft labels another set may be better, and is named."""
+    trained: list[tuple[str, set[str]]] = []
+
+    def noting(contender: Contender, *others: Any) -> Outcome:
+        trained.append((contender.name, {candidate.name for candidate in contender.candidates}))
+        soft = contender.candidates[0].sets[0][1].ndim == 2
+        several = len(trained[-1][1]) > 1
+        return compete(contender.only("best.h5" if soft else "last.h5") if several else contender, *others)
+
+    for path in run.iterdir():
+        one = SyntheticSet.load(path)
+        one.labels = torch.eye(3)[one.labels]
+        one.save(path)
+    monkeypatch.setattr("gz_lightning.evaluation.evaluate.compete", noting)
+    result = evaluate(run, toy, baselines=["class mean"], networks=["ConvNetD1W4"], **SMALL)
+    assert result.table["file"].tolist() == ["last.h5", "last.h5", "toy.h5"]
+    assert result.table["soft file"].tolist() == ["best.h5", "best.h5", "toy.h5"]
+    assert trained[-2:] == [("distilled, tuned", {"last.h5"}), ("class mean", {""})]
+
+
+def test_galaxies_of_others_are_scored_and_named(toy: Galaxies, toy_experts: Path, tmp_path: Path) -> None:
+    """A colleague's galaxies have another mean in the third digit: set and baselines are scored with the set's."""
+    other = Galaxies(write_toy(tmp_path / "other.h5", seed=1))
+    assert not torch.allclose(other.mean, toy.mean)
+    synthetic_set(toy, ipc=5).save(tmp_path / "set.h5")
+    settings: dict[str, Any] = {**SMALL, "epochs": 30, "full_epochs": 0, "baselines": ["class mean"]}
+    result = evaluate(tmp_path / "set.h5", other, tmp_path / "out", **settings)
+    assert "galaxies: others than those of the distillation (other.h5)" in str(result)
+    read = read_evaluation(tmp_path / "out" / "evaluation.json")
+    assert read.remarks == result.remarks
+    assert (read.settings["galaxies"], read.settings["galaxies of the distillation"]) == (other.fingerprint, toy.fingerprint)
+    changed = other.standardised_by(toy.mean, toy.std)  # the same by hand
+    again = evaluate(tmp_path / "set.h5", changed, tmp_path / "again", **settings)
+    pd.testing.assert_frame_equal(again.table, result.table)
+    assert result.table["test"][0] > 60
+    synthetic_set(toy, mean=toy.mean + 0.004).save(tmp_path / "elsewhere.h5")
+    with pytest.raises(InputError, match="--experts cannot be used with a set whose mean and standard deviation"):
+        evaluate(tmp_path / "elsewhere.h5", toy, experts=toy_experts, **settings)
+    same = evaluate(tmp_path / "set.h5", toy, tmp_path / "same", **settings)
+    assert same.remarks == []
+    coarse = write_toy(tmp_path / "coarse.h5", resolution=8)
+    with pytest.raises(InputError, match="its images have 16 px, the galaxies 8 px"):
+        evaluate(tmp_path / "set.h5", coarse)
+
+
+def test_images_that_are_test_galaxies_are_told(toy: Galaxies, tmp_path: Path) -> None:
+    images = synthetic_set(toy).images.clone()
+    images[[0, 4]] = toy.standardise(toy.test.images[[3, 14]])
+    synthetic_set(toy, images=images).save(tmp_path / "set.h5")
+    result = evaluate(tmp_path / "set.h5", toy, baselines=[], **SMALL)
+    assert result.remarks == ["set.h5: 2 of its 6 images are the very pixels of test galaxies"]
+
+
+def test_an_unfinished_run_is_told(toy: Galaxies, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    state = {"distillation": {"iteration": 20, "finished": False}, "hyper_parameters": {"iterations": 100}}
+    save_signed(state, run / LAST)
+    for synthetic in (run, run / "best.h5"):
+        result = evaluate(synthetic, toy, baselines=[], **SMALL)
+        (remark,) = result.settings["remarks"]
+        assert remark.startswith("the run is not finished: last.ckpt is of iteration 20 of 100")
+        assert remark in str(result)
+        assert remark in capsys.readouterr().err

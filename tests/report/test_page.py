@@ -17,6 +17,7 @@ from gz_lightning.errors import InputError
 from gz_lightning.evaluation.evaluate import evaluate
 from gz_lightning.report.page import report
 from gz_lightning.report.tree_figure import tree_figure
+from gz_lightning.sets.synthetic import SyntheticSet
 from tests.evaluation.conftest import synthetic_set
 from tests.report.conftest import write_run
 
@@ -37,6 +38,10 @@ class Page(HTMLParser):
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
+
+    @property
+    def ids(self) -> set[str | None]:
+        return {attributes.get("id") for _, attributes in self.tags}
 
     def all(self, tag: str) -> list[dict[str, str | None]]:
         return [attributes for name, attributes in self.tags if name == tag]
@@ -152,3 +157,45 @@ def test_a_browser_opens_it(evaluated: Path, tmp_path: Path, width: int) -> None
     assert title is not None
     assert int(title[1]) <= 0, f"{title[1]} px stick out"
     assert int(title[2]) == 0, "pictures that do not load"
+
+
+@pytest.mark.parametrize("scored", ["best.h5", "last.h5"])
+def test_the_set_that_was_scored_is_drawn_and_described(
+    toy: Galaxies, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scored: str
+) -> None:
+    shown: list[dict[str, torch.Tensor]] = []
+
+    def kept(sets: dict[str, torch.Tensor], *others: Any) -> Any:
+        shown.append(sets)
+        return tree_figure(sets, *others)
+
+    monkeypatch.setattr("gz_lightning.report.page.tree_figure", kept)
+    run = tmp_path / "run"
+    first = synthetic_set(toy, ipc=1)
+    first.save(run / "best.h5")
+    synthetic_set(toy, ipc=1, images=first.images.flip(3), iteration=99).save(run / "last.h5")
+    small: dict[str, Any] = {"num_eval": 1, "epochs": 2, "step_sizes": [0.01], "full_epochs": 0, "baselines": []}
+    evaluate(run / scored, toy, **small)
+    report([run], data=toy)
+    text = (run / "report" / "report.html").read_text()
+    assert torch.equal(shown[0]["distilled"], SyntheticSet.load(run / scored).denormalised())
+    assert f"Shown: {scored}, scored in the row &#39;distilled&#39; and the row &#39;distilled, tuned&#39;" in text
+    assert f"<td>{99 if scored == 'last.h5' else 7}</td>" in text
+    (run / scored).write_bytes((run / ("best.h5" if scored == "last.h5" else "last.h5")).read_bytes())
+    report([run], data=toy)
+    text = (run / "report" / "report.html").read_text()
+    assert f"Without the evaluation in run/evaluation, as {scored} has changed since: evaluate again" in text
+    assert "Shown: best.h5, the set of highest validation accuracy" in text
+    assert "worth" not in Page(text).ids
+
+
+def test_an_evaluation_of_a_set_that_is_not_the_runs(toy: Galaxies, tmp_path: Path) -> None:
+    run, made = tmp_path / "run", synthetic_set(toy)
+    made.save(run / "best.h5")
+    torch.save(made.images, run / "images_best.pt")
+    torch.save(made.labels, run / "labels_best.pt")
+    small: dict[str, Any] = {"num_eval": 1, "epochs": 2, "step_sizes": [0.01], "full_epochs": 0, "baselines": []}
+    evaluate(run / "images_best.pt", toy, network="ConvNetD1W4", **small)
+    report([run])
+    text = (run / "report" / "report.html").read_text()
+    assert "it scored images_best.pt, which is no set of this run: evaluate again" in text

@@ -1,6 +1,7 @@
 """Sets of any origin, and what does not fit the galaxies."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,9 @@ from PIL import Image
 from gz_lightning.data.galaxies import Galaxies
 from gz_lightning.errors import InputError
 from gz_lightning.evaluation.evaluate import evaluate
-from gz_lightning.sets.sources import READERS, read_sets
+from gz_lightning.sets.sources import READERS, read_sets, unfinished
+from gz_lightning.storage.checkpoints import LAST
+from gz_lightning.storage.tensors import save_signed
 from tests.conftest import CLASS_NAMES
 from tests.evaluation.conftest import NETWORK, synthetic_set
 
@@ -112,7 +115,6 @@ def test_pairs_that_do_not_fit(toy: Galaxies, tmp_path: Path) -> None:
         "finite": (images / 0, labels, "its pixels are not all finite"),
         "none": (images[:0], labels[:0], "its images have shape"),
         "number": (images, torch.tensor(1), r"its labels have shape \(\) for 6 images"),
-        "logits": (images, torch.eye(3)[labels] - 1, "its soft labels are not all shares of at least 0; if they are logits"),
     }
     for name, (pixels, leaves, message) in cases.items():
         path = write_pair(tmp_path / name, pixels, leaves)
@@ -136,3 +138,79 @@ def test_a_pair_of_other_than_real_numbers_is_refused(toy: Galaxies, tmp_path: P
     path = write_pair(tmp_path / "complex", made.images, made.labels.to(torch.complex64))
     with pytest.raises(InputError, match="labels_best.pt holds a Tensor, not a tensor of numbers that are all there"):
         read_sets(path, toy)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda shares: shares * 10, "row 0 of its soft labels adds up to 10, not to 1: divide each row by its sum"),
+        (lambda shares: shares * 100, "row 0 of its soft labels adds up to 100, not to 1: .*take their softmax"),
+        (lambda shares: shares * torch.tensor([[1.0]] * 5 + [[1.01]]), "row 5 of its soft labels adds up to 1.01, not"),
+        (lambda shares: (shares.log() + 9).float(), "row 0 of its soft labels adds up to 22.17, not to 1"),
+        (lambda shares: shares.log(), r"row 0 of its soft labels has -2.303 and adds up to -4.828: .*take their softmax"),
+        (lambda shares: (shares * 10).long(), "row 0 of its soft labels adds up to 10, not to 1"),
+        (lambda shares: shares / 0, "row 0 of its soft labels is not finite"),
+    ],
+)
+def test_labels_that_are_not_shares_are_refused(toy: Galaxies, tmp_path: Path, change: Any, message: str) -> None:
+    """They would multiply the loss."""
+    made = synthetic_set(toy)
+    shares = torch.eye(3)[made.labels] * torch.tensor([0.7]) + 0.1
+    path = write_pair(tmp_path, made.images, change(shares))
+    with pytest.raises(InputError, match=f"labels_best.pt cannot be used: {message}"):
+        read_sets(path, toy)
+    for dtype in (torch.float64, torch.float16, torch.bfloat16):
+        (pair,) = read_sets(write_pair(tmp_path, made.images, shares.to(dtype)), toy).values()
+        torch.testing.assert_close(pair.labels, shares, atol=4e-3, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["lr_best.pt", "lr.pt"])
+@pytest.mark.parametrize("value", [torch.tensor(0.03), torch.tensor([0.03]), torch.nn.Parameter(torch.tensor(0.03)), 0.03])
+def test_a_step_size_beside_the_pair_is_the_learned_one(toy: Galaxies, tmp_path: Path, name: str, value: Any) -> None:
+    made = synthetic_set(toy)
+    path = write_pair(tmp_path, made.images, made.labels)
+    torch.save(value, tmp_path / name)
+    torch.save(torch.tensor(0.5), tmp_path / "lr_other.pt")
+    (pair,) = read_sets(path, toy).values()
+    assert pair.step_sizes.tolist() == pytest.approx([0.03])
+    small = {"num_eval": 1, "epochs": 2, "step_sizes": [0.02], "full_epochs": 0, "baselines": [], "network": "ConvNetD1W4"}
+    table = evaluate(path, toy, tmp_path / "out", **small).table  # type: ignore[arg-type]
+    assert table["set"].tolist() == ["distilled", "distilled, tuned"]
+    assert (table["step size"][0], table["file"][0]) == ("0.03", "images_best.pt")
+
+
+@pytest.mark.parametrize(
+    "value", [torch.tensor(-0.1), torch.tensor(0.0), torch.tensor([0.1, 0.2]), torch.tensor(float("nan")), "many", True]
+)
+def test_a_step_size_that_is_none_is_refused(toy: Galaxies, tmp_path: Path, value: Any) -> None:
+    made = synthetic_set(toy)
+    path = write_pair(tmp_path, made.images, made.labels)
+    torch.save(value, tmp_path / "lr_best.pt")
+    with pytest.raises(InputError, match=r"lr_best.pt holds .*, where the learned step size should be one number above 0"):
+        read_sets(path, toy)
+
+
+def test_sets_that_are_standardised_differently_are_not_one_run(toy: Galaxies, tmp_path: Path) -> None:
+    synthetic_set(toy).save(tmp_path / "a.h5")
+    synthetic_set(toy, mean=toy.mean + 0.01).save(tmp_path / "b.h5")
+    with pytest.raises(InputError, match=r"b.h5 is standardised otherwise than .*a.h5: name one of them"):
+        read_sets(tmp_path, toy)
+
+
+def test_an_unfinished_run(toy: Galaxies, tmp_path: Path) -> None:
+    assert unfinished(tmp_path) == ""
+    of = {"iterations": 100, "stage": "fixed"}
+    for iteration, stage, ended in ((7, "fixed", False), (100, "fixed", True), (7, "stage", True)):
+        synthetic_set(toy, iteration=iteration, configuration={**of, "stage": stage}).save(tmp_path / "last.h5")
+        assert (unfinished(tmp_path) == "") == ended, "a run in stages ends by itself"
+    for iteration, finished in ((20, False), (100, True), (60, True)):
+        state = {"iteration": iteration, "finished": finished}
+        save_signed({"distillation": state, "hyper_parameters": of}, tmp_path / LAST)
+        assert (unfinished(tmp_path) == "") == finished
+        assert finished or "the run is not finished: last.ckpt is of iteration 20 of 100" in unfinished(tmp_path)
+    others: list[dict[str, Any]] = [{"experts": {}}, {"distillation": 3}]
+    for content in (*others, {"distillation": {"finished": False}, "hyper_parameters": 3}):
+        save_signed(content, tmp_path / LAST)
+        assert unfinished(tmp_path) == ""
+    (tmp_path / LAST).write_bytes(b"nonsense")
+    assert "whether the run is finished is unknown" in unfinished(tmp_path)

@@ -134,3 +134,48 @@ def test_a_set_that_is_not_finite_is_not_written(toy: Galaxies, tmp_path: Path, 
     with pytest.raises(InputError, match=rf"set.h5 is not written: the {named} is not finite"):
         made.save(tmp_path / "set.h5")
     assert torch.isfinite(SyntheticSet.load(tmp_path / "set.h5").images).all()
+
+
+def test_soft_labels_that_do_not_add_up_to_1_are_neither_written_nor_read(
+    toy: Galaxies, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    percent = synthetic_set(toy, labels=100 * torch.eye(3).repeat_interleave(2, 0))
+    problem = "row 0 of its soft labels adds up to 100, not to 1: divide each row by its sum"
+    with pytest.raises(InputError, match=f"set.h5 is not written: {problem}"):
+        percent.save(tmp_path / "set.h5")
+    with monkeypatch.context() as patched:
+        patched.setattr("gz_lightning.sets.synthetic.not_shares", lambda labels: "")
+        percent.save(tmp_path / "set.h5")
+    with pytest.raises(InputError, match=rf"set.h5 .*{problem}"):
+        SyntheticSet.load(tmp_path / "set.h5")
+
+
+def test_a_leaf_without_images_is_no_image_folder(toy: Galaxies, tmp_path: Path) -> None:
+    """ImageFolder takes no empty folder; without it the leaves would have other numbers."""
+    lost = synthetic_set(toy, labels=torch.tensor([0, 0, 1, 1, 0, 1]))
+    with pytest.raises(
+        InputError, match="pictures is not written: no image is labelled ring, and torchvision's ImageFolder"
+    ):
+        lost.to_image_folder(tmp_path / "pictures")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_galaxies_of_others_are_standardised_as_the_set_is(toy: Galaxies) -> None:
+    made = synthetic_set(toy)
+    assert made.standardised(toy) is toy
+    other = synthetic_set(toy, mean=toy.mean + 0.004, std=toy.std * 1.01)
+    galaxies = other.standardised(toy)
+    pixels = toy.test.images[:4]
+    torch.testing.assert_close(other.mean + 0 * toy.mean, galaxies.mean)
+    expected = (pixels.double() / 255 - other.mean.double()[:, None, None]) / other.std.double()[:, None, None]
+    torch.testing.assert_close(galaxies.standardise(pixels).double(), expected, atol=1e-5, rtol=0)
+    with pytest.raises(InputError, match="does not fit .*its pixels are standardised with mean"):
+        other.check_fits(toy)  # to distil from it, they must be the same
+    for changes, message in (
+        ({"class_names": ("long", "round", "ring")}, "its leaves are long, round, ring"),
+        ({"images": torch.zeros(6, 3, 8, 8)}, "its images have 8 px"),
+        ({"mean": torch.full((3,), 0.9), "std": toy.std}, "which is too far away"),
+        ({"std": toy.std * 6}, "which is too far away"),
+    ):
+        with pytest.raises(InputError, match=message):
+            synthetic_set(toy, **changes).standardised(toy)
