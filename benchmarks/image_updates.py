@@ -5,7 +5,7 @@
 Each run is a whole distillation, then fresh networks are scored on validation galaxies (test galaxies are not looked at).
 Both updates begin with the step size of the same search, match the same segments and have the same budget; only the
 update and ``lr_img`` differ. Runs that the record holds already are not done again, so that several calls (other
-resolutions, images per class, seeds) make one record, and an interrupted one goes on.
+resolutions, images per class, seeds) make one record, and an interrupted one resumes.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Batched, differentiable augmentation: DSA and the galaxy strategy.
 
-Every image of a batch draws its own parameters from an explicit generator; there is no loop over images, and gradients
-flow to the pixels.
+Each image of a batch has parameters drawn from an explicit generator; there is no loop over images, and gradients flow to
+the pixels.
 
 Shapes: N images, C channels, H x W pixels.
 """
@@ -15,6 +15,10 @@ import torch
 import torch.nn.functional as F
 
 from gz_lightning.errors import InputError
+from gz_lightning.shapes import Float, Tensor
+
+Images = Float[Tensor, "N C H W"]
+"""A batch; its functions give one of the same shape."""
 
 DSA = "color_crop_cutout_flip_scale_rotate"
 """The strategy of the published results."""
@@ -33,8 +37,8 @@ def _affine(images: torch.Tensor, matrix: torch.Tensor, padding: str) -> torch.T
     return F.grid_sample(images, grid, padding_mode=padding, align_corners=False)
 
 
-def sample_by_gathering(images: torch.Tensor, grid: torch.Tensor, padding: str) -> torch.Tensor:
-    """``F.grid_sample`` (bilinear), whose way back on a GPU adds in an order that changes; this one's does not.
+def sample_by_gathering(images: Images, grid: Float[Tensor, "N H W 2"], padding: str) -> Images:
+    """``F.grid_sample`` (bilinear) with a deterministic backward pass on a GPU.
 
     Args:
         images: Shape (N, C, H, W).
@@ -62,25 +66,25 @@ def _rotation(angle: torch.Tensor) -> torch.Tensor:
     return torch.stack([torch.stack([cos, -sin], -1), torch.stack([sin, cos], -1)], -2)
 
 
-def flip(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+def flip(images: Images, generator: torch.Generator) -> Images:
     """Mirror left and right with probability .5."""
     chosen = _uniform(images, 0, 1, generator) < 0.5
     return torch.where(chosen[:, None, None, None], images.flip(3), images)
 
 
-def scale(images: torch.Tensor, generator: torch.Generator, ratio: float = 1.2) -> torch.Tensor:
+def scale(images: Images, generator: torch.Generator, ratio: float = 1.2) -> Images:
     """Stretch each axis on its own by a factor in [1/ratio, ratio]; zero outside."""
     factors = torch.stack([_uniform(images, 1 / ratio, ratio, generator) for _ in range(2)], -1)
     return _affine(images, torch.diag_embed(factors), "zeros")
 
 
-def rotate(images: torch.Tensor, generator: torch.Generator, degrees: float = 15) -> torch.Tensor:
+def rotate(images: Images, generator: torch.Generator, degrees: float = 15) -> Images:
     """Rotate by an angle in [-degrees, degrees); zero outside."""
     bound = math.radians(degrees)
     return _affine(images, _rotation(_uniform(images, -bound, bound, generator)), "zeros")
 
 
-def crop(images: torch.Tensor, generator: torch.Generator, ratio: float = 0.125) -> torch.Tensor:
+def crop(images: Images, generator: torch.Generator, ratio: float = 0.125) -> Images:
     """Shift each axis by whole pixels, up to ``ratio`` of the side; zero where nothing was."""
     for axis in (2, 3):
         side = images.shape[axis]
@@ -93,7 +97,7 @@ def crop(images: torch.Tensor, generator: torch.Generator, ratio: float = 0.125)
     return images
 
 
-def cutout(images: torch.Tensor, generator: torch.Generator, ratio: float = 0.5) -> torch.Tensor:
+def cutout(images: Images, generator: torch.Generator, ratio: float = 0.5) -> Images:
     """Set a square of ``ratio`` of the side to zero; its centre is anywhere, so part of it may lie outside."""
     inside = []
     for axis in (2, 3):
@@ -106,7 +110,7 @@ def cutout(images: torch.Tensor, generator: torch.Generator, ratio: float = 0.5)
     return images.masked_fill(hole, 0)
 
 
-def color(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+def color(images: Images, generator: torch.Generator) -> Images:
     """Brightness, saturation and contrast.
 
     Adds a number in [-.5, .5); then stretches colours about the mean of the channels by a factor in [0, 2); then pixels
@@ -119,17 +123,17 @@ def color(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     return level + (images - level) * _uniform(images, 0.5, 1.5, generator)[:, None, None, None]
 
 
-def galaxy(images: torch.Tensor, generator: torch.Generator, ratio: float = 1.2) -> torch.Tensor:
-    """What leaves a galaxy's class alone: any rotation, reflection with probability .5, scale in [1/ratio, ratio].
+def galaxy(images: Images, generator: torch.Generator, ratio: float = 1.2) -> Images:
+    """Transformations that keep a galaxy's class: rotation, reflection with probability .5, scale in [1/ratio, ratio].
 
-    One resampling does all three. What turns in from outside is filled with the nearest pixel of the border: it is
-    sky, whereas zero is the mean brightness of standardised pixels, and reflection would mirror the core into a corner.
+    One resampling does all three. What comes in from outside is filled with the nearest pixel of the border: that is sky,
+    whereas zero is the mean brightness of standardised pixels, and reflection would mirror the core into a corner.
     """
     return _galaxy(images, _galaxy_draws(images, generator), ratio)
 
 
 def _galaxy_draws(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """What :func:`galaxy` draws: of scale, reflection and angle a number in [0, 1) per image, shape (3, N)."""
+    """The draws of :func:`galaxy`: for scale, reflection and angle a number in [0, 1) per image, shape (3, N)."""
     return torch.stack([torch.rand(len(images), generator=generator) for _ in range(3)])
 
 
@@ -141,8 +145,10 @@ def _galaxy(images: torch.Tensor, draws: torch.Tensor, ratio: float = 1.2) -> to
     return _affine(images, matrix, "border")
 
 
-def augment_each(images: torch.Tensor, strategy: str, generators: Sequence[torch.Generator]) -> torch.Tensor:
-    """Augment n batches, each with its own generator, as :func:`augment` does one after the other.
+def augment_each(
+    images: Float[Tensor, "n N C H W"], strategy: str, generators: Sequence[torch.Generator]
+) -> Float[Tensor, "n N C H W"]:
+    """Augment n batches, one with each generator, as :func:`augment` does one after the other.
 
     Args:
         images: Shape (n, N, C, H, W).
@@ -153,9 +159,9 @@ def augment_each(images: torch.Tensor, strategy: str, generators: Sequence[torch
         Shape (n, N, C, H, W).
     """
     if check_strategy(strategy) == "galaxy":  # one resampling for all
-        draws = torch.cat([_galaxy_draws(own, draw) for own, draw in zip(images, generators, strict=True)], 1)
+        draws = torch.cat([_galaxy_draws(batch, draws) for batch, draws in zip(images, generators, strict=True)], 1)
         return _galaxy(images.flatten(0, 1), draws).view(images.shape)
-    return torch.stack([augment(own, strategy, draw) for own, draw in zip(images, generators, strict=True)])
+    return torch.stack([augment(batch, strategy, draws) for batch, draws in zip(images, generators, strict=True)])
 
 
 FAMILIES: dict[str, Callable[[torch.Tensor, torch.Generator], torch.Tensor]] = {
@@ -170,10 +176,10 @@ FAMILIES: dict[str, Callable[[torch.Tensor, torch.Generator], torch.Tensor]] = {
 
 
 def check_strategy(strategy: str) -> str:
-    """The strategy itself, if :func:`augment` knows it.
+    """The strategy, if :func:`augment` has it.
 
     Raises:
-        InputError: If it is none.
+        InputError: If it does not.
     """
     if strategy not in ("none", "galaxy") and not set(strategy.split("_")) <= set(FAMILIES):
         raise InputError(
@@ -183,13 +189,13 @@ def check_strategy(strategy: str) -> str:
     return strategy
 
 
-def augment(images: torch.Tensor, strategy: str, generator: torch.Generator) -> torch.Tensor:
+def augment(images: Images, strategy: str, generator: torch.Generator) -> Images:
     """Augment a batch.
 
     Args:
         images: Standardised pixels, shape (N, C, H, W), on any device.
         strategy: ``none``; ``galaxy`` (any rotation, reflection and scale, see :func:`galaxy`); or families of DSA
-            joined by underscores: one family is drawn for the batch, then each image draws its own parameters. The
+            joined by underscores: one family is drawn for the batch, then parameters for each image. The
             published strategy is ``DSA``.
         generator: A generator on the CPU, whatever the device of the images: the draws are the same on each.
 

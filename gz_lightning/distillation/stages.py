@@ -40,7 +40,7 @@ def correlation(values: Sequence[float]) -> float:
 class FixedRange:
     """All start epochs below ``max_start_epoch`` from the beginning (MTT); and the contract of an entry of STAGES.
 
-    An entry is a class with this constructor and these members. A rule of one's own derives from this class, sets ``cap`` in
+    An entry is a class with this constructor and these members. Your rule derives from this class, sets ``cap`` in
     its constructor and raises it in :meth:`record`. All that changes must be in :meth:`state_dict`, else a run that is
     resumed takes another course.
 

@@ -101,7 +101,7 @@ def same_run(
         InputError: If a setting that shapes the images, the experts or the galaxies are not those of the checkpoint.
     """
     if "distillation" not in checkpoint:
-        raise InputError(f"{path} is no checkpoint of 'gz-lightning distill'; leave out --ckpt_path to begin anew")
+        raise InputError(f"{path} is no checkpoint of 'gz-lightning distill'; leave out --ckpt_path to start anew")
     state: dict[str, Any] = checkpoint["distillation"]
     changed = changes(checkpoint["hyper_parameters"], settings)
     changed += [f"the {name} are others" for name, fingerprint in fingerprints.items() if state[name] != fingerprint]
@@ -335,7 +335,7 @@ def search_step_size(
     for segment in segments:
         for alpha in grid:
             losses[alpha].append(match(student(segment, alpha), segment.start, segment.target))
-    means = {alpha: float(torch.stack(found).mean()) for alpha, found in losses.items()}
+    means = {alpha: float(torch.stack(values).mean()) for alpha, values in losses.items()}
     return min(means, key=lambda alpha: means[alpha] if math.isfinite(means[alpha]) else math.inf), means
 
 

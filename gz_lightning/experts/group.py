@@ -130,13 +130,13 @@ def state_of(checkpoint: Mapping[str, Any], recipe: Recipe, path: str) -> dict[s
         InputError: If it is of other galaxies or settings, or of no experts.
     """
     if "experts" not in checkpoint:
-        raise InputError(f"{path} is no checkpoint of 'gz-lightning fit'; leave out --ckpt_path to begin anew")
+        raise InputError(f"{path} is no checkpoint of 'gz-lightning fit'; leave out --ckpt_path to start anew")
     state: dict[str, Any] = checkpoint["experts"]
     theirs = Recipe(*state["recipe"])
     if theirs != recipe:
         raise InputError(
             f"{path} is of experts of another kind: {describe_difference(theirs, recipe)}; "
-            "leave out --ckpt_path to begin anew"
+            "leave out --ckpt_path to start anew"
         )
     return state
 
