@@ -42,6 +42,11 @@ QUIET = (
     ".*when logging on epoch level in distributed setting.*",  # each process trains other experts
 )
 WANDB_MODES = ("offline", "online", "off")
+COMPLAINTS = (
+    *(MisconfigurationException, ArithmeticError, AssertionError, AttributeError, ImportError, LookupError),
+    *(RuntimeError, TypeError, ValueError),
+)
+"""What constructors of Lightning and of loggers raise about their settings. (Of an OSError main tells what it means.)"""
 PARTS = ("model", "data", "trainer")
 PARTS_HELP = "--model.help, --data.help and --trainer.help show one part of this."
 
@@ -56,9 +61,9 @@ def _refused_settings() -> Iterator[None]:
     """Turn what constructors of Lightning and its libraries raise into InputError. Never around our constructors."""
     try:
         yield
-    except (InputError, OSError):  # OSError: main tells where nothing can be written
+    except InputError:
         raise
-    except Exception as error:  # they complain of settings by any exception, such as MisconfigurationException
+    except COMPLAINTS as error:
         raise InputError(f"the settings cannot be used: {error}") from error
 
 
@@ -227,9 +232,9 @@ class GalaxyCLI(LightningCLI):
         Raises:
             InputError: If it refuses its settings.
         """
+        if self.config.trainer.logger in (None, True):
+            kwargs["logger"] = self.loggers()
         with _refused_settings():
-            if self.config.trainer.logger in (None, True):
-                kwargs["logger"] = self.loggers()
             return super().instantiate_trainer(**kwargs)
 
     def loggers(self) -> list[Logger]:
@@ -242,7 +247,8 @@ class GalaxyCLI(LightningCLI):
             Path(config.run_dir).mkdir(parents=True, exist_ok=True)
             name = config.wandb_name or Path(config.run_dir).resolve().name
             place = {"name": name, "save_dir": config.run_dir, "project": config.wandb_project}
-            loggers.append(WandbLogger(**place, offline=mode == "offline"))
+            with _refused_settings():
+                loggers.append(WandbLogger(**place, offline=mode == "offline"))
         return loggers
 
     def checkpoint(self) -> str | None:
