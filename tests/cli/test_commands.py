@@ -148,7 +148,7 @@ def test_a_run_is_recorded_and_goes_on(
     assert "1 experts of 2 epochs in experts" in capsys.readouterr().err
     command = ["distill", *data, *DISTILL, "--run_dir", "run", "--trainer.log_every_n_steps", "1", "--model.seed", "5"]
     main([*command, "--ckpt_path", "last"])  # where there is none it is a new start
-    assert "holds a run already: go on with it by --ckpt_path last" in refused(capsys, *command)
+    assert "holds a run already: resume it by --ckpt_path last" in refused(capsys, *command)
     main([*command, "--ckpt_path", "last", "--model.iterations", "4"])
     assert SyntheticSet.load("run/last.h5").iteration == 4
     logs = [Path("run/logs") / f"version_{i}" for i in (0, 2)]  # the refused one made version_1
@@ -183,7 +183,7 @@ def test_mistakes_are_answered_in_one_line(
     )
     assert "gz-lightning distill: there are no experts in experts" in refused(capsys, "distill", *data, *DISTILL)
     assert "there is no file none.h5" in refused(capsys, "fit", "--data.path", "none.h5", *FIT)
-    assert "lr must be positive, not -1.0" in refused(capsys, "fit", *data, *FIT, "--model.lr", "-1")
+    assert "--model.lr must be a number > 0, not -1.0" in refused(capsys, "fit", *data, *FIT, "--model.lr", "-1")
     assert "--wandb is offline, online or off, not 'maybe'" in refused(capsys, "fit", *data, *FIT, "--wandb", "maybe")
     assert "nonsense" in refused(capsys, "fit", "--model.nonsense", "3")
     assert "there is no file best.h5; 'gz-lightning distill' makes one" in refused(
