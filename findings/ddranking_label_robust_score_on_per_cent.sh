@@ -13,6 +13,7 @@
 #   a perfect classifier: validate() returns 100.0
 #   full 80.5, distilled 66.5, random 40.6: 163.115; the formula on fractions: 0.295
 #   full 80.5, distilled 70.3, random 62.8: -0.046; the formula on fractions: 0.263
+#   LabelRobustScoreHard: All arrays must be of the same length
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

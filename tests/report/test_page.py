@@ -123,7 +123,7 @@ def test_several_runs_side_by_side(evaluated: Path, tmp_path: Path, toy_path: Pa
 def test_refusals(evaluated: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(InputError, match="name at least one run folder"):
         report([])
-    with pytest.raises(InputError, match="--runs must be a list, of which each is a path, not 3"):
+    with pytest.raises(InputError, match="--runs must be a list of which every item is a path, not 3"):
         report(3)  # type: ignore[arg-type]
     broken = tmp_path / "broken"
     shutil.copytree(evaluated, broken)
