@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
 
 from gz_lightning.storage.whole import atomic_write
 
@@ -20,6 +21,12 @@ MOST_IMAGES = 10
 """Images of a leaf shown at most."""
 COLOURS = ("#1f4e8c", "#c4571a", "#2e7d4f", "#7a3f98", "#8a6d00", "#a3325c")
 """Colours of runs, with a contrast to white of at least 4.5 to 1."""
+
+
+def drawable(text: str) -> str:
+    """A name as a figure can draw it: not as a formula, and with ``?`` where the font lacks a character."""
+    font = get_font(findfont(FontProperties()))
+    return "".join(c if c.isspace() or font.get_char_index(ord(c)) else "?" for c in text).replace("$", r"\$")
 
 
 def at_places(images: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
@@ -72,14 +79,14 @@ def leaf_figure(sets: Mapping[str, torch.Tensor], class_names: Sequence[str], ti
     figure = Figure(figsize=(1.5 * columns + 0.8, 1.55 * len(rows) + 0.9), layout="constrained", dpi=120)
     axes = figure.subplots(len(rows), columns, squeeze=False)
     for axis, name in zip(axes[0], class_names, strict=True):
-        axis.set_title(textwrap.fill(name, 18), fontsize=8)
+        axis.set_title(drawable(textwrap.fill(name, 18)), fontsize=8)
     for (name, images), line in zip(rows, axes, strict=True):
         for image, axis in zip(images, line, strict=True):
             axis.imshow(image.permute(1, 2, 0).numpy(), interpolation="nearest")
             axis.set(xticks=[], yticks=[])
-        line[0].set_ylabel(name, fontsize=9)
+        line[0].set_ylabel(drawable(name), fontsize=9)
     if title:
-        figure.suptitle(title, fontsize=10)
+        figure.suptitle(drawable(title), fontsize=10)
     return figure
 
 
@@ -118,7 +125,7 @@ def confusion_figure(counts: torch.Tensor, class_names: Sequence[str], title: st
     figure = Figure(figsize=(0.62 * number + 3.2, 0.62 * number + 2.4), layout="constrained", dpi=120)
     axis = figure.subplots()
     axis.imshow(share.numpy(), cmap="Blues", vmin=0, vmax=1)
-    names = [textwrap.fill(name, 22) for name in class_names]
+    names = [drawable(textwrap.fill(name, 22)) for name in class_names]
     axis.set_xticks(range(number), names, rotation=60, ha="right", rotation_mode="anchor", fontsize=7)
     axis.set_yticks(range(number), names, fontsize=7)
     axis.set(xlabel="predicted", ylabel="true")
@@ -126,7 +133,7 @@ def confusion_figure(counts: torch.Tensor, class_names: Sequence[str], title: st
         for j in range(number):
             colour = "white" if share[i, j] > 0.5 else "black"
             axis.text(j, i, f"{100 * float(share[i, j]):.0f}", ha="center", va="center", fontsize=7, color=colour)
-    axis.set_title(title + "\n(per cent of each true leaf)", fontsize=9)
+    axis.set_title(drawable(title) + "\n(per cent of each true leaf)", fontsize=9)
     return figure
 
 
@@ -146,7 +153,7 @@ def accuracy_figure(tables: Mapping[str, pd.DataFrame], title: str = "") -> Figu
         place = [names.index(name) + (i - (len(tables) - 1) / 2) * thick for name in rows.index]
         sides = [(rows["test"] - rows["low"]).clip(lower=0), (rows["high"] - rows["test"]).clip(lower=0)]
         colour = COLOURS[i % len(COLOURS)]
-        axis.barh(place, rows["test"], thick, xerr=sides, label=run, color=colour, ecolor="#222222", capsize=2)
+        axis.barh(place, rows["test"], thick, xerr=sides, label=drawable(run), color=colour, ecolor="#222222", capsize=2)
         for y, value, high in zip(place, rows["test"], rows["high"], strict=True):
             axis.text(max(value, high) + 1, y, f"{value:.1f}", va="center", fontsize=7)
     axis.set_yticks(range(len(names)), names, fontsize=8)
