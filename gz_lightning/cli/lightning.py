@@ -7,6 +7,7 @@ import contextlib
 import inspect
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
@@ -20,8 +21,11 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 
 from gz_lightning.cli.parser import Formatter, LightningOneLine, description
+from gz_lightning.cli.ranks import ranks_end_together
+from gz_lightning.data import datamodule
 from gz_lightning.data.datamodule import GalaxyZoo2DataModule
 from gz_lightning.errors import InputError
+from gz_lightning.experts.trajectories import TrajectoryStore
 from gz_lightning.progress import say
 from gz_lightning.settings import check_settings
 from gz_lightning.storage.checkpoints import LAST
@@ -91,6 +95,15 @@ def wandb_mode(flag: str) -> str:
     return mode
 
 
+def _late_refusals() -> tuple[type[Exception], ...]:
+    """What callbacks and loggers raise on settings that they cannot use, once training begins."""
+    if "wandb" not in sys.modules:
+        return (MisconfigurationException,)
+    import wandb
+
+    return MisconfigurationException, wandb.errors.Error
+
+
 def _has_key() -> bool:
     """Whether wandb has the key of an account."""
     import wandb
@@ -144,8 +157,9 @@ class GalaxyCLI(LightningCLI):
                 save_config_kwargs={"overwrite": True},  # a logger of the user's may have the same folder again
             )
             try:
-                cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=cli.checkpoint(), weights_only=True)
-            except MisconfigurationException as error:  # what callbacks and loggers find out only now
+                with ranks_end_together(cli.trainer, command):
+                    cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=cli.checkpoint(), weights_only=True)
+            except _late_refusals() as error:
                 raise InputError(f"the settings cannot be used: {error}") from error
             except SystemExit:
                 if cli.trainer.interrupted:  # Lightning turns a KeyboardInterrupt into SystemExit
@@ -225,6 +239,19 @@ class GalaxyCLI(LightningCLI):
         if seed not in (None, False):
             number = f" {seed}" if seed is not True else ""
             raise InputError(f"--seed_everything{number} seeds nothing here: use --model.seed{number} instead")
+
+    def after_instantiate_classes(self) -> None:
+        """Refuse to work on simulated galaxies beside experts of others: the user forgot ``--data.path``."""
+        folder = Path(self.config.model.trajectories)
+        if not (self.datamodule.simulated and _is_first() and any(folder.glob("expert_*.h5"))):
+            return
+        recipe = TrajectoryStore(folder).recipe
+        is_size = recipe.network["resolution"] == datamodule.SIMULATED_RESOLUTION
+        if not (is_size and recipe.data == self.datamodule.galaxies.fingerprint):
+            raise InputError(
+                f"--data.path was not given, and the experts in {folder} were not trained on the simulated galaxies that "
+                "stand in for it: name the packed file they were trained on"
+            )
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Make the Trainer, with the default loggers unless the user names others.
