@@ -43,6 +43,7 @@ QUIET = (
     ".*`max_epochs` was not set.*",  # the modules set it
     ".*You passed in a `val_dataloader` but have no `validation_step`.*",  # EvaluateOnValidation validates
     ".*is smaller than the logging interval.*",
+    ".*Total length of `range` across ranks is zero.*",  # a finished run that is started again
     ".*when logging on epoch level in distributed setting.*",  # each process trains other experts
 )
 WANDB_MODES = ("offline", "online", "off")
@@ -95,6 +96,14 @@ def wandb_mode(flag: str) -> str:
     return mode
 
 
+def _finish_wandb() -> None:
+    """End the run of Weights & Biases: the next one of this process would be added to it."""
+    import wandb
+
+    if wandb.run is not None:
+        wandb.finish()
+
+
 def _late_refusals() -> tuple[type[Exception], ...]:
     """What callbacks and loggers raise on settings that they cannot use, once training begins."""
     if "wandb" not in sys.modules:
@@ -121,7 +130,7 @@ class GalaxyCLI(LightningCLI):
     """
 
     command = ""
-    locks: contextlib.ExitStack
+    at_end: contextlib.ExitStack
     refusal: InputError | None = None
 
     @classmethod
@@ -137,7 +146,7 @@ class GalaxyCLI(LightningCLI):
             warnings.filterwarnings("ignore", message)
         logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
         cls.command = command
-        with contextlib.ExitStack() as cls.locks:
+        with contextlib.ExitStack() as cls.at_end:
             cli = cls(
                 module,
                 GalaxyZoo2DataModule,
@@ -205,7 +214,7 @@ class GalaxyCLI(LightningCLI):
             raise InputError(f"--wandb is offline, online or off, not '{config.wandb}'")
         if _is_first():
             lock = Path(config.run_dir) / ".lock"
-            self.locks.enter_context(locked(lock, f"into {config.run_dir}; wait for it, or name another --run_dir"))
+            self.at_end.enter_context(locked(lock, f"into {config.run_dir}; wait for it, or name another --run_dir"))
             remove_stale(Path(config.run_dir))
         self.parser.add_instantiator(self.construct, object)
 
@@ -276,6 +285,7 @@ class GalaxyCLI(LightningCLI):
             place = {"name": name, "save_dir": config.run_dir, "project": config.wandb_project}
             with _refused_settings():
                 loggers.append(WandbLogger(**place, offline=mode == "offline"))
+            self.at_end.callback(_finish_wandb)
         return loggers
 
     def checkpoint(self) -> str | None:

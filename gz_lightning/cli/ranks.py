@@ -80,7 +80,11 @@ def ranks_end_together(trainer: Trainer, command: str) -> Iterator[None]:
         InputError: If the connection to another process breaks.
     """
     environment = getattr(trainer.strategy, "cluster_environment", None)
-    if trainer.world_size == 1 or environment is None or environment.creates_processes_externally and FIRST not in os.environ:
+    if (
+        trainer.world_size == 1
+        or environment is None
+        or (environment.creates_processes_externally and FIRST not in os.environ)
+    ):
         yield  # torchrun and SLURM watch over their processes
         return
     is_first = os.environ.setdefault(FIRST, str(os.getpid())) == str(os.getpid())
