@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from lightning.pytorch import Callback, Trainer
 
 from gz_lightning.cli import main
 from gz_lightning.cli.lightning import wandb_mode
@@ -22,7 +23,19 @@ DISTILL = [
     *["--model.syn_steps", "2", "--model.expert_epochs", "1", "--model.max_start_epoch", "1", "--model.lr_teacher", "0.03"],
     *QUIET,
 ]
+MONITOR = ["--trainer.callbacks", "EarlyStopping", "--trainer.callbacks.monitor"]
 CSV_LOGGER = ["--trainer.logger", "CSVLogger", "--trainer.logger.save_dir", "run"]
+
+
+class Stop(Callback):
+    """Stops as a time limit does that is over."""
+
+    def on_train_batch_end(self, trainer: Trainer, *args: object) -> None:
+        """After the first batch."""
+        trainer.should_stop = True
+
+
+STOP = ["--trainer.callbacks", f"{__name__}.Stop"]
 
 
 @pytest.fixture(autouse=True)
@@ -54,6 +67,7 @@ def test_a_run_from_a_saved_configuration_writes_into_its_folder(distill: list[s
     assert torch.equal(SyntheticSet.load("a/last.h5").images, SyntheticSet.load("b/last.h5").images)
 
 
+@pytest.mark.filterwarnings("ignore:Experiment logs directory")
 @pytest.mark.parametrize(
     "logger", [["--trainer.logger", "false"], CSV_LOGGER, [*CSV_LOGGER, "--trainer.logger.version", "one"]]
 )
@@ -66,7 +80,7 @@ def test_the_same_command_runs_again_with_any_logger(distill: list[str], logger:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (["--trainer.gradient_clip_val", "1"], "--trainer.gradient_clip_val 1.0 is not supported here: leave it out"),
+        (["--trainer.gradient_clip_val", "1"], "--trainer.gradient_clip_val 1 is not supported here: leave it out"),
         (["--trainer.accumulate_grad_batches", "2"], "--trainer.accumulate_grad_batches 2"),
         (["--trainer.precision", "64-true"], "--trainer.precision must be one of 32-true here, not 64-true"),
         (["--trainer.max_steps", "1"], "--trainer.max_steps 1 is not supported here: use --model.iterations instead"),
@@ -76,21 +90,8 @@ def test_the_same_command_runs_again_with_any_logger(distill: list[str], logger:
         (["--trainer.strategy", "none"], "the settings cannot be used: You selected an invalid strategy name"),
         (["--trainer.logger", "Nothing"], "--trainer.logger: there is no class Nothing; name one as package.module.Class"),
         (["--trainer.logger", "no.Logger"], "--trainer.logger: no.Logger cannot be imported: No module named 'no'"),
-        (
-            [
-                "--trainer.logger",
-                "CSVLogger",
-                "--trainer.logger.save_dir",
-                "run",
-                "--trainer.logger.flush_logs_every_n_steps",
-                "x",
-            ],
-            "--trainer.logger",
-        ),
-        (
-            ["--trainer.callbacks", "EarlyStopping", "--trainer.callbacks.monitor", "val_loss"],
-            "EarlyStopping monitors 'val_loss'",
-        ),
+        ([*CSV_LOGGER, "--trainer.logger.flush_logs_every_n_steps", "x"], "--trainer.logger"),
+        ([*MONITOR, "val_loss"], "EarlyStopping monitors 'val_loss', which is not logged here; there are loss, "),
         (["--trainer.callbacks", "BatchSizeFinder"], "BatchSizeFinder changes what is trained"),
         (["--trainer.callbacks", "LearningRateFinder"], "LearningRateFinder changes what is trained"),
         (
@@ -121,13 +122,12 @@ def test_a_seed_of_lightning_recipes_in_a_file(distill: list[str], capsys: pytes
     main([*distill, *OFF, "--config", "recipe.yaml", "--run_dir", "run"])
 
 
-def test_a_time_limit_leaves_a_checkpoint_and_says_how_to_resume(
+def test_a_stopped_run_leaves_a_checkpoint_and_says_how_to_resume(
     distill: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     longer = [*distill, *OFF, "--model.iterations", "12", "--model.eval_it", "12"]
     main([*longer, "--run_dir", "whole"])
-    limit = ["--trainer.max_time", "{seconds: 0.001}"]
-    main([*longer, "--run_dir", "run", *limit, "--ckpt_path", "last"])
+    main([*longer, "--run_dir", "run", *STOP, "--ckpt_path", "last"])
     err = capsys.readouterr().err
     assert "stopped after 1 of 12 iterations; resume from run/checkpoints/last.ckpt by the same command" in err
     main([*longer, "--run_dir", "run", "--ckpt_path", "last"])
@@ -135,11 +135,11 @@ def test_a_time_limit_leaves_a_checkpoint_and_says_how_to_resume(
     assert torch.equal(SyntheticSet.load("run/last.h5").images, SyntheticSet.load("whole/last.h5").images)
 
 
-def test_a_time_limit_of_fit_ends_after_a_whole_epoch(toy_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_fit_stops_after_a_whole_epoch(toy_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fit = ["fit", "--data.path", str(toy_path), "--data.batch_size", "16", *FIT, "--model.train_epochs", "3"]
     main([*fit, "--model.trajectories", "whole"])
     cut = [*fit, "--model.trajectories", "experts", "--run_dir", "run", "--ckpt_path", "last"]
-    main([*cut, "--trainer.max_time", "{seconds: 0.001}"])
+    main([*cut, *STOP])
     assert "stopped with 0 of 1 experts: resume by the same command with --ckpt_path last" in capsys.readouterr().err
     assert Path("run", LAST).exists()
     main(cut)

@@ -134,18 +134,15 @@ sys.stdin.read()
 
 
 def test_a_file_that_another_process_writes_is_not_called_damaged(path: Path) -> None:
-    writer = subprocess.Popen([sys.executable, "-c", WRITER, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    assert writer.stdin is not None
-    assert writer.stdout is not None
-    assert writer.stdout.readline() == b"open\n"
-    with (
-        pytest.raises(InputError, match=r"^.*things.*is being written by another process; wait for it, and run again$"),
-        open_hdf5(path, "things", 2, "make things"),
-    ):
-        raise AssertionError("never reached")
-    writer.stdin.close()
-    assert writer.wait(60) == 0
-    writer.stdout.close()
+    with subprocess.Popen([sys.executable, "-c", WRITER, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as writer:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == b"open\n"
+        with (
+            pytest.raises(InputError, match=r"^\S*a\.h5 is being written by another process; wait for it, and run again$"),
+            open_hdf5(path, "things", 2, "make things"),
+        ):
+            raise AssertionError("never reached")
+        writer.communicate(timeout=60)
     with open_hdf5(path, "things", 2, "make things"):
         pass
 

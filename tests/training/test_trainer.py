@@ -45,6 +45,6 @@ def test_what_would_shape_the_training_is_refused(
 
 
 def test_what_leaves_it_alone_passes(trainer_options: dict[str, Any]) -> None:
-    stopping = [EarlyStopping("val/loss"), EarlyStopping("loss/start_epoch_3")]
+    stopping: list[pl.Callback] = [EarlyStopping("val/loss"), EarlyStopping("loss/start_epoch_3")]
     trainer = pl.Trainer(**trainer_options, max_epochs=-1, callbacks=stopping, max_time="00:01:00:00")
     refuse_settings(trainer, ("32-true", "64-true"), INSTEAD, METRICS)

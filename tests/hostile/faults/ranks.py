@@ -48,7 +48,8 @@ class Ranks:
     def run(self, name: str) -> tuple[int, str]:
         """Run undisturbed: the exit status, and what was said."""
         said = self.folder / f"{name}.txt"
-        return self.start(name, said).wait(SECONDS), said.read_text()
+        with self.start(name, said) as process:
+            return process.wait(SECONDS), said.read_text()
 
     def disturb(self, seed: int) -> None:
         """Kill one of the two processes, then finish the run.
@@ -59,7 +60,8 @@ class Ranks:
         """
         draws, name = random.Random(seed), f"cut {seed}"
         said = self.folder / f"{name}.txt"
-        first = psutil.Process(self.start(name, said).pid)
+        process = self.start(name, said)
+        first = psutil.Process(process.pid)
         begin, moment, second = time.monotonic(), draws.uniform(0, self.duration), None
         while first.is_running() and first.status() != psutil.STATUS_ZOMBIE:
             second = next(iter(first.children()), None)
@@ -78,6 +80,7 @@ class Ranks:
             assert len(lines) <= 1, f"seed {seed}: {said.read_text()}"
             over = "best validation accuracy" in said.read_text()  # nothing was left to do for the other one
             assert over or lines[0].endswith("run the same command with --ckpt_path last to resume"), said.read_text()
+        process.wait(SECONDS)
         status, words = self.run(name)
         assert status == 0, f"seed {seed}: {words}"
         assert self.work.found(self.folder / name) == self.expected, f"seed {seed}: the result is another"
