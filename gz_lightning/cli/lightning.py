@@ -7,6 +7,7 @@ import contextlib
 import inspect
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
@@ -20,8 +21,11 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 
 from gz_lightning.cli.parser import Formatter, LightningOneLine, description
+from gz_lightning.cli.ranks import ranks_end_together
+from gz_lightning.data import datamodule
 from gz_lightning.data.datamodule import GalaxyZoo2DataModule
 from gz_lightning.errors import InputError
+from gz_lightning.experts.trajectories import TrajectoryStore
 from gz_lightning.progress import say
 from gz_lightning.settings import check_settings
 from gz_lightning.storage.checkpoints import LAST
@@ -39,6 +43,7 @@ QUIET = (
     ".*`max_epochs` was not set.*",  # the modules set it
     ".*You passed in a `val_dataloader` but have no `validation_step`.*",  # EvaluateOnValidation validates
     ".*is smaller than the logging interval.*",
+    ".*Total length of .* across ranks is zero.*",  # a finished run that is started again
     ".*when logging on epoch level in distributed setting.*",  # each process trains other experts
 )
 WANDB_MODES = ("offline", "online", "off")
@@ -91,6 +96,23 @@ def wandb_mode(flag: str) -> str:
     return mode
 
 
+def _finish_wandb() -> None:
+    """End the run of Weights & Biases: the next one of this process would be added to it."""
+    import wandb
+
+    if wandb.run is not None:
+        wandb.finish()
+
+
+def _late_refusals() -> tuple[type[Exception], ...]:
+    """What callbacks and loggers raise on settings that they cannot use, once training begins."""
+    if "wandb" not in sys.modules:
+        return (MisconfigurationException,)
+    import wandb
+
+    return MisconfigurationException, wandb.errors.Error
+
+
 def _has_key() -> bool:
     """Whether wandb has the key of an account."""
     import wandb
@@ -108,7 +130,7 @@ class GalaxyCLI(LightningCLI):
     """
 
     command = ""
-    locks: contextlib.ExitStack
+    at_end: contextlib.ExitStack
     refusal: InputError | None = None
 
     @classmethod
@@ -124,7 +146,7 @@ class GalaxyCLI(LightningCLI):
             warnings.filterwarnings("ignore", message)
         logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
         cls.command = command
-        with contextlib.ExitStack() as cls.locks:
+        with contextlib.ExitStack() as cls.at_end:
             cli = cls(
                 module,
                 GalaxyZoo2DataModule,
@@ -144,8 +166,9 @@ class GalaxyCLI(LightningCLI):
                 save_config_kwargs={"overwrite": True},  # a logger of the user's may have the same folder again
             )
             try:
-                cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=cli.checkpoint(), weights_only=True)
-            except MisconfigurationException as error:  # what callbacks and loggers find out only now
+                with ranks_end_together(cli.trainer, command):
+                    cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=cli.checkpoint(), weights_only=True)
+            except _late_refusals() as error:
                 raise InputError(f"the settings cannot be used: {error}") from error
             except SystemExit:
                 if cli.trainer.interrupted:  # Lightning turns a KeyboardInterrupt into SystemExit
@@ -191,7 +214,7 @@ class GalaxyCLI(LightningCLI):
             raise InputError(f"--wandb is offline, online or off, not '{config.wandb}'")
         if _is_first():
             lock = Path(config.run_dir) / ".lock"
-            self.locks.enter_context(locked(lock, f"into {config.run_dir}; wait for it, or name another --run_dir"))
+            self.at_end.enter_context(locked(lock, f"into {config.run_dir}; wait for it, or name another --run_dir"))
             remove_stale(Path(config.run_dir))
         self.parser.add_instantiator(self.construct, object)
 
@@ -226,6 +249,19 @@ class GalaxyCLI(LightningCLI):
             number = f" {seed}" if seed is not True else ""
             raise InputError(f"--seed_everything{number} seeds nothing here: use --model.seed{number} instead")
 
+    def after_instantiate_classes(self) -> None:
+        """Refuse to work on simulated galaxies beside experts of others: the user forgot ``--data.path``."""
+        folder = Path(self.config.model.trajectories)
+        if not (self.datamodule.simulated and _is_first() and any(folder.glob("expert_*.h5"))):
+            return
+        recipe = TrajectoryStore(folder).recipe
+        is_size = recipe.network["resolution"] == datamodule.SIMULATED_RESOLUTION
+        if not (is_size and recipe.data == self.datamodule.galaxies.fingerprint):
+            raise InputError(
+                f"--data.path was not given, and the experts in {folder} were not trained on the simulated galaxies that "
+                "stand in for it: name the packed file they were trained on"
+            )
+
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Make the Trainer, with the default loggers unless the user names others.
 
@@ -249,6 +285,7 @@ class GalaxyCLI(LightningCLI):
             place = {"name": name, "save_dir": config.run_dir, "project": config.wandb_project}
             with _refused_settings():
                 loggers.append(WandbLogger(**place, offline=mode == "offline"))
+            self.at_end.callback(_finish_wandb)
         return loggers
 
     def checkpoint(self) -> str | None:

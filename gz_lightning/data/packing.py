@@ -25,7 +25,16 @@ import numpy.typing as npt
 
 from gz_lightning.data.selection import SPLITS
 from gz_lightning.errors import Damaged, InputError
-from gz_lightning.storage.hdf5 import dataset, get_text, has_dataset, new_hdf5, raw_hdf5, set_text, write_header
+from gz_lightning.storage.hdf5 import (
+    dataset,
+    get_text,
+    has_dataset,
+    new_hdf5,
+    open_lenient,
+    raw_hdf5,
+    set_text,
+    write_header,
+)
 from gz_lightning.storage.whole import allocate, atomic_write, report_unwritable
 
 FORMAT = "galaxies"
@@ -277,7 +286,7 @@ class PackedWriter:
         allocate(self.path, self.path.stat().st_size + size + HEADER)
         with (
             report_unwritable(self.path, RuntimeError),
-            h5py.File(self.path, "r+", libver=("v110", "v110")) as file,
+            open_lenient(self.path, "r+", libver=("v110", "v110")) as file,
         ):
             for name, array in arrays.items():
                 file.create_dataset(name, data=array, fletcher32=True)

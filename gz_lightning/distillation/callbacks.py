@@ -319,7 +319,8 @@ class ResumeCheckpoint(Checkpoint):
             say(self._how_to_resume(trainer))
 
     def _how_to_resume(self, trainer: Trainer) -> str:
-        return f"resume from {self.path(trainer)} by the same command with --ckpt_path last"
+        path = self.path(trainer)
+        return f"resume from {path} by the same command with --ckpt_path last" if path.exists() else "run it again"
 
     def _give_back(self) -> None:
         for sent, handler in self.previous.items():

@@ -32,7 +32,7 @@ MOST_CHUNKS = 10**7
 DAMAGED_BYTES = (OSError, OverflowError, RuntimeError, ValueError)
 """What h5py raises on damaged bytes."""
 LOCKED = "unable to lock file"
-"""What HDF5 says of a file that another process has open for writing."""
+"""What HDF5 says of a file that another process has open for writing, or where the file system has no locks."""
 DAMAGED_STRUCTURE = (*DAMAGED_BYTES, KeyError, TypeError)
 """What h5py raises on damaged or missing objects: also KeyError (no such name) and TypeError (a type that NumPy lacks)."""
 
@@ -59,7 +59,21 @@ def create_hdf5(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
 
 def new_hdf5(path: Path) -> h5py.File:
     """Create a file in the format of :func:`create_hdf5`, written in place."""
-    return h5py.File(path, "w", libver=("v110", "v110"))
+    return open_lenient(path, "w", libver=("v110", "v110"))
+
+
+def open_lenient(path: str | os.PathLike[str], mode: str, **settings: Any) -> h5py.File:
+    """Open a file with HDF5's lock, or without where the file system has none.
+
+    Raises:
+        BlockingIOError: If another process has it open for writing.
+    """
+    try:
+        return h5py.File(path, mode, **settings)
+    except OSError as error:
+        if isinstance(error, BlockingIOError) or LOCKED not in str(error):
+            raise
+        return h5py.File(path, mode, **settings, locking=False)
 
 
 def set_text(file: h5py.File, name: str, text: str) -> None:
@@ -103,10 +117,10 @@ def raw_hdf5(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
         InputError: If another process is writing it.
     """
     try:
-        file = h5py.File(path, "r")
+        file = open_lenient(path, "r")
+    except BlockingIOError as error:
+        raise InputError(f"{path} is being written by another process; wait for it, and run again") from error
     except DAMAGED_BYTES as error:
-        if LOCKED in str(error):
-            raise InputError(f"{path} is being written by another process; wait for it, and run again") from error
         raise Damaged(f"it cannot be read: {' '.join(str(error).split())}") from error
     try:
         yield file

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import glob
 import os
 import shutil
@@ -11,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from gz_lightning.errors import InputError
+from gz_lightning.progress import say
 
 
 @contextlib.contextmanager
@@ -96,8 +98,8 @@ def _runs(process: int) -> bool:
 def locked(lock: str | os.PathLike[str], what: str) -> Iterator[None]:
     """Hold an exclusive lock while the block runs.
 
-    The system releases the lock when the process ends, even if it is killed. Where it has no such locks (Windows, some
-    network file systems), nothing is refused.
+    The system releases the lock when the process ends, even if it is killed. Where there are no such locks (Windows, some
+    network file systems), nothing is refused, and a remark says so once.
 
     Args:
         lock: The lock file; removed at the end.
@@ -109,6 +111,7 @@ def locked(lock: str | os.PathLike[str], what: str) -> Iterator[None]:
     try:
         import fcntl
     except ImportError:
+        _remark_unprotected()
         yield
         return
     lock = Path(lock)
@@ -122,6 +125,7 @@ def locked(lock: str | os.PathLike[str], what: str) -> Iterator[None]:
         except BlockingIOError:
             acquired = False
         except OSError:  # a file system without locks
+            _remark_unprotected()
             acquired = True
         if not acquired:
             raise InputError(f"another run is writing {what}")
@@ -130,6 +134,11 @@ def locked(lock: str | os.PathLike[str], what: str) -> Iterator[None]:
         finally:
             with contextlib.suppress(OSError):
                 lock.unlink()
+
+
+@functools.cache
+def _remark_unprotected() -> None:
+    say("there are no file locks here: do not start a second run into the same folder, which could not be refused")
 
 
 def require_disk(needed: float, folder: Path, what: str, advice: str) -> None:

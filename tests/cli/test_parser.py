@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from gz_lightning.cli import commands, main
-from gz_lightning.cli.parser import MOST_SAID, plainer
+from gz_lightning.cli.parser import MOST_SAID, by_name, plainer
 
 
 def refused(capsys: pytest.CaptureFixture[str], *args: str) -> str:
@@ -27,6 +27,11 @@ def refused(capsys: pytest.CaptureFixture[str], *args: str) -> str:
         ("distill", b"model: {ipc: [1]}", "--model.ipc: expected a int. Got value: [1]"),
         ("distill", b"data: {pcth: a.h5}", "Group 'data' does not accept "),
         ("distill", b"trainer: -1.0e-300", "--trainer should hold settings by name"),
+        (
+            "fit",
+            b"model: {}\ndata: {}\nmodel: {seed: 1}",
+            "config.yaml cannot be read: the key 'model' is given twice, in",
+        ),
         ("fit", b"a: b: c", "config.yaml cannot be read: mapping values are not allowed here"),
         ("fit", b"model: \xff", "config.yaml cannot be read: 'utf-8' codec can't decode"),
         ("fit", b"[" * 5000, "config.yaml cannot be read: it holds brackets within brackets"),
@@ -116,3 +121,46 @@ def test_a_value_that_names_another_file(
     Path("other").write_bytes(b"\x89PNG")
     Path("config.yaml").write_text("trainer: other")
     assert "the settings cannot be read: 'utf-8' codec" in refused(capsys, "fit", "--config", "config.yaml")
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (
+            ["distill", "--model.iteration", "3"],
+            "arguments: --model.iteration 3; did you mean --model.iterations?",
+        ),
+        (["fit", "--model.train_epoch=3"], "did you mean --model.train_epochs?"),
+        (["evaluate", "--synth", "a.h5", "--data", "b.h5"], "did you mean --synthetic?"),
+        (["prepare", "--output", "a.h5", "--resol", "8"], "did you mean --resolution?"),
+        (["report", "--run", "a"], "did you mean --runs?"),
+        (["fit", "galaxies.h5"], "unrecognized arguments: galaxies.h5; a value follows its flag, as in --NAME VALUE"),
+        (["evaluate", "a.h5", "b.h5", "c.h5"], "unrecognized arguments: c.h5; a value follows its flag"),
+    ],
+)
+def test_abbreviations_and_values_without_a_flag_are_refused(
+    args: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert message in refused(capsys, *args)
+
+
+def test_required_settings_need_no_flag() -> None:
+    def evaluate(synthetic: str, data: str, epochs: int = 1) -> None: ...
+
+    def report(runs: list[str], output: str = "report") -> None: ...
+
+    assert by_name(evaluate, ["a", "b", "--epochs", "3"]) == ["--synthetic", "a", "--data", "b", "--epochs", "3"]
+    for args in (["a", "b"], ["--runs", "a", "b"], ["a", "--runs", "b"], ["--runs", '["a", "b"]']):
+        assert by_name(report, args) == ["--runs", '["a", "b"]']
+    assert by_name(report, ["--output", "c", "--runs=a"]) == ["--runs", '["a"]', "--output", "c"]
+
+
+@pytest.mark.parametrize("args", [["--trainer", "part.yaml"], ["--trainer", "{devices: 1, devices: 2}"]])
+def test_keys_given_twice_in_a_part(
+    args: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("part.yaml").write_text("devices: 1\ndevices: 2")
+    line = refused(capsys, "fit", *args)
+    assert "the key 'devices' is given twice, in line" in line
+    assert args[1] in line

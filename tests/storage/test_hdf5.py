@@ -123,3 +123,40 @@ except InputError as error:
     assert ended.stdout.strip() == f"{path} cannot be written: File too large; make room or allow it, and run the same again"
     assert ended.stderr == ""
     assert not list(tmp_path.iterdir())
+
+
+WRITER = """
+import sys, h5py
+file = h5py.File(sys.argv[1], "r+")
+print("open", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_file_that_another_process_writes_is_not_called_damaged(path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", WRITER, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as writer:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == b"open\n"
+        with (
+            pytest.raises(InputError, match=r"^\S*a\.h5 is being written by another process; wait for it, and run again$"),
+            open_hdf5(path, "things", 2, "make things"),
+        ):
+            raise AssertionError("never reached")
+        writer.communicate(timeout=60)
+    with open_hdf5(path, "things", 2, "make things"):
+        pass
+
+
+def test_a_file_system_without_locks(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lockless, opened = h5py.File, []
+
+    def file(path: Path, mode: str, locking: bool = True, **settings: object) -> h5py.File:
+        opened.append(locking)
+        if locking:
+            raise OSError(37, "Unable to synchronously open file (unable to lock file, errno = 37)")
+        return lockless(path, mode, locking=False, **settings)
+
+    monkeypatch.setattr(h5py, "File", file)
+    with raw_hdf5(path) as content:
+        assert dataset_dims(content, "values") == 2
+    assert opened == [True, False]

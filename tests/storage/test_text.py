@@ -37,6 +37,10 @@ def test_text_is_read_up_to_a_size(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
+        ("a: 1\nb: 2\na: 3", "the key 'a' is given twice, in lines 1 and 3; remove one"),
+        ("a: {b: 1, c: 2, b: 1}", "the key 'b' is given twice, in line 1"),
+        ("- x\n- a: [{1: 2,\n  1: 3}]", "the key '1' is given twice, in lines 2 and 3"),
+        ('{"a": 1, a: 2}', "the key 'a' is given twice"),
         ("a: b: c", "mapping values are not allowed here"),
         ("[" * 5000, "brackets within brackets"),
         ("&a [*a]", "its values refer to each other without end"),
@@ -50,6 +54,11 @@ def test_yaml_that_goes_wrong(content: str, message: str, tmp_path: Path) -> Non
     (tmp_path / "a.yaml").write_text(content)
     with pytest.raises(InputError, match=rf"a.yaml cannot be read: .*{message}"):
         read_yaml(tmp_path / "a.yaml")
+
+
+def test_keys_that_differ_and_merged_keys_pass(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("base: &b {x: 1, y: 2}\na: {<<: *b, x: 3}\nc: {x: 1, '1': 2, 1: 3}")
+    assert read_yaml(tmp_path / "a.yaml")["a"] == {"x": 3, "y": 2}
 
 
 def test_a_bug_in_the_checks_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,3 +85,23 @@ def test_a_disk_that_is_too_small_is_said(tmp_path: Path) -> None:
     require_disk(1, tmp_path / "not" / "there", "it", "leave it")
     with pytest.raises(InputError, match=r"it take 1000000000000.00 GB in .* are free: make room, or leave it"):
         require_disk(1e21, tmp_path / "not" / "there", "it", "leave it")
+
+
+def test_without_locks_of_files_the_block_runs_and_a_remark_is_made_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import errno
+    import fcntl
+
+    from gz_lightning.storage import whole
+
+    def refuse(*args: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    whole._remark_unprotected.cache_clear()
+    for name in ("a", "b"):
+        with locked(tmp_path / name / ".lock", "into it"):
+            (tmp_path / name / "written").touch()
+    assert capsys.readouterr().err.count("there are no file locks here") == 1
+    whole._remark_unprotected.cache_clear()

@@ -4,11 +4,17 @@ from typing import Any
 
 import lightning.pytorch as pl
 import pytest
-from lightning.pytorch.callbacks import EarlyStopping, GradientAccumulationScheduler, StochasticWeightAveraging
+from lightning.pytorch.callbacks import (
+    BatchSizeFinder,
+    EarlyStopping,
+    GradientAccumulationScheduler,
+    StochasticWeightAveraging,
+)
 
 from gz_lightning.errors import InputError
 from gz_lightning.training.trainer import refuse_settings
 
+METRICS = ("loss", "val/loss")
 INSTEAD = {"max_epochs": "--model.iterations"}
 
 
@@ -24,6 +30,8 @@ INSTEAD = {"max_epochs": "--model.iterations"}
         ({"max_steps": 5}, "--trainer.max_steps 5"),
         ({"precision": "bf16-mixed"}, "--trainer.precision must be one of 32-true here, not bf16-mixed"),
         ({"callbacks": [StochasticWeightAveraging(0.1)]}, "StochasticWeightAveraging changes what is trained"),
+        ({"val_check_interval": 0.5}, "--trainer.val_check_interval 0.5"),
+        ({"callbacks": [BatchSizeFinder()]}, "BatchSizeFinder changes what is trained"),
         ({"callbacks": [GradientAccumulationScheduler({0: 2})]}, "GradientAccumulationScheduler changes what is trained"),
         ({"callbacks": [EarlyStopping("val_loss")]}, "EarlyStopping monitors 'val_loss', which is not logged here"),
     ],
@@ -33,9 +41,10 @@ def test_what_would_shape_the_training_is_refused(
 ) -> None:
     trainer = pl.Trainer(**trainer_options, **settings)
     with pytest.raises(InputError, match=message):
-        refuse_settings(trainer, ("32-true",), INSTEAD, ("val/loss",))
+        refuse_settings(trainer, ("32-true",), INSTEAD, METRICS)
 
 
 def test_what_leaves_it_alone_passes(trainer_options: dict[str, Any]) -> None:
-    trainer = pl.Trainer(**trainer_options, max_epochs=-1, callbacks=[EarlyStopping("val/loss")], max_time="00:01:00:00")
-    refuse_settings(trainer, ("32-true", "64-true"), INSTEAD, ("val/loss",))
+    stopping: list[pl.Callback] = [EarlyStopping("val/loss"), EarlyStopping("loss/start_epoch_3")]
+    trainer = pl.Trainer(**trainer_options, max_epochs=-1, callbacks=stopping, max_time="00:01:00:00")
+    refuse_settings(trainer, ("32-true", "64-true"), INSTEAD, METRICS)

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from tests.hostile.faults.faults import FAULTS
 from tests.hostile.faults.harness import IN_A_ROW, harnesses
-from tests.hostile.faults.works import WORKS, make_given
+from tests.hostile.faults.ranks import Ranks
+from tests.hostile.faults.works import WORKS, Distill, make_given
 
 
 def disturb_all(number: int, seed: int, works: list[str]) -> int:
@@ -26,6 +27,7 @@ def disturb_all(number: int, seed: int, works: list[str]) -> int:
         disturbed = {work: harness for work, harness in harnesses(given, folder).items() if work in works}
         for harness in disturbed.values():
             harness.undisturbed()
+        ranks = Ranks(Distill(given), folder) if "distill" in works else None
         turn = seed
         while counts.total() < number:
             for work, harness in disturbed.items():
@@ -38,9 +40,16 @@ def disturb_all(number: int, seed: int, works: list[str]) -> int:
                     lost.append(str(error))
                     print(f"LOST: {error}", flush=True)
                 counts.update((work, fault) for fault in faults)
+            if ranks is not None:
+                try:
+                    ranks.disturb(turn)
+                except AssertionError as error:
+                    lost.append(str(error))
+                    print(f"LOST: {error}", flush=True)
+                counts["distill", "killed rank"] += 1
             print(f"{counts.total()} faults, {len(lost)} lost", end="\r", file=sys.stderr, flush=True)
     print(f"{'':16}" + "".join(f"{work:>10}" for work in disturbed))
-    for fault in FAULTS:
+    for fault in (*FAULTS, "killed rank"):
         print(f"{fault:16}" + "".join(f"{counts[work, fault]:10}" for work in disturbed))
     print(f"{counts.total()} faults, {len(lost)} lost")
     return len(lost)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import errno
+import fcntl
 import os
 import random
 import resource
@@ -76,6 +78,7 @@ FAULTS: dict[str, Callable[..., object]] = {
     "full disk": nothing,  # a limit that the process sets itself, see prepare_process
     "not permitted": not_permitted,
     "taken away": taken_away,
+    "no locks": nothing,  # of files; the process sees to it itself
 }
 """Name -> context manager (process, seconds to wait, its folder, what it reads) around the rest of the process's life."""
 
@@ -85,8 +88,15 @@ def prepare_process(fault: str, seed: int) -> None:
     if fault == "full disk":
         limit = random.Random(seed).randint(LEAST, MOST)
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    if fault == "no locks":
+        fcntl.flock = no_locks
     if fault == "not permitted" and os.geteuid() == 0:
         drop_override()
+
+
+def no_locks(file: object, operation: int) -> None:
+    """What flock answers on a file system without locks."""
+    raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
 
 def drop_override() -> None:

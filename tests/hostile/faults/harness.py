@@ -22,7 +22,7 @@ IN_A_ROW = 3
 """Faults at most before the command may finish."""
 SECONDS = 300
 """Longer than any of these commands takes: one that runs on hangs."""
-EXPECTED = {"SIGKILL": (-9, 0), "SIGTERM": (130, 0, -15), "SIGINT": (130, 0, -2)}
+EXPECTED = {"SIGKILL": (-9, 0), "SIGTERM": (130, 0, -15), "SIGINT": (130, 0, -2), "no locks": (0,)}
 """Exit statuses by fault; of others: done, or one line and 2."""
 
 
@@ -104,6 +104,8 @@ class Harness:
             where = f"{self.work.name} after {fault} (seed {seed}, {place + 1} of {len(faults)}): "
             assert status in EXPECTED.get(fault, (0, 2)), f"{where}exit status {status}: {said}"
             assert "Traceback" not in said, where + said
+            if fault == "no locks" and self.work.name in ("fit", "distill"):  # those that lock their folder
+                assert said.count("there are no file locks here") == 1, where + said
             if status == 2:
                 lines = [line for line in said.splitlines() if line.startswith(f"gz-lightning {self.work.name}: ")]
                 assert len(lines) == 1, where + said

@@ -6,6 +6,7 @@ import pytest
 
 from tests.hostile.faults.faults import FAULTS
 from tests.hostile.faults.harness import Harness
+from tests.hostile.faults.ranks import kill_ranks
 from tests.hostile.faults.works import WORKS, make_given
 
 
@@ -22,3 +23,7 @@ def test_nothing_is_lost(name: str, given: Path, tmp_path: Path) -> None:
     harness.undisturbed()
     faults = list(FAULTS)
     assert harness.disturb(faults[:3], 1) + harness.disturb(faults[3:], 2) == len(FAULTS)
+
+
+def test_a_killed_rank_ends_the_other(given: Path) -> None:
+    kill_ranks(given, 1, 0)
