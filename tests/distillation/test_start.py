@@ -28,7 +28,7 @@ def test_labels_of_experts_keep_the_leaf_first() -> None:
 
 def test_the_searched_step_size_is_the_best_of_the_grid(distil: Distil, tmp_path: Path) -> None:
     """Experts went with .05: four epochs' steps of .05 are matched by three steps of a size between that and .1."""
-    found = float(distil(tmp_path, lr_teacher=None, lr_lr=0.0, iterations=1).log_step_sizes[0].exp())
+    found = float(distil(tmp_path, lr_teacher=None, lr_lr=0.0, iterations=1).log_step_sizes.detach().exp())
     assert 0.03 < found <= 0.1
 
 
@@ -60,17 +60,17 @@ def test_pix_init_and_labels(distil: Distil, tmp_path: Path, toy: Galaxies) -> N
     mean = distil(tmp_path / "mean", pix_init="mean", ipc=1, **options)
     for label in range(3):
         torch.testing.assert_close(mean.images[label], training[toy.train.labels == label].mean(0), rtol=1e-4, atol=1e-5)
-    noise = distil(tmp_path / "noise", pix_init="noise", **options)
-    assert abs(float(noise.images.mean())) < 0.1
-    assert float(noise.images.std()) == pytest.approx(1, abs=0.05)
+    noise = distil(tmp_path / "noise", pix_init="noise", **options).images.detach()
+    assert abs(float(noise.mean())) < 0.1
+    assert float(noise.std()) == pytest.approx(1, abs=0.05)
     assert real.labels.tolist() == [0, 0, 1, 1, 2, 2]
 
 
 @pytest.mark.parametrize("pix_init", ["herding", "k-centre", "most confident"])
 def test_pix_init_takes_every_coreset(distil: Distil, tmp_path: Path, toy: Galaxies, pix_init: str) -> None:
     images = distil(tmp_path, pix_init=pix_init, iterations=1, lr_img=0.0).images
-    training = toy.standardise(toy.train.images).flatten(1)
-    assert torch.cdist(images.detach().flatten(1), training).amin(1).max() < 1e-2  # each is a training galaxy
+    training = toy.standardise(toy.train.images)
+    assert all((training == image).flatten(1).all(1).any() for image in images.detach())  # each is a training galaxy
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_pix_init_takes_every_coreset(distil: Distil, tmp_path: Path, toy: Galax
         ),
         (
             {"lr_teacher": -0.1},
-            "--model.lr_teacher must be a number > 0 or a list, of which each is a number > 0 or null, not -0.1",
+            "--model.lr_teacher must be a number > 0 or a list of which every item is a number > 0 or null, not -0.1",
         ),
         ({"ipc": 30}, "ipc 30 is larger than leaf 'round', which has 21 training galaxies"),
         ({"pix_init": "zeros"}, "--model.pix_init must be one of noise, .*, not 'zeros'"),

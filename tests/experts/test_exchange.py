@@ -62,7 +62,7 @@ def test_what_is_no_buffer_is_refused(tmp_path: Path, toy: Galaxies) -> None:
     shapes = [
         p.shape for p in build_network({"name": "ConvNet", "num_classes": 5, "resolution": 16, "width": 4}).parameters()
     ]
-    torch.save([[[torch.zeros(s) for s in shapes]] * 2], tmp_path / "five.pt")
+    torch.save([[[torch.full(s, value) for s in shapes] for value in (0.0, 1.0)]], tmp_path / "five.pt")
     for name, message in (
         ("evil.pt", "no file of PyTorch tensors alone, or is damaged"),
         ("evil2.pt", "no file of PyTorch tensors alone, or is damaged"),

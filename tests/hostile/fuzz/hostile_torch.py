@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 import random
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,10 @@ def hostile_tensor(draws: random.Random, tensor: torch.Tensor) -> tuple[Any, str
         where: Any = place if draws.random() < 0.7 else slice(None)
         flat[where] = torch.tensor(value).to(flat.dtype)
         return flat.reshape(tensor.shape), f"element {where} is {value}"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch has remarks on both
+        sparse = torch.sparse_coo_tensor(torch.zeros(1, 1, dtype=torch.long), torch.ones(1), (2**40,))
+        quantized = torch.quantize_per_tensor(torch.zeros(3), 0.1, 0, torch.quint8)
     made: tuple[tuple[str, Any], ...] = (
         ("flat", flat),
         ("an axis more", tensor[None]),
@@ -82,9 +87,9 @@ def hostile_tensor(draws: random.Random, tensor: torch.Tensor) -> tuple[Any, str
         ("complex", tensor.to(torch.complex64)),
         ("bool", tensor.bool()),
         ("float16", tensor.half()),
-        ("sparse", torch.sparse_coo_tensor(torch.zeros(1, 1, dtype=torch.long), torch.ones(1), (2**40,))),
+        ("sparse", sparse),
         ("meta", torch.empty(tensor.shape, device="meta")),
-        ("quantized", torch.quantize_per_tensor(torch.zeros(3), 0.1, 0, torch.quint8)),
+        ("quantized", quantized),
         ("a parameter", torch.nn.Parameter(tensor.clone().float())),
         ("a number", torch.tensor(0.5)),
     )
