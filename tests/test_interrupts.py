@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 
 import pytest
 
@@ -65,3 +66,26 @@ def test_an_ignored_signal_stays_ignored() -> None:
             assert not interrupted()
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def test_a_signal_in_a_destructor_ends_the_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Python (3.11.7) prints an exception that leaves a destructor and goes on: the signal would be lost."""
+
+    class Batch:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.001)
+
+    def work(args: object) -> None:
+        batch = Batch()
+        del batch
+        time.sleep(10)
+        raise ValueError("the signal was lost")
+
+    monkeypatch.setitem(commands.COMMANDS, "report", work)
+    with pytest.raises(SystemExit) as end:
+        commands.main(["report"])
+    assert end.value.code == 130
+    assert capsys.readouterr().err.strip() == "gz-lightning report: interrupted; what is whole is kept"
