@@ -134,6 +134,7 @@ class PackedWriter:
         self.plan = plan
         self.total, self.squares = np.zeros(3, np.int64), np.zeros(3, np.int64)  # of the training pixels; exact
         self.number_training = self.unsynced = 0
+        self.described = False  # whether an earlier run ended between adding the labels and renaming the file
         self.lock = threading.Lock()
 
     def __enter__(self) -> PackedWriter:
@@ -181,6 +182,7 @@ class PackedWriter:
                 images, digests = (dataset(file, name, "u", shape) for name, shape in self._shapes.items())
                 if any(values.dtype.itemsize != 1 or values.chunks is not None for values in (images, digests)):
                     return None
+                self.described = len(file) > len(self._shapes)
                 return int(images.id.get_offset()), int(digests.id.get_offset())
         except Damaged:
             return None  # missing, another file, or killed while it was finished
@@ -276,7 +278,7 @@ class PackedWriter:
         if int(used.sum()) != len(contents.labels):
             raise ValueError(f"{int(used.sum())} images for {len(contents.labels)} labels")
         contents.check_training()
-        if not used.all():
+        if self.described or not used.all():
             self._compact(used)
         fingerprint = contents.fingerprint(b"".join(self.digests()), self._shapes["images"])
         pixels = self.number_training * self.shape[1] * self.shape[2]
@@ -300,7 +302,7 @@ class PackedWriter:
             self.path.replace(output)
 
     def _compact(self, used: npt.NDArray[np.bool_]) -> None:
-        """Move to a file without the unused rows."""
+        """Move to a file of nothing but the used rows."""
         with PackedWriter(self.spare, int(used.sum()), self.shape[1], self.plan) as copy:
             places = np.flatnonzero(used)
             for start in range(0, len(places), BATCH):

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from gz_lightning.data.galaxies import Galaxies
-from gz_lightning.data.packing import Contents, write_packed
+from gz_lightning.data.packing import Contents, PackedWriter, write_packed
+from gz_lightning.errors import InputError
 from tests.conftest import toy_galaxies, write_toy
 
 
@@ -32,3 +33,27 @@ def test_a_file_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
         write_packed(path, failing(), contents, resolution=16, configuration={})
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_that_could_not_be_renamed_is_finished_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its labels are in it already, as when the folder is made read-only during the last second of ``prepare``."""
+    images, splits = toy_galaxies(2, 16), np.array([0, 0, 0, 0, 1, 2])
+    contents = Contents(splits, np.ones((6, 3)), list("abcdef"), splits, ("x", "y", "z"), "")
+
+    def finish(output: Path, put: bool) -> bytes:
+        with PackedWriter(output.with_suffix(".unfinished"), 6, 16, "plan") as writer:
+            assert writer.resumed is not put
+            if put:
+                writer.put(0, images, splits == 0)
+            else:
+                assert all(writer.keeps(place, bool(splits[place] == 0)) for place in range(6))
+            writer.finish(output, contents, {})
+        assert [file.name for file in tmp_path.iterdir() if output.stem in file.stem] == [output.name]
+        return output.read_bytes()
+
+    undisturbed = finish(tmp_path / "b.h5", put=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", lambda *args: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
+        with pytest.raises(InputError, match=r"a.h5 cannot be written"):
+            finish(tmp_path / "a.h5", put=True)
+    assert finish(tmp_path / "a.h5", put=False) == undisturbed

@@ -15,7 +15,7 @@ import pandas as pd
 
 from gz_lightning.data.catalog import Catalog, catalog_from_votes
 from gz_lightning.data.galaxies import Galaxies
-from gz_lightning.data.votes import read_mapping, read_votes
+from gz_lightning.data.votes import MOST_CONFIDENT, read_mapping, read_votes
 from tests.hostile.fuzz.case import Trial, copy, require
 from tests.hostile.fuzz.damage import TEXTS, damage_file, replace_file
 from tests.hostile.fuzz.originals import NUMBER, TREE, Originals
@@ -50,7 +50,8 @@ def check_packed(packed: Galaxies) -> None:
     require(bool(((packed.labels >= 0) & (packed.labels < leaves)).all()), "labels")
     require(bool(((packed.splits >= 0) & (packed.splits < 3)).all()), "splits")
     require(
-        bool((packed.confidences.isfinite() & (packed.confidences >= 0) & (packed.confidences <= 1.01)).all()), "confidences"
+        bool((packed.confidences.isfinite() & (packed.confidences >= 0) & (packed.confidences <= MOST_CONFIDENT)).all()),
+        "confidences",
     )
     for statistic in (packed.mean, packed.std):
         require(statistic.shape == (3,) and bool(((statistic >= 0) & (statistic <= 1)).all()), "statistics")
@@ -61,7 +62,9 @@ def check_catalog(catalog: Catalog) -> None:
     number = len(catalog)
     require(number > 0 and catalog.confidences.shape == (number, len(catalog.class_names)), "shape of the confidences")
     require(
-        bool((np.isfinite(catalog.confidences) & (catalog.confidences >= 0) & (catalog.confidences < 1.1)).all()),
+        bool(
+            (np.isfinite(catalog.confidences) & (catalog.confidences >= 0) & (catalog.confidences <= MOST_CONFIDENT)).all()
+        ),
         "confidences",
     )
     require(len(set(catalog.object_ids)) == number and all(catalog.object_ids), "object ids")
