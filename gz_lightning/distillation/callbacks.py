@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 
 from gz_lightning.data.galaxies import Galaxies
 from gz_lightning.distillation.stages import FixedRange
+from gz_lightning.errors import InputError
 from gz_lightning.figures import MOST_IMAGES, at_places, leaf_figure, save_figure
 from gz_lightning.interrupts import interrupt
 from gz_lightning.progress import say
@@ -267,6 +268,17 @@ class ResumeCheckpoint(Checkpoint):
     def path(trainer: Trainer) -> Path:
         """The checkpoint of a Trainer's run folder."""
         return Path(trainer.default_root_dir) / LAST
+
+    @classmethod
+    def require_none(cls, trainer: Trainer) -> None:
+        """Refuse a run folder with a checkpoint, which a new run would write over.
+
+        Raises:
+            InputError: If there is one.
+        """
+        if cls.path(trainer).exists():
+            folder = trainer.default_root_dir
+            raise InputError(f"{folder} holds a run already: resume it by --ckpt_path last, or name another --run_dir")
 
     def save(self, trainer: Trainer) -> None:
         """Write the checkpoint now."""

@@ -36,7 +36,6 @@ from gz_lightning.distillation.start import (
 )
 from gz_lightning.distillation.unroll import MEMORY_BUDGET, UNROLLS, unroll
 from gz_lightning.distillation.updates import UPDATES, FiniteSteps, mean_of
-from gz_lightning.errors import InputError
 from gz_lightning.experts.trajectories import matching_experts
 from gz_lightning.networks.registry import allow_network
 from gz_lightning.progress import say
@@ -199,14 +198,12 @@ class TrajectoryMatching(LightningModule):
         self.augmentation: str = settings["augmentation"] or augmentation_of(self.store)
         self.expert_epochs = epochs_to_match(settings, self.store, len(galaxies.train))
         self.stages = stages_of(settings, self.store, self.expert_epochs)
-        self.segments = Segments(
-            self.store, self.expert_epochs, settings["syn_steps"], settings["batch_syn"], self.augmentation
-        )
+        sizes = settings["syn_steps"], settings["batch_syn"]
+        self.segments = Segments(self.store, self.expert_epochs, *sizes, self.augmentation)
         images, self.labels = first_images(settings, galaxies, self.store, self.network)
         self.images = nn.Parameter(images)
-        alphas = settings["lr_teacher"] or 1.0  # none: searched for in on_fit_start
         number = self.stages.max_start_epoch if settings["step_sizes"] == "independent" else 1
-        self.log_step_sizes = nn.Parameter(first_step_sizes(alphas, number, self.stages.cap).log())
+        self.log_step_sizes = nn.Parameter(first_step_sizes(settings["lr_teacher"] or 1.0, number, self.stages.cap).log())
         if settings["lr_label"]:
             self.label_logits = nn.Parameter(logits_of_shares(self.labels))
 
@@ -241,9 +238,7 @@ class TrajectoryMatching(LightningModule):
         self.trainer.fit_loop.max_epochs = 1
         if self.resumed:
             return
-        if ResumeCheckpoint.path(self.trainer).exists():
-            folder = self.trainer.default_root_dir
-            raise InputError(f"{folder} holds a run already: resume it by --ckpt_path last, or name another --run_dir")
+        ResumeCheckpoint.require_none(self.trainer)
         if self.hparams["lr_teacher"] is None:
             draws = self.segments, self.stages, *self.current()
             alpha = first_step_size(*draws, self.follow, self.match, self.hparams["seed"])
