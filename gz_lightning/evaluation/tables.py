@@ -108,7 +108,7 @@ def save_figures(
     """
     table = result.table.set_index("set")
     rows = [name for name in table.index if name in sets or name == FULL_DATA or name in result.distilled]
-    title = ", ".join(f"{name}{_file(result, name)} {table['test'][name]:.1f} %" for name in rows)
+    title = ", ".join(f"{name}{_file(result, name)} {table['test'][name]:.1f}\N{NO-BREAK SPACE}%" for name in rows)
     shown = {f"{name}{_file(result, name)}".replace(" (", "\n("): images for name, images in sets.items()}
     figure = leaf_figure(shown, class_names, textwrap.fill(title, TITLE_OF_LEAF * len(class_names)))
     leaves = save_figure(figure, folder / "leaves.png")
