@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 
+import torch.distributed as dist
 from lightning.pytorch import Trainer
 from torch.distributed import DistBackendError, DistNetworkError
 
@@ -98,6 +99,9 @@ def ranks_end_together(trainer: Trainer, command: str) -> Iterator[None]:
         if not watch.telling.acquire(blocking=False):
             time.sleep(GRACE)  # the watch is telling, and ends the process
         raise InputError(KILLED) from error
+    else:
+        if dist.is_initialized():  # its threads can abort a process that ends while the first one is still at work
+            dist.destroy_process_group()
     finally:
         watch.over.set()
         if is_first:
