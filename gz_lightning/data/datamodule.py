@@ -23,8 +23,6 @@ from gz_lightning.settings import PositiveInt, check_settings
 
 SIMULATED_PER_CLASS, SIMULATED_RESOLUTION = 200, 64
 """The simulated galaxies that are used if no data is named."""
-LABELS = ("hard", "votes")
-"""What a network is taught: the leaf, or the volunteers' shares for each leaf."""
 
 
 class GalaxyZoo2DataModule(LightningDataModule):

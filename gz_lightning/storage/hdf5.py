@@ -168,12 +168,6 @@ def _check_header(path: Path, file: h5py.File, kind: str, version: int, made_by:
         )
 
 
-def has_attribute(file: h5py.File, name: str) -> bool:
-    """Whether a file has an attribute."""
-    with _reading(name):
-        return name in file.attrs
-
-
 def has_dataset(file: h5py.File, name: str) -> bool:
     """Whether a file has a dataset or group of that name."""
     with _reading(name):
