@@ -274,7 +274,8 @@ def dataset(file: h5py.File, name: str, kinds: str, shape: Sequence[int | None])
         raise Damaged(f"{name} has the shape {values.shape} and the type {values.dtype}; its shape should be ({lengths})")
     if elsewhere:
         raise Damaged(f"the values of {name} are in another file")
-    if not _is_whole(values, os.path.getsize(file.filename)):
+    # The size of what is open: of its name there may be another file by now, or none.
+    if not _is_whole(values, os.fstat(file.id.get_vfd_handle()).st_size):
         raise Damaged(f"{name} claims the shape {values.shape}, which is more than is there")
     return values
 

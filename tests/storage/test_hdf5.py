@@ -48,6 +48,13 @@ def test_what_was_written_is_read(path: Path) -> None:
         assert (get_text(file, "fingerprint"), get_json(file, "configuration", dict)) == ("f00d", {"seed": 1})
 
 
+def test_a_file_that_is_taken_away_while_it_is_open_is_read_to_its_end(path: Path) -> None:
+    with open_hdf5(path, "things", 2, "make") as file:
+        path.unlink()
+        path.write_bytes(b"another")  # under the same name, and smaller
+        assert array(file, "values", "f", (None, 4)).sum() == 66
+
+
 def test_other_files_are_refused(path: Path, tmp_path: Path) -> None:
     for kind, version, message in (
         ("stuff", 2, "is not a file of stuff: its format is gz_lightning.things; 'make' makes one"),
