@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -21,6 +22,13 @@ MINUTE = 60
 SECONDS = 300
 """Longer than such a run takes."""
 ROOT = Path(__file__).parents[3]
+
+
+def is_rank(process: psutil.Process) -> bool:
+    """Whether a process is one that Lightning started for a device, and not a short-lived one of some import."""
+    with suppress(psutil.Error):
+        return "LOCAL_RANK" in process.environ()
+    return False
 
 
 class Ranks:
@@ -65,7 +73,7 @@ class Ranks:
         first = psutil.Process(process.pid)
         begin, moment, second = time.monotonic(), draws.uniform(0, self.duration), None
         while first.is_running() and first.status() != psutil.STATUS_ZOMBIE:
-            second = next(iter(first.children()), None)
+            second = next(filter(is_rank, first.children()), None)
             if second is not None and time.monotonic() - begin >= moment:
                 break
             time.sleep(0.02)
