@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from gz_lightning.augmentation import augment
-from gz_lightning.experts.trajectories import TrajectoryStore
+from gz_lightning.experts.paths import RawPath
 from gz_lightning.shapes import Float, Tensor
 
 Match = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -69,7 +69,7 @@ class Segment:
 
     Args:
         expert: Number of the expert.
-        start_epoch: s.
+        start_epoch: s, a real number.
         start: theta*_s, shape (P,).
         target: theta*_{s+m}, shape (P,).
         batches: T augmented minibatches.
@@ -77,7 +77,7 @@ class Segment:
     """
 
     expert: int
-    start_epoch: int
+    start_epoch: float
     start: torch.Tensor
     target: torch.Tensor
     batches: list[torch.Tensor]
@@ -86,7 +86,7 @@ class Segment:
     @property
     def place(self) -> str:
         """Where it is, in words."""
-        return f"expert {self.expert}, start epoch {self.start_epoch}"
+        return f"expert {self.expert}, start epoch {self.start_epoch:.4g}"
 
 
 @dataclass(frozen=True)
@@ -94,14 +94,14 @@ class Segments:
     """Draws segments of the experts' trajectories, and what a student sees on its way.
 
     Args:
-        store: The experts.
+        path: How the experts' trajectories are read.
         expert_epochs: Epochs of a segment, m.
         syn_steps: T.
         batch_syn: Images of a minibatch; None: all.
         augmentation: See :func:`gz_lightning.augmentation.augment`.
     """
 
-    store: TrajectoryStore
+    path: RawPath
     expert_epochs: int
     syn_steps: int
     batch_syn: int | None
@@ -109,30 +109,32 @@ class Segments:
 
     def expert(self, draws: torch.Generator) -> int:
         """Number of an expert, all alike likely."""
-        return self.store.experts[int(torch.randint(len(self.store), (), generator=draws))]
+        store = self.path.store
+        return store.experts[int(torch.randint(len(store), (), generator=draws))]
 
     def at(
-        self, expert: int, start_epoch: int, images: torch.Tensor, labels: torch.Tensor, draws: torch.Generator
+        self, expert: int, start_epoch: float, images: torch.Tensor, labels: torch.Tensor, draws: torch.Generator
     ) -> Segment:
         """A segment with augmented minibatches for T steps.
 
         Args:
             expert: Number of the expert.
-            start_epoch: s.
+            start_epoch: s, a real number; the segment begins where the path has a point.
             images: Standardised pixels, shape (M, 3, H, W).
             labels: int64, shape (M,), or soft, shape (M, K), on the device of the images.
             draws: Random generator.
         """
         places = [rows.to(images.device) for rows in minibatches(len(images), self.batch_syn, self.syn_steps, draws)]
         batches = [augment(images[rows], self.augmentation, draws) for rows in places]
+        start_epoch = self.path.epoch(start_epoch)
         ends = self._ends(expert, start_epoch, images.device)
         return Segment(expert, start_epoch, *ends, batches, [labels[rows] for rows in places])
 
-    def moved(self, segment: Segment, start_epoch: int) -> Segment:
+    def moved(self, segment: Segment, start_epoch: float) -> Segment:
         """The same expert and minibatches from another epoch."""
         start, target = self._ends(segment.expert, start_epoch, segment.start.device)
         return replace(segment, start_epoch=start_epoch, start=start, target=target)
 
-    def _ends(self, expert: int, start_epoch: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-        start = self.store.parameters(expert, start_epoch).to(device)
-        return start, self.store.parameters(expert, start_epoch + self.expert_epochs).to(device)
+    def _ends(self, expert: int, start_epoch: float, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+        start = self.path.point(expert, start_epoch).to(device)
+        return start, self.path.point(expert, start_epoch + self.expert_epochs).to(device)

@@ -36,6 +36,7 @@ from gz_lightning.distillation.start import (
 )
 from gz_lightning.distillation.unroll import MEMORY_BUDGET, UNROLLS, unroll
 from gz_lightning.distillation.updates import UPDATES, FiniteSteps, mean_of
+from gz_lightning.experts.paths import PATHS
 from gz_lightning.experts.trajectories import matching_experts
 from gz_lightning.networks.registry import allow_network
 from gz_lightning.progress import say
@@ -73,8 +74,12 @@ class TrajectoryMatching(LightningModule):
         expert_epochs: Epochs of the expert that those steps are to match, m. Default: those in which the expert takes
             five times as many steps, at least 1, at most a third of the trajectory. Published: 1.
         segments_per_step: Segments whose mean an iteration matches; under DDP this many of each process.
+        student_momentum: Momentum of the student's SGD, below 1. Published: 0.
+        path: raw (the epochs as they were; published) or straight (from the expert's first to its last epoch in a straight line,
+            layer by layer, at the expert's pace; start epochs are then real numbers).
         match: Matching loss by name: distance (the published one).
-        stage: stage (move on by itself from early to later epochs) or fixed (all start epochs from the beginning).
+        stage: stage (move on by itself from early to later epochs), fixed (all start epochs from the beginning), published
+            or first_code (the stage rules of the authors' two codes, see :mod:`gz_lightning.distillation.stages`).
         init_epoch: Stage distillation begins with the start epochs below this one.
         max_start_epoch: Start epochs stay below this one. Default: as far as the trajectories go. Published: 29 of 50.
         start_epochs: cycle or random.
@@ -82,7 +87,7 @@ class TrajectoryMatching(LightningModule):
             with which a stage took 60 to 300 iterations in trials; with 2 most take 20 to 160.
         max_duration: Iterations of one stage before the fine-tuning begins. Published: 1000.
         step_sizes: global (one learned step size) or independent (one for each start epoch, as in the first code; each
-            learns from its own iterations alone, which takes longer).
+            learns from its own iterations alone, so that lr_lr is multiplied by their number).
         lr_teacher: First step size of the students, or a list with one for each start epoch below init_epoch
             (independent step sizes). Default: the one of 13 between 1e-4 and 0.1 that brings the first images nearest
             to the experts. Published: 1e-4; beginning far off costs most of the accuracy.
@@ -133,6 +138,8 @@ class TrajectoryMatching(LightningModule):
         syn_steps: PositiveInt | None = None,
         expert_epochs: PositiveInt | None = None,
         segments_per_step: PositiveInt = 1,
+        student_momentum: Annotated[float, Range(least=0, below=1)] = 0.0,
+        path: str = "raw",
         match: str = "distance",
         stage: str = "stage",
         init_epoch: PositiveInt = 1,
@@ -197,9 +204,9 @@ class TrajectoryMatching(LightningModule):
             self.network.derivatives.compile()
         self.augmentation: str = settings["augmentation"] or augmentation_of(self.store)
         self.expert_epochs = epochs_to_match(settings, self.store, len(galaxies.train))
-        self.stages = stages_of(settings, self.store, self.expert_epochs)
+        self.stages = stages_of(settings, self.store, self.expert_epochs, self.lr_img)
         sizes = settings["syn_steps"], settings["batch_syn"]
-        self.segments = Segments(self.store, self.expert_epochs, *sizes, self.augmentation)
+        self.segments = Segments(PATHS[settings["path"]](self.store), self.expert_epochs, *sizes, self.augmentation)
         images, self.labels = first_images(settings, galaxies, self.store, self.network)
         self.images = nn.Parameter(images)
         number = self.stages.max_start_epoch if settings["step_sizes"] == "independent" else 1
@@ -259,11 +266,12 @@ class TrajectoryMatching(LightningModule):
 
     def follow(self, segment: Segment, alpha: torch.Tensor) -> torch.Tensor:
         """Where a student ends that takes its steps with step size alpha, theta_N, shape (P,)."""
-        return unroll(self.network, segment.start, segment.batches, segment.labels, alpha.to(self.device), self.way)
+        momentum = self.hparams["student_momentum"]
+        return unroll(self.network, segment.start, segment.batches, segment.labels, alpha.to(self.device), self.way, momentum)
 
-    def step_size(self, start_epoch: int) -> torch.Tensor:
+    def step_size(self, start_epoch: float) -> torch.Tensor:
         """Alpha for a start epoch, shape (); it lives in log space, so it can never turn negative."""
-        return self.log_step_sizes[min(start_epoch, len(self.log_step_sizes) - 1)].exp()
+        return self.log_step_sizes[min(math.floor(start_epoch), len(self.log_step_sizes) - 1)].exp()
 
     def training_step(self, batch: int, batch_idx: int) -> None:
         """One outer iteration: images and step size move so that students end nearer to the experts."""
@@ -274,7 +282,7 @@ class TrajectoryMatching(LightningModule):
             student = self.follow(segment, self.step_size(segment.start_epoch))
             loss = self.match(student, segment.start, segment.target)
             results.append([loss.detach(), self.probe(segment), *torch.autograd.grad(loss, learned)])
-            losses[segment.start_epoch] = loss.detach()
+            losses[math.floor(segment.start_epoch)] = loss.detach()
             places.append(segment.place)
         loss, probe_loss, *gradients = mean_of(results, self.trainer.strategy.reduce)
         if self.move(loss, gradients, f"iteration {self.iteration}, {'; '.join(places)}"):
@@ -297,7 +305,12 @@ class TrajectoryMatching(LightningModule):
         self.update(loss, *gradients)
         for parameter, gradient in zip(learned, gradients, strict=True):
             parameter.grad = gradient
-        optimizer.param_groups[0]["lr"] = self.lr_img * self.stages.lr_factor
+        images, step_sizes = optimizer.param_groups[:2]
+        images["lr"] = self.lr_img * self.stages.lr_factor
+        if self.hparams["step_sizes"] == "independent":
+            step_sizes["lr"] = self.hparams["lr_lr"] * self.stages.lr_lr_factor
+        if self.stages.restarts:
+            optimizer.optimizer.state.pop(self.images, None)
         wrong = self.steps.step(optimizer, loss, learned)
         if wrong is not None:
             last = Path(self.trainer.default_root_dir) / "last.h5"

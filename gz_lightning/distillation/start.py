@@ -19,6 +19,7 @@ from gz_lightning.distillation.stages import STAGES, FixedRange
 from gz_lightning.distillation.unroll import MEMORY_BUDGET, UNROLLS, Unroll
 from gz_lightning.distillation.updates import UPDATES
 from gz_lightning.errors import InputError
+from gz_lightning.experts.paths import PATHS
 from gz_lightning.experts.trajectories import TrajectoryStore
 from gz_lightning.memory import require_memory
 from gz_lightning.networks.derivatives import Network
@@ -56,6 +57,7 @@ def check_together(settings: Mapping[str, Any]) -> None:
         InputError: With the flag.
     """
     tables: dict[str, Iterable[str]] = {
+        "path": PATHS,
         "match": MATCHES,
         "stage": STAGES,
         "unroll": UNROLLS,
@@ -160,16 +162,17 @@ def epochs_to_match(settings: Mapping[str, Any], store: TrajectoryStore, galaxie
     return max(1, min(round(STEPS_MATCHED * syn_steps / steps), store.num_epochs // 3))
 
 
-def stages_of(settings: Mapping[str, Any], store: TrajectoryStore, expert_epochs: int) -> FixedRange:
+def stages_of(settings: Mapping[str, Any], store: TrajectoryStore, expert_epochs: int, lr_img: float) -> FixedRange:
     """The rule of the start epochs, of those that the experts have.
 
     Args:
         settings: Settings of a :class:`gz_lightning.distillation.module.TrajectoryMatching` by name.
         store: The experts.
         expert_epochs: Epochs to match from a start epoch, m.
+        lr_img: Step size on the images.
 
     Raises:
-        InputError: If max_start_epoch or init_epoch is beyond the trajectories.
+        InputError: If max_start_epoch or init_epoch is beyond the trajectories, or the rule has no end with such an lr_img.
     """
     last_start = store.num_epochs - expert_epochs
     max_start_epoch = last_start if settings["max_start_epoch"] is None else settings["max_start_epoch"]
@@ -184,6 +187,7 @@ def stages_of(settings: Mapping[str, Any], store: TrajectoryStore, expert_epochs
         settings["start_epochs"],
         settings["sigma_threshold"],
         settings["max_duration"],
+        lr_img,
     )
 
 
@@ -360,4 +364,5 @@ def require_unroll_memory(
     elif settings["memory_budget"] > MEMORY_BUDGET:
         advice = f"{advice}, or a smaller --model.memory_budget"
     what = f"{settings['syn_steps']} steps of {len(images)} images (unroll {settings['unroll']})"
-    require_memory(way.least_memory(network, theta, images, settings["syn_steps"]), images.device, what, advice)
+    least = way.least_memory(network, theta, images, settings["syn_steps"], settings["student_momentum"])
+    require_memory(least, images.device, what, advice)

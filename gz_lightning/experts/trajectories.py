@@ -277,17 +277,21 @@ class TrajectoryStore:
         with naming_file(self.folder):
             return build_network(self.recipe.network, parameters=self.num_parameters)
 
+    def require(self, expert: int, epoch: float) -> None:
+        """Raise an InputError unless there is such an expert and its trajectory goes so far."""
+        if expert not in self.experts or not 0 <= epoch <= self.num_epochs:
+            raise InputError(
+                f"{self.folder} has no expert {expert} at epoch {epoch:g}: it has {len(self)} experts "
+                f"and the epochs 0 to {self.num_epochs}"
+            )
+
     def parameters(self, expert: int, epoch: int) -> torch.Tensor:
         """theta*_epoch of an expert, shape (P,); epoch 0 is its initialisation.
 
         Raises:
             InputError: If there is no such expert or epoch, or its record is damaged.
         """
-        if expert not in self.experts or not 0 <= epoch <= self.num_epochs:
-            raise InputError(
-                f"{self.folder} has no expert {expert} at epoch {epoch}: it has {len(self)} experts "
-                f"and the epochs 0 to {self.num_epochs}"
-            )
+        self.require(expert, epoch)
         with self._open(file_of(self.folder, expert)) as file:
             return read_rows(file, epoch)
 

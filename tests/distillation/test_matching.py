@@ -7,6 +7,7 @@ import torch
 
 from gz_lightning.augmentation import augment
 from gz_lightning.distillation.matching import MATCHES, Segments, matching_loss, minibatches
+from gz_lightning.experts.paths import RawPath, StraightPath
 from gz_lightning.experts.trajectories import TrajectoryStore
 from gz_lightning.randomness import generator
 
@@ -45,7 +46,7 @@ def test_minibatches_are_shuffled_passes() -> None:
 
 def test_a_segment_is_a_piece_of_an_expert_with_augmented_minibatches(toy_experts: Path) -> None:
     store = TrajectoryStore(toy_experts)
-    segments = Segments(store, expert_epochs=2, syn_steps=3, batch_syn=4, augmentation="galaxy")
+    segments = Segments(RawPath(store), expert_epochs=2, syn_steps=3, batch_syn=4, augmentation="galaxy")
     images, labels = torch.randn(6, 3, 16, 16, generator=generator(3)), torch.arange(6) % 3
     segment = segments.at(1, 1, images, labels, generator(4))
     assert torch.equal(segment.start, store.parameters(1, 1))
@@ -58,10 +59,16 @@ def test_a_segment_is_a_piece_of_an_expert_with_augmented_minibatches(toy_expert
     later = segments.moved(segment, 2)
     assert later.batches is segment.batches
     assert torch.equal(later.start, store.parameters(1, 2))
+    assert segments.at(1, 1.7, images, labels, generator(4)).place == "expert 1, start epoch 1"
+    path = StraightPath(store)
+    straight = Segments(path, 2, 3, 4, "galaxy").at(1, 1.5, images, labels, generator(4))
+    assert torch.equal(straight.start, path.point(1, 1.5))
+    assert torch.equal(straight.target, path.point(1, 3.5))
+    assert straight.place == "expert 1, start epoch 1.5"
     assert torch.equal(later.target, store.parameters(1, 4))
 
 
 def test_all_experts_are_drawn(toy_experts: Path) -> None:
-    segments = Segments(TrajectoryStore(toy_experts), 1, 1, None, "none")
+    segments = Segments(RawPath(TrajectoryStore(toy_experts)), 1, 1, None, "none")
     draws = generator(5)
     assert {segments.expert(draws) for _ in range(40)} == {0, 1}

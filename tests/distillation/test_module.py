@@ -25,6 +25,7 @@ from gz_lightning.distillation.start import logits_of_experts
 from gz_lightning.distillation.unroll import unroll
 from gz_lightning.errors import InputError
 from gz_lightning.experts.module import ExpertModule
+from gz_lightning.experts.paths import PATHS
 from gz_lightning.experts.trajectories import TrajectoryStore
 from gz_lightning.networks.functional import FunctionalNetwork
 from gz_lightning.networks.registry import build_network
@@ -46,11 +47,15 @@ class Losses(pl.Callback):
         self.seen.append(float(trainer.callback_metrics["loss"]))
 
 
-def test_published_update_written_out(distil: Distil, tmp_path: Path) -> None:
-    """Fixed range, one step size, plain SGD with momentum on pixels and on the log of the step size (MTT)."""
+@pytest.mark.parametrize(("path", "student_momentum"), [("raw", 0.0), ("straight", 0.5)])
+def test_published_update_written_out(path: str, student_momentum: float, distil: Distil, tmp_path: Path) -> None:
+    """Fixed range, one step size, plain SGD with momentum on pixels and on the log of the step size (MTT).
+
+    Once as published, once along straight paths and with momentum of the student.
+    """
     found = distil(
         tmp_path, stage="fixed", step_sizes="global", image_update="published", lr_img=5.0, lr_lr=0.02, pix_init="noise",
-        start_epochs="random", batch_syn=4,
+        start_epochs="random", batch_syn=4, path=path, student_momentum=student_momentum,
     )  # fmt: skip
     store = TrajectoryStore(distil.experts)
     network = FunctionalNetwork(build_network(store.recipe.network))
@@ -61,16 +66,17 @@ def test_published_update_written_out(distil: Distil, tmp_path: Path) -> None:
     for iteration in range(6):
         draws = generator(0, "iteration", iteration)
         expert = store.experts[int(torch.randint(2, (), generator=draws))]
-        s = int(torch.rand((), generator=draws) * 3)
-        start, target = store.parameters(expert, s), store.parameters(expert, s + 1)
+        s = float(torch.rand((), generator=draws)) * 3
+        start, target = (PATHS[path](store).point(expert, epoch) for epoch in (s, s + 1))
         x, log_alpha = x.requires_grad_(), log_alpha.requires_grad_()
         rows = list(torch.randperm(6, generator=draws).split(4))
         rows += torch.randperm(6, generator=draws).split(4)
         batches = [augment(x[r], "galaxy", draws) for r in rows[:3]]
-        theta = start.clone().requires_grad_()
+        theta, velocity = start.clone().requires_grad_(), torch.zeros_like(start)
         for batch, r in zip(batches, rows, strict=False):
             loss = F.cross_entropy(network(theta, batch), y[r])
-            theta = theta - log_alpha.exp() * torch.autograd.grad(loss, theta, create_graph=True)[0]
+            velocity = student_momentum * velocity + torch.autograd.grad(loss, theta, create_graph=True)[0]
+            theta = theta - log_alpha.exp() * velocity
         matching = (theta - target).pow(2).sum() / (start - target).pow(2).sum()
         to_x, to_a = torch.autograd.grad(matching, [x, log_alpha])
         velocity_x, velocity_a = 0.5 * velocity_x + to_x, 0.5 * velocity_a + to_a

@@ -1,13 +1,15 @@
 """The stage machine on loss series whose outcome was worked out by hand."""
 
+import json
 import math
 import random
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gz_lightning.distillation.stages import STAGES, FixedRange, StageDistillation, correlation
+from gz_lightning.distillation.stages import STAGES, FirstCode, FixedRange, PublishedStages, StageDistillation, correlation
 from gz_lightning.errors import InputError
 
 
@@ -82,13 +84,14 @@ def test_a_fixed_range_never_moves() -> None:
     stages = FixedRange(1, 4)
     assert stages.probe_epoch is None
     assert [stages.start_epoch(i, 0.0) for i in range(6)] == [0, 1, 2, 3, 0, 1]
+    assert stages.start_epoch(6, 0.25) == 2.25  # within the epoch whose turn it is
     assert [stages.record() for _ in range(3000)] == [None] * 3000
     assert (stages.cap, stages.lr_factor, stages.ended) == (4, 1.0, False)
 
 
 def test_random_start_epochs_cover_the_range() -> None:
     stages = FixedRange(1, 3, order="random")
-    assert [stages.start_epoch(7, u) for u in (0.0, 0.34, 0.67, 0.9999)] == [0, 1, 2, 2]
+    assert [stages.start_epoch(7, u) for u in (0.0, 0.25, 0.5, 0.75)] == [0, 0.75, 1.5, 2.25]
 
 
 @settings(deadline=None, max_examples=60)
@@ -132,3 +135,136 @@ def test_a_state_resumes_where_it_stopped() -> None:
 def test_an_init_epoch_beyond_the_last_start_epoch_is_refused(rule: type[FixedRange], first: int) -> None:
     with pytest.raises(InputError, match=rf"init_epoch \({first}\) must be between 1 and max_start_epoch \(3\)"):
         rule(first, 3)
+
+
+def series(kind: str, seed: int, number: int) -> list[float]:
+    """Made-up probe losses: a random walk with noise, a trend, a plateau after a trend, noise alone, a rise."""
+    rng = random.Random(seed)
+    level, losses = 1.0, []
+    for i in range(number):
+        level += {"walk": 0.01 * rng.gauss(0, 1), "trend": -1e-4, "rise": 1e-4, "noise": 0.0}.get(kind, -1e-3 if i < 150 else 0)
+        losses.append(level + (0.3 if kind == "walk" else 0.01) * rng.gauss(0, 1))
+    return losses
+
+
+def correlation_by_numpy(losses: list[float]) -> float:
+    return float(np.corrcoef(losses, np.arange(len(losses)))[0, 1]) if len(set(losses)) > 1 else 0.0
+
+
+def published_rule(losses: list[float], cap: int, last: int, lr_img: float) -> list[tuple[int, str, int]]:
+    """The rule of the paper's code written out as one loop: (iteration from 1, event, cap)."""
+    stage: list[float] = []
+    events, fine_tuning = [], False
+    for iteration, loss in enumerate(losses, 1):
+        if fine_tuning:
+            if iteration % 50 == 0:
+                lr_img = lr_img * 0.8
+            if lr_img < 50:
+                return [*events, (iteration, "ended", cap)]
+            continue
+        stage.append(loss)
+        n = len(stage)
+        if n % 10 != 0:
+            continue
+        sigma = (1 / (n - 2)) ** 0.5
+        r = correlation_by_numpy(stage)
+        falls = r < -5 * sigma
+        if n % 20 == 0 and not falls:
+            rises = False  # the test is pending
+        else:
+            rises = r > 3 * sigma
+        if falls or rises:
+            stage = []
+            if cap < last:
+                cap += 1
+                events.append((iteration, "learned" if falls else "overfitted", cap))
+        elif n > 1000:
+            fine_tuning = True
+            events.append((iteration, "fine-tuning", cap))
+    return events
+
+
+def first_rule(losses: list[float], cap: int, last: int) -> list[tuple[int, str, int]]:
+    """The rule of the first code written out as one loop: also (iteration, "shrunk", cap)."""
+    stage: list[float] = []
+    events, trending, interval = [], False, 0
+    for iteration, loss in enumerate(losses, 1):
+        stage.append(loss)
+        n = len(stage)
+        if n % 10 != 0 or n < 100:
+            continue
+        limit = 3 * (1 / (n - 2)) ** 0.5
+        r = correlation_by_numpy(stage)
+        if not trending:
+            interval = n // 2
+            trending = r < -limit
+            if not trending and n % 200 == 0:
+                events.append((iteration, "shrunk", cap))
+        stopped = trending and np.mean(stage[-2 * interval : -interval]) <= np.mean(stage[-interval:])
+        if stopped or r > limit:
+            stage, trending = [], False
+            if cap < last:
+                cap += 1
+                events.append((iteration, "learned" if stopped else "overfitted", cap))
+    return events
+
+
+def moves(stages: FixedRange, losses: list[float]) -> list[tuple[int, str, int]]:
+    """What a rule makes of probe losses, resumed from its state after every hundredth."""
+    events = []
+    for iteration, loss in enumerate(losses, 1):
+        cap = stages.cap
+        event = stages.record(loss if stages.probe_epoch is not None else None)
+        if stages.restarts:
+            events.append((iteration, "shrunk", cap))
+        if event:
+            events.append((iteration, event, stages.cap))
+        if stages.ended:
+            break
+        if iteration % 100 == 0 and not stages.restarts:
+            state = json.loads(json.dumps(stages.state_dict()))
+            stages.load_state_dict(state)
+    return events
+
+
+@pytest.mark.parametrize("lr_img", [1000.0, 10_000.0])
+@pytest.mark.parametrize("last", [3, 29])
+@pytest.mark.parametrize("kind", ["walk", "trend", "plateau", "noise", "rise"])
+def test_the_published_rule_is_that_of_the_paper_s_code(kind: str, last: int, lr_img: float) -> None:
+    ends = []
+    for seed in range(2):
+        losses = series(kind, seed, 6000)
+        stages = PublishedStages(1, last, sigma_threshold=5, max_duration=1000, lr_img=lr_img)
+        expected = published_rule(losses, 1, last, lr_img)
+        assert moves(stages, losses) == expected
+        ends += [event for _, event, _ in expected]
+    assert kind != "noise" or ends.count("ended") == 2
+
+
+@pytest.mark.parametrize("last", [3, 29])
+@pytest.mark.parametrize("kind", ["walk", "trend", "plateau", "noise", "rise"])
+def test_the_first_rule_is_that_of_the_first_code(kind: str, last: int) -> None:
+    for seed in range(2):
+        losses = series(kind, seed, 3000)
+        stages = FirstCode(1, last)
+        expected = first_rule(losses, 1, last)
+        assert moves(stages, losses) == expected
+        shrinks = [event for _, event, _ in expected].count("shrunk")
+        assert stages.lr_factor == pytest.approx(0.9**shrinks)
+        assert expected or kind == "trend"
+
+
+def test_the_published_rule_ends_at_an_lr_img_of_50() -> None:
+    """1,000 takes 14 shrinks, 10,000 takes 24; what begins below 50 has no fine-tuning at all."""
+    shrinks = []
+    for lr_img in (1000.0, 10_000.0):
+        stages = PublishedStages(1, 1, sigma_threshold=5, max_duration=10, lr_img=lr_img)
+        moves(stages, [1.0, 2.0] * 1000)
+        shrinks.append(stages.shrinks)
+    assert shrinks == [14, 24]
+    with pytest.raises(InputError, match=r"falls below 50, and it is 0\.003: .* take --model\.stage stage"):
+        PublishedStages(lr_img=0.003)
+
+
+def test_what_independent_step_sizes_learn_with() -> None:
+    assert [STAGES[name](2, 5).lr_lr_factor for name in ("stage", "published", "fixed", "first_code")] == [2, 2, 5, 1]

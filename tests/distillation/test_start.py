@@ -96,7 +96,7 @@ def test_pix_init_takes_every_coreset(distil: Distil, tmp_path: Path, toy: Galax
         ({"ipc": 0}, "--model.ipc must be a whole number >= 1, not 0"),
         ({"momentum": -0.5}, "--model.momentum must be a number >= 0 and < 1, not -0.5"),
         ({"max_duration": 9}, "--model.max_duration must be a whole number >= 10, not 9"),
-        ({"stage": "window"}, "--model.stage must be one of stage, fixed, not 'window'"),
+        ({"stage": "window"}, "--model.stage must be one of stage, fixed, published, first_code, not 'window'"),
         ({"match": "cosine"}, "--model.match must be one of distance, not 'cosine'"),
         ({"lr_label": 1.0}, "--model.lr_label: hard labels are not learned"),
         ({"segments_per_step": 0}, "--model.segments_per_step must be a whole number >= 1, not 0"),

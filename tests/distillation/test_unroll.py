@@ -40,12 +40,14 @@ def problem(
     return network, start, start + 0.05 * torch.randn_like(start)
 
 
-def plain_unroll(network, theta, xs, ys, alphas):  # type: ignore[no-untyped-def]
-    """The published loop, written out: one step after the other, everything in the graph."""
+def plain_unroll(network, theta, xs, ys, alphas, momentum=0.0):  # type: ignore[no-untyped-def]
+    """The published loop, written out: one step after the other, everything in the graph; momentum as torch.optim.SGD has it."""
+    velocity = torch.zeros_like(theta)
     for x, y, alpha in zip(xs, ys, alphas, strict=True):
         loss = F.cross_entropy(network(theta, x), y)
         (gradient,) = torch.autograd.grad(loss, theta, create_graph=True)
-        theta = theta - alpha * gradient
+        velocity = momentum * velocity + gradient
+        theta = theta - alpha * velocity
     return theta
 
 
@@ -107,6 +109,38 @@ def test_values_and_gradients_against_plain_autograd(way: str, case: dict[str, o
     assert [relative_error(r, e) for r, e in zip(results, expected, strict=True)] == pytest.approx(
         [0] * len(expected), abs=1e-9
     )
+
+
+@pytest.mark.parametrize("way", EXACT)
+@pytest.mark.parametrize("momentum", [0.3, 0.9])
+@pytest.mark.parametrize(
+    "case",
+    [{"steps": 1}, {"steps": 6}, {"soft": True, "batch_syn": 2, "steps": 6, "strategy": "galaxy", "one_step_size": False}],
+    ids=str,
+)
+def test_momentum_of_the_student_against_plain_autograd(way: str, momentum: float, case: dict[str, object]) -> None:
+    network, start, target = problem()
+    runs = [functools.partial(run, momentum=momentum) for run in (plain_unroll, functools.partial(unroll, way=way))]
+    expected, results = (gradients(run, network, start, target, **case) for run in runs)  # type: ignore[arg-type]
+    assert all(float(e.norm()) > 1e-12 for e in expected)
+    assert [relative_error(r, e) for r, e in zip(results, expected, strict=True)] == pytest.approx(
+        [0] * len(expected), abs=1e-9
+    )
+    if case["steps"] != 1:  # it is not the unroll without momentum
+        without = gradients(functools.partial(unroll, way=way), network, start, target, **case)  # type: ignore[arg-type]
+        assert all(relative_error(r, e) > 1e-3 for r, e in zip(without, expected, strict=True))
+
+
+def test_a_step_size_of_0_has_a_gradient_with_momentum() -> None:
+    """v_{t+1} is kept, not found from how far the step went."""
+    network, start, target = problem()
+    x, y = torch.randn(CLASSES, 3, SIDE, SIDE), torch.arange(CLASSES)
+    found = []
+    for run in (plain_unroll, unroll):
+        alphas = torch.tensor([0.1, 0.0, 0.1], requires_grad=True)
+        end = run(network, start.clone().requires_grad_(), [x] * 3, [y] * 3, alphas, momentum=0.9)
+        found.append(torch.autograd.grad(matching_loss(end, start, target), alphas)[0])
+    torch.testing.assert_close(found[1], found[0], rtol=1e-9, atol=0)
 
 
 @pytest.mark.parametrize("way", EXACT)
@@ -201,6 +235,9 @@ def test_the_least_that_an_unroll_takes() -> None:
         assert least(way(memory_budget=0.0), 10) == 10 * growing
         assert least(way(memory_budget=1.0), 10) == 10 * (growing + whole)
         assert least(way(memory_budget=(10 * growing + whole) / 2**30), 10) == 10 * growing + whole
+        # With momentum the velocity of each step is kept as well.
+        with_momentum = way(memory_budget=0.0).least_memory(network, start, images, 10, momentum=0.9)
+        assert with_momentum == 10 * (growing + start.nbytes)
 
 
 def test_an_unroll_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,7 +246,8 @@ def test_an_unroll_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
 
         exact = False
 
-        def __call__(self, network, theta, images, labels, step_sizes):  # type: ignore[no-untyped-def]
+        def __call__(self, network, theta, images, labels, step_sizes, momentum=0.0):  # type: ignore[no-untyped-def]
+            assert not momentum
             with torch.no_grad():
                 theta = unroll(network, theta, images[:-1], labels[:-1], step_sizes[:-1])
             return unroll(network, theta, images[-1:], labels[-1:], step_sizes[-1:])
@@ -262,7 +300,9 @@ def test_first_order_is_exact_for_one_step() -> None:
         assert relative_error(results[i], expected[i]) < 1e-9
 
 
-def test_against_torch_sgd() -> None:
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("kept", [False, True])
+def test_against_torch_sgd(momentum: float, kept: bool) -> None:
     """The end of the unroll is where torch.optim.SGD goes."""
     torch.manual_seed(0)
     convnet = ConvNet(CLASSES, SIDE, width=8, depth=2).double()
@@ -270,8 +310,9 @@ def test_against_torch_sgd() -> None:
     start = network.parameters_of(convnet)
     xs = [torch.randn(4, 3, SIDE, SIDE) for _ in range(3)]
     ys = [torch.randint(CLASSES, (4,)) for _ in range(3)]
-    end = unroll(network, start, xs, ys, torch.tensor(0.1))
-    optimizer = torch.optim.SGD(convnet.parameters(), lr=0.1)
+    with torch.set_grad_enabled(kept):
+        end = unroll(network, start, xs, ys, torch.tensor(0.1), momentum=momentum)
+    optimizer = torch.optim.SGD(convnet.parameters(), lr=0.1, momentum=momentum)
     for x, y in zip(xs, ys, strict=True):
         optimizer.zero_grad()
         F.cross_entropy(convnet(x), y).backward()
