@@ -75,8 +75,8 @@ class TrajectoryMatching(LightningModule):
             five times as many steps, at least 1, at most a third of the trajectory. Published: 1.
         segments_per_step: Segments whose mean an iteration matches; under DDP this many of each process.
         student_momentum: Momentum of the student's SGD, below 1. Published: 0.
-        path: raw (the epochs as they were; published) or straight (from the expert's first to its last epoch in a straight line,
-            layer by layer, at the expert's pace; start epochs are then real numbers).
+        path: raw (the epochs as they were; published) or straight (from the expert's first to its last epoch in a straight
+            line, layer by layer, at the expert's pace; start epochs are then real numbers).
         match: Matching loss by name: distance (the published one).
         stage: stage (move on by itself from early to later epochs), fixed (all start epochs from the beginning), published
             or first_code (the stage rules of the authors' two codes, see :mod:`gz_lightning.distillation.stages`).
@@ -266,8 +266,8 @@ class TrajectoryMatching(LightningModule):
 
     def follow(self, segment: Segment, alpha: torch.Tensor) -> torch.Tensor:
         """Where a student ends that takes its steps with step size alpha, theta_N, shape (P,)."""
-        momentum = self.hparams["student_momentum"]
-        return unroll(self.network, segment.start, segment.batches, segment.labels, alpha.to(self.device), self.way, momentum)
+        alpha, momentum = alpha.to(self.device), self.hparams["student_momentum"]
+        return unroll(self.network, segment.start, segment.batches, segment.labels, alpha, self.way, momentum)
 
     def step_size(self, start_epoch: float) -> torch.Tensor:
         """Alpha for a start epoch, shape (); it lives in log space, so it can never turn negative."""

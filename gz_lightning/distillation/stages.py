@@ -7,8 +7,7 @@ probe loss, the matching loss from epoch cap, which is not matched yet. Once the
 they rise clearly (above 3) they overfit it: either way cap rises by one. A stage that does neither within ``max_duration``
 iterations begins the fine-tuning, in which ``lr_img`` shrinks until the run ends by itself.
 
-The authors' codes decide otherwise in places where their paper says nothing: ``published`` is the rule of the code of the
-paper, ``first_code`` that of the code before it.
+Where the paper says nothing the authors' two codes differ: ``published`` is the paper's, ``first_code`` the one before.
 """
 
 from __future__ import annotations
@@ -103,7 +102,12 @@ class FixedRange:
         return False
 
     def start_epoch(self, iteration: int, u: float) -> float:
-        """The epoch to start from, a real number in [0, cap), of ``u``, uniform in [0, 1): its whole part cycles or is random."""
+        """The epoch to start from, a real number in [0, cap).
+
+        Args:
+            iteration: Number of the iteration; decides the whole part of a cycle.
+            u: Uniform in [0, 1); decides the rest.
+        """
         return iteration % self.cap + u if self.order == "cycle" else u * self.cap
 
     def record(self, probe_loss: float | None = None) -> str | None:
@@ -131,9 +135,8 @@ class StageDistillation(FixedRange):
 
     ``record`` returns ``learned`` or ``overfitted`` (cap has risen by one), ``fine-tuning``, ``ended``, or None.
 
-    It differs from the published rule in its thresholds (published: ``sigma_threshold`` 5, ``max_duration`` 1000), looks
-    for rising losses at every test, lets falling losses at the last cap continue the stage until ``max_duration``, for there
-    is no later one, and ends at a twentieth of any ``lr_img``.
+    It differs from :class:`PublishedStages` in its thresholds, looks for rising losses at every test, lets falling losses at
+    the last cap continue the stage until ``max_duration``, for there is no later one, and ends at a twentieth of ``lr_img``.
 
     Example:
         >>> stages = StageDistillation(init_epoch=1, max_start_epoch=3)
@@ -205,10 +208,9 @@ class PublishedStages(FixedRange):
     A stage is tested at each ten of its probe losses. Rising losses (above 3 standard errors) are looked for only where
     their number is no multiple of 20. At the last cap what would raise it begins the stage anew, until one lasts longer than
     ``max_duration``. In the fine-tuning ``lr_img`` shrinks where the number of all iterations is a multiple of 50, and the
-    run ends where it is below 50, whatever it began with. Published settings: ``sigma_threshold`` 5, ``max_duration`` 1000.
+    run ends where it is below 50, whatever it began with.
 
-    Arguments are those of :class:`FixedRange`. (The authors count iterations from 0, so that their first stage is tested one
-    iteration later than here.)
+    Arguments are those of :class:`FixedRange`. (The authors count from 0: their first stage is tested one iteration later.)
 
     Raises:
         InputError: If ``lr_img`` is below 50 to begin with.
@@ -287,15 +289,14 @@ class FirstCode(FixedRange):
     losses rise clearly. At each 200 probe losses without a trend ``lr_img`` shrinks to .9 of itself and the momentum of the
     images begins anew. There is no end, and ``lr_lr`` is the same at every cap.
 
-    Arguments are those of :class:`FixedRange`; thresholds, durations and ``lr_img`` are not looked at.
+    Arguments are those of :class:`FixedRange`; those after ``order`` are not looked at.
     """
 
     def __init__(self, init_epoch: int = 1, max_start_epoch: int = 29, order: str = "cycle", *settings: float) -> None:
         super().__init__(init_epoch, max_start_epoch, order)
         self.cap = init_epoch
         self.probes: list[float] = []
-        self.interval, self.shrinks = 0, 0
-        """The interval is 0 while there is no trend."""
+        self.interval, self.shrinks = 0, 0  # no interval while there is no trend
 
     @property
     def probe_epoch(self) -> int | None:
@@ -304,7 +305,7 @@ class FirstCode(FixedRange):
 
     @property
     def lr_factor(self) -> float:
-        """x .9 at each 200 probe losses without a trend."""
+        """.9 to the power of how often 200 probe losses had no trend."""
         return float(FIRST_SHRINK**self.shrinks)
 
     @property

@@ -4,8 +4,8 @@ An unroll starts at parameters theta_0 and takes one step per minibatch,
 
     g_t = d/dtheta CE(f(theta_t, x_t), y_t),    v_{t+1} = mu v_t + g_t,    theta_{t+1} = theta_t - alpha_t v_{t+1},
 
-with v_0 = 0 and momentum mu (0 as published: then v_{t+1} is g_t), and gives theta_N, differentiable with respect to the minibatches x_t, to soft labels y_t, to the step sizes alpha_t and
-to theta_0. The ways (:data:`UNROLLS`):
+with v_0 = 0 and momentum mu (0 as published: then v_{t+1} is g_t), and gives theta_N, differentiable with respect to the
+minibatches x_t, to soft labels y_t, to the step sizes alpha_t and to theta_0. The ways (:data:`UNROLLS`):
 
 ``adjoint``
     Exact, the default. Only theta_t, with momentum v_t, and the minibatches are kept (and the activations of as many
@@ -76,7 +76,12 @@ class Unroll(ABC):
         """theta_N, of arguments as in :func:`unroll`; differentiable as the top of this file says."""
 
     def least_memory(
-        self, network: Network, theta: Float[Tensor, " P"], images: Float[Tensor, "M C H W"], steps: int, momentum: float = 0.0
+        self,
+        network: Network,
+        theta: Float[Tensor, " P"],
+        images: Float[Tensor, "M C H W"],
+        steps: int,
+        momentum: float = 0.0,
     ) -> int:
         """Bytes that T ``steps`` on such minibatches and their way back take at least, beside a process's usual ones."""
         return steps * _growing_bytes(theta, images, momentum)
@@ -103,7 +108,12 @@ class Full(Unroll):
         return theta
 
     def least_memory(
-        self, network: Network, theta: Float[Tensor, " P"], images: Float[Tensor, "M C H W"], steps: int, momentum: float = 0.0
+        self,
+        network: Network,
+        theta: Float[Tensor, " P"],
+        images: Float[Tensor, "M C H W"],
+        steps: int,
+        momentum: float = 0.0,
     ) -> int:
         """See :class:`Unroll`. Measured: 1.2 times the activations of every step (benchmarks/README.md)."""
         return super().least_memory(network, theta, images, steps, momentum) + steps * _step_bytes(network, theta, images)
@@ -126,7 +136,12 @@ class Adjoint(Unroll):
         return end
 
     def least_memory(
-        self, network: Network, theta: Float[Tensor, " P"], images: Float[Tensor, "M C H W"], steps: int, momentum: float = 0.0
+        self,
+        network: Network,
+        theta: Float[Tensor, " P"],
+        images: Float[Tensor, "M C H W"],
+        steps: int,
+        momentum: float = 0.0,
     ) -> int:
         """See :class:`Unroll`: the budget, if the steps can use it."""
         growing = super().least_memory(network, theta, images, steps, momentum)

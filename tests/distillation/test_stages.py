@@ -142,7 +142,9 @@ def series(kind: str, seed: int, number: int) -> list[float]:
     rng = random.Random(seed)
     level, losses = 1.0, []
     for i in range(number):
-        level += {"walk": 0.01 * rng.gauss(0, 1), "trend": -1e-4, "rise": 1e-4, "noise": 0.0}.get(kind, -1e-3 if i < 150 else 0)
+        level += {"walk": 0.01 * rng.gauss(0, 1), "trend": -1e-4, "rise": 1e-4, "noise": 0.0}.get(
+            kind, -1e-3 if i < 150 else 0
+        )
         losses.append(level + (0.3 if kind == "walk" else 0.01) * rng.gauss(0, 1))
     return losses
 
@@ -154,7 +156,8 @@ def correlation_by_numpy(losses: list[float]) -> float:
 def published_rule(losses: list[float], cap: int, last: int, lr_img: float) -> list[tuple[int, str, int]]:
     """The rule of the paper's code written out as one loop: (iteration from 1, event, cap)."""
     stage: list[float] = []
-    events, fine_tuning = [], False
+    events: list[tuple[int, str, int]] = []
+    fine_tuning = False
     for iteration, loss in enumerate(losses, 1):
         if fine_tuning:
             if iteration % 50 == 0:
@@ -169,10 +172,8 @@ def published_rule(losses: list[float], cap: int, last: int, lr_img: float) -> l
         sigma = (1 / (n - 2)) ** 0.5
         r = correlation_by_numpy(stage)
         falls = r < -5 * sigma
-        if n % 20 == 0 and not falls:
-            rises = False  # the test is pending
-        else:
-            rises = r > 3 * sigma
+        pending = n % 20 == 0 and not falls
+        rises = r > 3 * sigma and not pending
         if falls or rises:
             stage = []
             if cap < last:

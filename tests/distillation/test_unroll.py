@@ -41,7 +41,7 @@ def problem(
 
 
 def plain_unroll(network, theta, xs, ys, alphas, momentum=0.0):  # type: ignore[no-untyped-def]
-    """The published loop, written out: one step after the other, everything in the graph; momentum as torch.optim.SGD has it."""
+    """The published loop, written out, with everything in the graph; momentum as torch.optim.SGD has it."""
     velocity = torch.zeros_like(theta)
     for x, y, alpha in zip(xs, ys, alphas, strict=True):
         loss = F.cross_entropy(network(theta, x), y)

@@ -1,5 +1,6 @@
 """Ways to read a trajectory, beside the published one written out."""
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ def published(layers: list[list[torch.Tensor]], epoch: float) -> list[torch.Tens
     """MCT with the two ends as waypoints, layer by layer and epoch by epoch; ``layers[s][l]`` is theta_{s,l}."""
     point = []
     for layer in range(len(layers[0])):
-        way = [float((later[layer] - here[layer]).norm()) for here, later in zip(layers, layers[1:], strict=False)]
+        way = [float((later[layer] - here[layer]).norm()) for here, later in itertools.pairwise(layers)]
         gone = sum(way[: int(epoch)])
         if epoch > int(epoch):
             gone += (epoch - int(epoch)) * way[int(epoch)]
