@@ -16,7 +16,6 @@ from typing import Any
 import torch
 
 from gz_lightning import Galaxies, TrajectoryStore
-from gz_lightning.experts.inspection import steps_per_epoch
 from gz_lightning.networks.ensemble import Ensemble
 
 AVERAGED = (1, 5, 10, 20)
@@ -28,14 +27,16 @@ def ceiling(folder: str, galaxies: Galaxies) -> list[dict[str, Any]]:
     ensemble = Ensemble(store.recipe.network)
     images, labels = galaxies.standardise(galaxies.val.images), galaxies.val.labels
     training = store.recipe.training
-    steps = store.num_epochs * steps_per_epoch(training, len(galaxies.train))
+    steps = store.num_epochs * (store.recipe.steps_per_epoch(len(galaxies.train)) or 0)
     rows = []
     for last in AVERAGED:
         theta = torch.stack([store.trajectory(expert)[-last:].mean(0) for expert in store.experts])
         hits = (ensemble.logits(theta, images).argmax(2) == labels).double().mean(1) * 100
         recipe = {name: training[name] for name in ("lr", "momentum", "lr_schedule")}
         accuracy = {"accuracy": float(hits.mean()), "spread": float(hits.std(correction=0))}
-        rows.append({**recipe, "experts": len(store), "epochs": store.num_epochs, "steps": steps, "averaged": last, **accuracy})
+        rows.append(
+            {**recipe, "experts": len(store), "epochs": store.num_epochs, "steps": steps, "averaged": last, **accuracy}
+        )
     return rows
 
 

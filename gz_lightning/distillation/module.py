@@ -24,6 +24,7 @@ from gz_lightning.distillation.stages import TEST_EVERY
 from gz_lightning.distillation.start import (
     augmentation_of,
     check_together,
+    describe_matching,
     epochs_to_match,
     first_images,
     first_step_size,
@@ -243,6 +244,8 @@ class TrajectoryMatching(LightningModule):
         shown = self.images[: self.hparams["batch_syn"]]
         require_unroll_memory(self.way, self.network, self.store.parameters(self.store.experts[0], 0), shown, self.hparams)
         self.trainer.fit_loop.max_epochs = 1
+        if self.trainer.is_global_zero:
+            say(describe_matching(self.hparams, self.store, len(self.galaxies.train), self.expert_epochs, self.stages))
         if self.resumed:
             return
         ResumeCheckpoint.require_none(self.trainer)

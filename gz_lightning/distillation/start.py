@@ -150,16 +150,36 @@ def epochs_to_match(settings: Mapping[str, Any], store: TrajectoryStore, galaxie
     """
     if settings["expert_epochs"] is not None:
         return int(settings["expert_epochs"])
-    training: dict[str, Any] = store.recipe.training
-    batch_size, rotations = (training.get(name) for name in ("batch_size", "rotations"))
-    if not (isinstance(batch_size, int) and isinstance(rotations, int) and batch_size > 0 and rotations > 0):
+    steps = store.recipe.steps_per_epoch(galaxies)
+    if steps is None:
+        batch_size, rotations = (store.recipe.training.get(name) for name in ("batch_size", "rotations"))
         raise InputError(
             f"the experts in {store.folder} do not say how many steps an epoch took (batch_size {batch_size!r:.40}, "
             f"rotations {rotations!r:.40}), as imported ones do not; give --model.expert_epochs"
         )
-    steps = -(-galaxies * rotations // batch_size)
     syn_steps: int = settings["syn_steps"]
     return max(1, min(round(STEPS_MATCHED * syn_steps / steps), store.num_epochs // 3))
+
+
+def describe_matching(
+    settings: Mapping[str, Any], store: TrajectoryStore, galaxies: int, epochs: int, stages: FixedRange
+) -> str:
+    """In words, what an iteration matches, in epochs and in steps of the expert.
+
+    Args:
+        settings: Settings of the distillation by name.
+        store: The experts.
+        galaxies: Number of their training galaxies.
+        epochs: Epochs to match.
+        stages: Rule of the start epochs.
+    """
+    steps = store.recipe.steps_per_epoch(galaxies)
+    in_steps = "" if steps is None else f" ({epochs * steps:,} steps)"
+    until = "" if stages.cap == stages.max_start_epoch else f", later up to {stages.max_start_epoch}"
+    return (
+        f"each iteration matches {epochs} epochs{in_steps} of one of {len(store)} experts by {settings['syn_steps']} steps "
+        f"of a student; start epochs below {stages.cap}{until} of {store.num_epochs}"
+    )
 
 
 def stages_of(settings: Mapping[str, Any], store: TrajectoryStore, expert_epochs: int, lr_img: float) -> FixedRange:

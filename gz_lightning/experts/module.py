@@ -193,8 +193,20 @@ class ExpertModule(LightningModule):
     def on_fit_start(self) -> None:
         """Put the training galaxies on the device, once for all epochs."""
         require_room(self.ensemble, len(self.theta), self._batch(), self.hparams, len(self.missing))
+        if self.trainer.is_global_zero:
+            say(self._cost())
         self.batches = Batches(self.galaxies, self.batch_size, self.hparams, self.device)
         self.class_weights = self.galaxies.class_weights.to(self.device)
+
+    def _cost(self) -> str:
+        """In words, what is to be trained, in epochs and in steps, and what it takes on the disk."""
+        steps = self.train_epochs * (self.recipe.steps_per_epoch(len(self.galaxies.train)) or 0)
+        parameters = self.ensemble.network.num_parameters
+        size = {"float32": 4}.get(self.hparams["precision"], 2) * parameters * (self.train_epochs + 1) * len(self.missing)
+        return (
+            f"{len(self.missing)} experts to train, of {parameters:,} parameters: {self.train_epochs} epochs "
+            f"({steps:,} steps) each; {size / 1e9:.2g} GB in {self.folder}"
+        )
 
     def train_dataloader(self) -> Iterable[int]:
         """Numbers of the batches of one epoch; the module takes the galaxies from the device itself."""

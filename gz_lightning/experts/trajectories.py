@@ -66,6 +66,13 @@ class Recipe:
     data: str
     training: dict[str, Any]
 
+    def steps_per_epoch(self, galaxies: int) -> int | None:
+        """Steps of an expert in an epoch of so many training galaxies; None if they are not known, as of imported ones."""
+        batch_size, rotations = (self.training.get(name) for name in ("batch_size", "rotations"))
+        if not (isinstance(batch_size, int) and isinstance(rotations, int) and batch_size > 0 and rotations > 0):
+            return None
+        return -(-galaxies * rotations // batch_size)
+
 
 def file_of(folder: Path, expert: int) -> Path:
     """The file of an expert."""

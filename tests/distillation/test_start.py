@@ -1,5 +1,6 @@
 """What a distillation starts from: settings, first images, labels and step sizes."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,16 @@ def test_the_searched_step_size_is_the_best_of_the_grid(distil: Distil, tmp_path
     """Experts went with .05: four epochs' steps of .05 are matched by three steps of a size between that and .1."""
     found = float(distil(tmp_path, lr_teacher=None, lr_lr=0.0, iterations=1).log_step_sizes.detach().exp())
     assert 0.03 < found <= 0.1
+
+
+def test_a_run_says_what_it_matches_in_epochs_and_in_steps(
+    distil: Distil, tmp_path: Path, toy: Galaxies, capsys: pytest.CaptureFixture[str]
+) -> None:
+    distil(tmp_path, iterations=1, expert_epochs=2)
+    steps = 2 * math.ceil(len(toy.train) / 16)
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"each iteration matches 2 epochs ({steps} steps) of one of 2 experts by 3 steps of a student" in said
+    assert "start epochs below 1, later up to 2 of 4" in said
 
 
 def test_a_list_of_step_sizes(distil: Distil, tmp_path: Path) -> None:

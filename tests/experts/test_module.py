@@ -271,7 +271,11 @@ def test_processes_of_one_trainer_share_the_experts(
     assert shared.experts == [0, 1, 2]
     assert torch.equal(trajectories(shared), trajectories(alone))
     assert shared.metrics.equals(alone.metrics)
-    assert "3 experts of 3 epochs" in capfd.readouterr().err
+    said = " ".join(capfd.readouterr().err.split())
+    assert "3 experts of 3 epochs" in said
+    parameters, steps = shared.num_parameters, 3 * (shared.recipe.steps_per_epoch(len(Galaxies(toy_path).train)) or 0)
+    assert steps
+    assert f"3 experts to train, of {parameters:,} parameters: 3 epochs ({steps} steps) each; " in said
 
 
 def test_no_process_of_several_takes_the_checkpoint_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
