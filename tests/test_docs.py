@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,17 @@ import lightning.pytorch as pl
 import pytest
 import yaml
 
+from gz_lightning.augmentation import FAMILIES
 from gz_lightning.cli.commands import COMMANDS, main
 from gz_lightning.data.datamodule import GalaxyZoo2DataModule
+from gz_lightning.data.tree import TREES
+from gz_lightning.distillation.matching import MATCHES
 from gz_lightning.distillation.module import TrajectoryMatching
+from gz_lightning.distillation.stages import STAGES
+from gz_lightning.distillation.unroll import UNROLLS
+from gz_lightning.distillation.updates import UPDATES
+from gz_lightning.networks.registry import NETWORKS
+from gz_lightning.sets.coresets import CORESETS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*sorted((ROOT / "docs").glob("*.md")), *(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING"))]
@@ -75,6 +84,18 @@ def test_flags() -> None:
     assert number > 100
 
 
+@pytest.fixture
+def _tables() -> Iterator[None]:
+    """What a page adds to the tables is gone afterwards."""
+    tables: list[dict[str, Any]] = [MATCHES, STAGES, UNROLLS, UPDATES, CORESETS, NETWORKS, TREES, FAMILIES]
+    before = [dict(table) for table in tables]
+    yield
+    for table, entries in zip(tables, before, strict=True):
+        table.clear()
+        table.update(entries)
+
+
+@pytest.mark.usefixtures("_tables")
 @pytest.mark.parametrize("name", RUN)
 def test_python(
     name: str,
