@@ -176,8 +176,9 @@ def describe_matching(
     steps = store.recipe.steps_per_epoch(galaxies)
     in_steps = "" if steps is None else f" ({epochs * steps:,} steps)"
     until = "" if stages.cap == stages.max_start_epoch else f", later up to {stages.max_start_epoch}"
+    matched = f"{epochs} epoch{'s' * (epochs != 1)}{in_steps}"
     return (
-        f"each iteration matches {epochs} epochs{in_steps} of one of {len(store)} experts by {settings['syn_steps']} steps "
+        f"each iteration matches {matched} of one of {len(store)} experts by {settings['syn_steps']} steps "
         f"of a student; start epochs below {stages.cap}{until} of {store.num_epochs}"
     )
 
