@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from gz_lightning.errors import InputError
+from gz_lightning.memory import to_device
 from gz_lightning.shapes import Float, Tensor
 
 Images = Float[Tensor, "N C H W"]
@@ -26,7 +27,7 @@ DSA = "color_crop_cutout_flip_scale_rotate"
 
 def _uniform(images: torch.Tensor, low: float, high: float, generator: torch.Generator) -> torch.Tensor:
     """One number per image, uniform in [low, high), shape (N,)."""
-    return (torch.rand(len(images), generator=generator) * (high - low) + low).to(images)
+    return to_device(torch.rand(len(images), generator=generator) * (high - low) + low, images.device).to(images.dtype)
 
 
 def _affine(images: torch.Tensor, matrix: torch.Tensor, padding: str) -> torch.Tensor:
@@ -90,7 +91,7 @@ def crop(images: Images, generator: torch.Generator, ratio: float = 0.125) -> Im
         side = images.shape[axis]
         most = int(side * ratio + 0.5)
         first = torch.randint(0, 2 * most + 1, (len(images), 1), generator=generator)
-        place = (first + torch.arange(side)).to(images.device)
+        place = to_device(first + torch.arange(side), images.device)
         padded = F.pad(images, (0, 0, most, most) if axis == 2 else (most, most))
         index = place[:, None, :, None] if axis == 2 else place[:, None, None, :]
         images = torch.take_along_dim(padded, index, axis)
@@ -105,7 +106,7 @@ def cutout(images: Images, generator: torch.Generator, ratio: float = 0.5) -> Im
         size = int(side * ratio + 0.5)
         centre = torch.randint(0, side + (1 - size % 2), (len(images), 1), generator=generator)
         offset = torch.arange(side) - (centre - size // 2)
-        inside.append(((offset >= 0) & (offset < size)).to(images.device))
+        inside.append(to_device((offset >= 0) & (offset < size), images.device))
     hole = inside[0][:, None, :, None] & inside[1][:, None, None, :]
     return images.masked_fill(hole, 0)
 
@@ -129,17 +130,25 @@ def galaxy(images: Images, generator: torch.Generator, ratio: float = 1.2) -> Im
     One resampling does all three. What comes in from outside is filled with the nearest pixel of the border: that is sky,
     whereas zero is the mean brightness of standardised pixels, and reflection would mirror the core into a corner.
     """
-    return _galaxy(images, _galaxy_draws(images, generator), ratio)
+    return galaxy_as_drawn(images, galaxy_draws(len(images), generator), ratio)
 
 
-def _galaxy_draws(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """The draws of :func:`galaxy`: for scale, reflection and angle a number in [0, 1) per image, shape (3, N)."""
-    return torch.stack([torch.rand(len(images), generator=generator) for _ in range(3)])
+def galaxy_draws(number: int, generator: torch.Generator) -> Float[Tensor, "3 N"]:
+    """What :func:`galaxy` draws for N images: for scale, reflection and angle a number in [0, 1) each, shape (3, N)."""
+    return torch.stack([torch.rand(number, generator=generator) for _ in range(3)])
 
 
-def _galaxy(images: torch.Tensor, draws: torch.Tensor, ratio: float = 1.2) -> torch.Tensor:
+def galaxy_as_drawn(images: Images, draws: Float[Tensor, "3 N"], ratio: float = 1.2) -> Images:
+    """:func:`galaxy` with given draws: the same operations whatever was drawn, all on the device of the images.
+
+    Args:
+        images: Shape (N, C, H, W).
+        draws: Of :func:`galaxy_draws`, shape (3, N).
+        ratio: Bound of the scale.
+    """
+    draws = to_device(draws, images.device)
     factor, handed, angle = draws[0] * (ratio - 1 / ratio) + 1 / ratio, draws[1], (draws[2] * (2 * math.pi)).to(images)
-    mirror = torch.where(handed < 0.5, -1.0, 1.0).to(images)
+    mirror = 1 - 2 * (handed < 0.5).to(images)
     cos, sin = angle.cos(), angle.sin()
     matrix = torch.stack([cos * mirror, -sin, sin * mirror, cos], -1).view(-1, 2, 2) * factor.to(images)[:, None, None]
     return _affine(images, matrix, "border")
@@ -159,8 +168,8 @@ def augment_each(
         Shape (n, N, C, H, W).
     """
     if check_strategy(strategy) == "galaxy":  # one resampling for all
-        draws = torch.cat([_galaxy_draws(batch, draws) for batch, draws in zip(images, generators, strict=True)], 1)
-        return _galaxy(images.flatten(0, 1), draws).view(images.shape)
+        draws = torch.cat([galaxy_draws(images.shape[1], draws) for draws in generators], 1)
+        return galaxy_as_drawn(images.flatten(0, 1), draws).view(images.shape)
     return torch.stack([augment(batch, strategy, draws) for batch, draws in zip(images, generators, strict=True)])
 
 

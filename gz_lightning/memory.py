@@ -1,4 +1,4 @@
-"""Memory: keep what tensors free, and check that long work fits before it begins."""
+"""Memory: keep what tensors free, check that long work fits before it begins, copy to a GPU without waiting for it."""
 
 from __future__ import annotations
 
@@ -68,3 +68,13 @@ def require_memory(needed: float, device: torch.device | str, what: str, advice:
             f"{what} take at least {needed / 2**30:.1f} GiB of memory, of which {free / 2**30:.1f} GiB are free "
             f"({torch.device(device)}); {advice}"
         )
+
+
+def to_device(x: torch.Tensor, device: torch.device | str) -> torch.Tensor:
+    """A tensor on a device, of one on the host a copy; the host does not wait until a GPU has done what it was told before.
+
+    (An ordinary copy does: memory that is not pinned may change while a GPU reads it.)
+    """
+    if x.device.type == "cpu" and torch.device(device).type == "cuda":
+        return x.pin_memory().to(device, non_blocking=True)
+    return x.to(device)

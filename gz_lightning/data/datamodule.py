@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import pooch
 import torch
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.utilities.model_helpers import is_overridden
@@ -153,5 +152,9 @@ def datamodule_of(trainer: Trainer) -> GalaxyZoo2DataModule:
 
 def _simulated_path() -> Path:
     """Where the simulated galaxies are kept: ``GZ_LIGHTNING_CACHE`` or the platform's cache folder."""
-    folder = Path(os.environ.get("GZ_LIGHTNING_CACHE") or pooch.os_cache("gz_lightning"))
-    return folder / f"simulated-{SIMULATED_PER_CLASS}x{SIMULATED_RESOLUTION}px.h5"
+    named = os.environ.get("GZ_LIGHTNING_CACHE")
+    if not named:
+        import pooch  # it may be absent where galaxies and cache are named
+
+        named = pooch.os_cache("gz_lightning")
+    return Path(named) / f"simulated-{SIMULATED_PER_CLASS}x{SIMULATED_RESOLUTION}px.h5"

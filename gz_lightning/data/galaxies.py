@@ -23,6 +23,7 @@ from gz_lightning.data.selection import SPLITS
 from gz_lightning.data.votes import MOST_DEBIASED
 from gz_lightning.errors import Damaged, InputError
 from gz_lightning.figures import image_grid
+from gz_lightning.memory import to_device
 from gz_lightning.settings import check_name
 from gz_lightning.storage.hdf5 import (
     array,
@@ -243,7 +244,7 @@ class Galaxies:
 
     def standardise(self, images: torch.Tensor) -> torch.Tensor:
         """Turn uint8 pixels, shape (..., 3, H, W), into float32 of mean 0 and deviation 1 over the training split."""
-        mean, std = (statistic.to(images.device)[:, None, None] for statistic in (self.mean, self.std))
+        mean, std = (to_device(statistic, images.device)[:, None, None] for statistic in (self.mean, self.std))
         # In place: new memory costs more than the arithmetic.
         return images.to(torch.float32, copy=True).div_(255).sub_(mean).div_(std)
 

@@ -8,7 +8,7 @@ import signal
 import time
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import pandas as pd
 import torch
@@ -17,8 +17,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.loggers import WandbLogger
 from matplotlib.figure import Figure
 
-from gz_lightning.data.galaxies import Galaxies
-from gz_lightning.distillation.stages import FixedRange
+from gz_lightning.distillation.readings import Distiller, Note
 from gz_lightning.errors import InputError
 from gz_lightning.figures import MOST_IMAGES, at_places, leaf_figure, save_figure
 from gz_lightning.interrupts import interrupt
@@ -32,25 +31,11 @@ from gz_lightning.training.fresh import accuracies
 CLIP = 2.5
 """Standard deviations at which the published pictures are cut off."""
 COURSE = ("loss", "probe_loss", "step_size", "stage")
-"""Metrics that make the course of a run."""
+"""Numbers that make the course of a run."""
 RUNNING = 25
 """Iterations of a running mean."""
 COLLAPSED = 0.01
 """Of the first step size: a student with steps this small stays where it is, whatever the images show."""
-
-
-class Distiller(Protocol):
-    """What these callbacks use of a TrajectoryMatching."""
-
-    iteration: int
-    stages: FixedRange
-    galaxies: Galaxies
-    device: torch.device
-    expert_epochs: int
-    first_step_size: float
-
-    def synthetic_set(self) -> SyntheticSet:
-        """The distilled set as it is now."""
 
 
 def stretched(images: torch.Tensor) -> torch.Tensor:
@@ -195,15 +180,17 @@ class Curves(Callback):
         self.every = every
         self.course: list[list[float]] = []
 
+    def note(self, note: Note, distiller: Distiller) -> None:
+        """Take note of an iteration; NaN where a number is not finite, or there was no probe."""
+        probe = math.nan if distiller.stages.probe_epoch is None else note.probe_loss
+        row = float(note.iteration + 1), note.loss, probe, note.step_size, float(distiller.stages.cap)
+        self.course.append([value if math.isfinite(value) else math.nan for value in row])
+
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Take note of the iteration."""
-        distiller, metrics = cast(Distiller, pl_module), dict(trainer.callback_metrics)
-        if distiller.stages.probe_epoch is None:
-            metrics.pop("probe_loss", None)  # it would be that of an earlier iteration
-        self.course.append([float(distiller.iteration), *(float(metrics.get(name, math.nan)) for name in COURSE)])
-        if distiller.iteration % self.every == 0:
+        """Draw where it is time."""
+        if cast(Distiller, pl_module).iteration % self.every == 0:
             self._draw(trainer)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -231,15 +218,13 @@ class CollapseWatch(Callback):
     def __init__(self) -> None:
         self.collapsed = False
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def note(self, note: Note, distiller: Distiller) -> None:
         """Compare the step size with the first."""
-        distiller, alpha = cast(Distiller, pl_module), float(trainer.callback_metrics.get("step_size", math.inf))
+        alpha = note.step_size
         if not self.collapsed and alpha < COLLAPSED * distiller.first_step_size:
             self.collapsed = True
             say(
-                f"iteration {distiller.iteration - 1}: the step size has fallen from {distiller.first_step_size:.2g} to "
+                f"iteration {note.iteration}: the step size has fallen from {distiller.first_step_size:.2g} to "
                 f"{alpha:.2g}: these images do not lead as far as the experts go. Match fewer epochs "
                 f"(--model.expert_epochs, now {distiller.expert_epochs}) or earlier ones (--model.max_start_epoch, now "
                 f"start epochs below {distiller.stages.cap})"
@@ -282,6 +267,7 @@ class ResumeCheckpoint(Checkpoint):
 
     def save(self, trainer: Trainer) -> None:
         """Write the checkpoint now."""
+        cast(Distiller, trainer.lightning_module).readings.settle()
         save_last(trainer)
         self.saved = True
         self.checked_at = time.monotonic()

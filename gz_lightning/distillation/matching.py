@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 
-from gz_lightning.augmentation import augment
+from gz_lightning.augmentation import augment, galaxy_as_drawn, galaxy_draws
 from gz_lightning.experts.paths import RawPath
+from gz_lightning.memory import to_device
 from gz_lightning.shapes import Float, Tensor
 
 Match = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -45,6 +47,10 @@ respect to the student. The scale matters: 0 where the student met the target, 1
 are damped where the loss is above 1, and a probe loss that is not finite counts as 10."""
 
 
+FIXED = ("galaxy", "none")
+"""Augmentations that are the same operations whatever was drawn."""
+
+
 def minibatches(num_images: int, batch_syn: int | None, steps: int, draws: torch.Generator) -> list[torch.Tensor]:
     """Places of the images of each step: all of them, or shuffled passes of ``batch_syn`` at a time.
 
@@ -63,12 +69,44 @@ def minibatches(num_images: int, batch_syn: int | None, steps: int, draws: torch
     return parts[:steps]
 
 
+class Drawn(NamedTuple):
+    """What is drawn and read for a student on the host; the device does the rest, without asking back.
+
+    Args:
+        expert: Number of the expert.
+        start_epoch: s, a real number.
+        sizes: Images of each of the T minibatches.
+        start: theta*_s, shape (P,).
+        target: theta*_{s+m}, shape (P,).
+        rows: Places of the images of all minibatches, one after the other, int64.
+        numbers: What the galaxy augmentation draws for them, shape (3, images); else None.
+        draws: Generator of an augmentation whose operations are drawn as well; else None.
+        later_start: Where a probe starts, or None.
+        later_target: Where the expert was ``expert_epochs`` later.
+    """
+
+    expert: int
+    start_epoch: float
+    sizes: tuple[int, ...]
+    start: torch.Tensor
+    target: torch.Tensor
+    rows: torch.Tensor
+    numbers: torch.Tensor | None = None
+    draws: torch.Generator | None = None
+    later_start: torch.Tensor | None = None
+    later_target: torch.Tensor | None = None
+
+    @property
+    def place(self) -> str:
+        """Where it is, in words."""
+        return f"expert {self.expert}, start epoch {self.start_epoch:.4g}"
+
+
 @dataclass(frozen=True)
 class Segment:
     """A piece of an expert's trajectory, and the minibatches with which a student is to follow it.
 
     Args:
-        expert: Number of the expert.
         start_epoch: s, a real number.
         start: theta*_s, shape (P,).
         target: theta*_{s+m}, shape (P,).
@@ -76,17 +114,11 @@ class Segment:
         labels: Their labels.
     """
 
-    expert: int
     start_epoch: float
     start: torch.Tensor
     target: torch.Tensor
     batches: list[torch.Tensor]
     labels: list[torch.Tensor]
-
-    @property
-    def place(self) -> str:
-        """Where it is, in words."""
-        return f"expert {self.expert}, start epoch {self.start_epoch:.4g}"
 
 
 @dataclass(frozen=True)
@@ -112,29 +144,69 @@ class Segments:
         store = self.path.store
         return store.experts[int(torch.randint(len(store), (), generator=draws))]
 
-    def at(
-        self, expert: int, start_epoch: float, images: torch.Tensor, labels: torch.Tensor, draws: torch.Generator
-    ) -> Segment:
-        """A segment with augmented minibatches for T steps.
+    def drawn(
+        self, expert: int, start_epoch: float, num_images: int, draws: torch.Generator, probe_epoch: int | None = None
+    ) -> Drawn:
+        """All that a segment needs beside images and labels, on the host.
 
         Args:
             expert: Number of the expert.
             start_epoch: s, a real number; the segment begins where the path has a point.
+            num_images: M.
+            draws: Random generator.
+            probe_epoch: Where a probe of the same expert and minibatches starts, or None.
+        """
+        rows = minibatches(num_images, self.batch_syn, self.syn_steps, draws)
+        fixed, start_epoch = self.augmentation in FIXED, self.path.epoch(start_epoch)
+        numbers = [galaxy_draws(len(part), draws) for part in rows] if self.augmentation == "galaxy" else None
+        return Drawn(
+            expert,
+            start_epoch,
+            tuple(map(len, rows)),
+            *self._ends(expert, start_epoch),
+            torch.cat(rows),
+            None if numbers is None else torch.cat(numbers, 1),
+            None if fixed else draws,
+            *((None, None) if probe_epoch is None else self._ends(expert, probe_epoch)),
+        )
+
+    def made(self, drawn: Drawn, images: torch.Tensor, labels: torch.Tensor) -> Segment:
+        """The segment with augmented minibatches, on the device of the images.
+
+        Args:
+            drawn: Of :meth:`drawn`; used up, where it holds a generator.
             images: Standardised pixels, shape (M, 3, H, W).
             labels: int64, shape (M,), or soft, shape (M, K), on the device of the images.
-            draws: Random generator.
         """
-        places = [rows.to(images.device) for rows in minibatches(len(images), self.batch_syn, self.syn_steps, draws)]
-        batches = [augment(images[rows], self.augmentation, draws) for rows in places]
-        start_epoch = self.path.epoch(start_epoch)
-        ends = self._ends(expert, start_epoch, images.device)
-        return Segment(expert, start_epoch, *ends, batches, [labels[rows] for rows in places])
+        start, target, rows = (to_device(x, images.device) for x in (drawn.start, drawn.target, drawn.rows))
+        places = rows.split(drawn.sizes)
+        if drawn.numbers is not None:
+            numbers = to_device(drawn.numbers, images.device).split(drawn.sizes, 1)
+            batches = [galaxy_as_drawn(images[part], own) for part, own in zip(places, numbers, strict=True)]
+        elif drawn.draws is not None:
+            batches = [augment(images[part], self.augmentation, drawn.draws) for part in places]
+        else:
+            batches = [images[part] for part in places]
+        return Segment(drawn.start_epoch, start, target, batches, [labels[part] for part in places])
 
-    def moved(self, segment: Segment, start_epoch: float) -> Segment:
-        """The same expert and minibatches from another epoch."""
-        start, target = self._ends(segment.expert, start_epoch, segment.start.device)
-        return replace(segment, start_epoch=start_epoch, start=start, target=target)
+    def later(self, drawn: Drawn, segment: Segment, probe_epoch: int) -> Segment:
+        """The segment that a probe follows: the same expert and minibatches from another epoch.
 
-    def _ends(self, expert: int, start_epoch: float, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-        start = self.path.point(expert, start_epoch).to(device)
-        return start, self.path.point(expert, start_epoch + self.expert_epochs).to(device)
+        Args:
+            drawn: Drawn with ``probe_epoch``.
+            segment: Made of it.
+            probe_epoch: Where the probe starts.
+        """
+        assert drawn.later_start is not None and drawn.later_target is not None  # noqa: PT018
+        start, target = (to_device(x, segment.start.device) for x in (drawn.later_start, drawn.later_target))
+        return replace(segment, start_epoch=probe_epoch, start=start, target=target)
+
+    def at(
+        self, expert: int, start_epoch: float, images: torch.Tensor, labels: torch.Tensor, draws: torch.Generator
+    ) -> Segment:
+        """A segment with augmented minibatches for T steps; arguments as of :meth:`drawn` and :meth:`made`."""
+        return self.made(self.drawn(expert, start_epoch, len(images), draws), images, labels)
+
+    def _ends(self, expert: int, start_epoch: float) -> tuple[torch.Tensor, torch.Tensor]:
+        start, target = (self.path.point(expert, start_epoch + epochs) for epochs in (0, self.expert_epochs))
+        return start, target

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
@@ -19,7 +18,9 @@ from torch import nn
 from gz_lightning.data.datamodule import datamodule_of
 from gz_lightning.data.galaxies import Galaxies
 from gz_lightning.distillation.callbacks import CollapseWatch, Curves, EvaluateSynthetic, ResumeCheckpoint
-from gz_lightning.distillation.matching import MATCHES, Segment, Segments
+from gz_lightning.distillation.graph import matching
+from gz_lightning.distillation.matching import MATCHES, Drawn, Segment, Segments
+from gz_lightning.distillation.readings import Readings, may_wait
 from gz_lightning.distillation.stages import TEST_EVERY
 from gz_lightning.distillation.start import (
     augmentation_of,
@@ -47,8 +48,6 @@ from gz_lightning.settings import NonNegativeFloat, NonNegativeInt, PositiveFloa
 from gz_lightning.storage.checkpoints import read_by_checksum
 from gz_lightning.training.trainer import refuse_settings
 
-FAR_OFF = 10.0
-"""What a probe loss that is not finite counts as; a student that stays where it is has 1."""
 LABEL_MOMENTUM = 0.9
 """As in DATM (Guo et al. 2024)."""
 INSTEAD = dict.fromkeys(("max_epochs", "max_steps", "limit_train_batches"), "--model.iterations")
@@ -113,6 +112,10 @@ class TrajectoryMatching(LightningModule):
         memory_budget: GiB that adjoint may take for all its steps; more saves time and changes nothing else.
         compile: Compile the steps of adjoint and first_order (torch.compile; on a CPU it needs a C++ compiler). It takes
             a minute or so at first and pays in long runs of small problems; activations are not kept then.
+        graph: on (in YAML also true) captures the computation of an iteration as a CUDA graph, which takes one launch
+            instead of thousands; results are the same. It needs a GPU, augmentation galaxy or none, and global step
+            sizes; auto captures where these are given, there is one device, and matching loss, unroll and network are
+            the package's own; off (false) does not. Where the capture fails, a remark says so and iterations run without.
         iterations: Outer iterations; Iteration of the published code. A run in stages may end before.
         prev_iter: Outer iterations that load_syn_image has behind it; counting continues from there.
         eval_it: Outer iterations between evaluations on the validation galaxies.
@@ -163,6 +166,7 @@ class TrajectoryMatching(LightningModule):
         unroll: str = "adjoint",
         memory_budget: NonNegativeFloat = MEMORY_BUDGET,
         compile: bool = False,
+        graph: Literal["auto", "on", "off"] | bool = "auto",
         iterations: PositiveInt = 5000,
         prev_iter: NonNegativeInt = 0,
         eval_it: PositiveInt = 200,
@@ -182,7 +186,7 @@ class TrajectoryMatching(LightningModule):
         self.way = UNROLLS[unroll](memory_budget=memory_budget)
         self.update = UPDATES[image_update]
         self.iteration = prev_iter
-        self.steps = FiniteSteps()
+        self.steps, self.readings = FiniteSteps(), Readings(self)
         self.first_step_size, self.resumed = 0.0, False
 
     @property
@@ -233,7 +237,9 @@ class TrajectoryMatching(LightningModule):
         refuse_settings(self.trainer, ("32-true",), INSTEAD, LOGGED)  # here, for Lightning's own checks come next
         settings, every = self.hparams, self.hparams["eval_it"]
         evaluation = EvaluateSynthetic(every, settings["num_eval"], settings["epoch_eval_train"], settings["seed"])
-        return [evaluation, Curves(every), CollapseWatch(), ResumeCheckpoint(every)]
+        curves, watch = Curves(every), CollapseWatch()
+        self.readings.observers = [curves, watch]
+        return [evaluation, curves, watch, ResumeCheckpoint(every)]
 
     def train_dataloader(self) -> Iterable[int]:
         """One item for each outer iteration to do; what an iteration draws depends on its number alone."""
@@ -246,6 +252,10 @@ class TrajectoryMatching(LightningModule):
         self.trainer.fit_loop.max_epochs = 1
         if self.trainer.is_global_zero:
             say(describe_matching(self.hparams, self.store, len(self.galaxies.train), self.expert_epochs, self.stages))
+        self.labels = self.labels.to(self.device)  # no buffer: DDP would send it in every iteration
+        self.readings.wait = may_wait(self.trainer, self.device)
+        parts = self.match, type(self.way), type(self.network.module)
+        self.matched = matching(self.work, self.hparams, self.device, self.augmentation, self.trainer.world_size, parts)
         if self.resumed:
             return
         ResumeCheckpoint.require_none(self.trainer)
@@ -257,15 +267,15 @@ class TrajectoryMatching(LightningModule):
 
     def current(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Images, shape (M, 3, H, W), and labels as they are now, int64, shape (M,), or soft, shape (M, K)."""
-        return self.images, self.label_logits.softmax(1) if self.hparams["lr_label"] else self.labels.to(self.device)
+        return self.images, self.label_logits.softmax(1) if self.hparams["lr_label"] else self.labels
 
-    def segment(self, place: int) -> Segment:
+    def drawn(self, place: int) -> Drawn:
         """What the student at a place is to follow; all that is random depends on iteration and place alone."""
         draws = generator(self.hparams["seed"], "iteration", self.iteration, *([place] if place else []))
         expert = self.segments.expert(draws)
         number = self.iteration * self.hparams["segments_per_step"] * self.trainer.world_size + place
         start_epoch = self.stages.start_epoch(number, float(torch.rand((), generator=draws)))
-        return self.segments.at(expert, start_epoch, *self.current(), draws)
+        return self.segments.drawn(expert, start_epoch, len(self.images), draws, self.stages.probe_epoch)
 
     def follow(self, segment: Segment, alpha: torch.Tensor) -> torch.Tensor:
         """Where a student ends that takes its steps with step size alpha, theta_N, shape (P,)."""
@@ -278,31 +288,37 @@ class TrajectoryMatching(LightningModule):
 
     def training_step(self, batch: int, batch_idx: int) -> None:
         """One outer iteration: images and step size move so that students end nearer to the experts."""
-        learned, results, losses, places = self.learned(), [], {}, []
         number = self.hparams["segments_per_step"]  # of this process; all are counted together
-        for place in range(self.trainer.global_rank * number, (self.trainer.global_rank + 1) * number):
-            segment = self.segment(place)
-            student = self.follow(segment, self.step_size(segment.start_epoch))
-            loss = self.match(student, segment.start, segment.target)
-            results.append([loss.detach(), self.probe(segment), *torch.autograd.grad(loss, learned)])
-            losses[math.floor(segment.start_epoch)] = loss.detach()
-            places.append(segment.place)
+        places = range(self.trainer.global_rank * number, (self.trainer.global_rank + 1) * number)
+        drawn = [self.drawn(place) for place in places]
+        results = [self.matched(one) for one in drawn]
         loss, probe_loss, *gradients = mean_of(results, self.trainer.strategy.reduce)
-        if self.move(loss, gradients, f"iteration {self.iteration}, {'; '.join(places)}"):
-            self.record(loss, probe_loss, losses)
+        verdict = self.move(loss, gradients)
+        losses = {math.floor(one.start_epoch): result[0] for one, result in zip(drawn, results, strict=True)}
+        alphas = {epoch: self.step_size(epoch).detach() for epoch in losses}
+        self.readings.add("; ".join(one.place for one in drawn), [verdict, loss, probe_loss], losses, alphas)
+        if self.readings.due(batch_idx + 1):
+            self.readings.settle()
         self.iteration += 1
 
+    def work(self, drawn: Drawn) -> list[torch.Tensor]:
+        """Matching loss and probe loss of a student, and the gradients of the former: what the device has to do."""
+        segment = self.segments.made(drawn, *self.current())
+        student = self.follow(segment, self.step_size(segment.start_epoch))
+        loss = self.match(student, segment.start, segment.target)
+        return [loss.detach(), self.probe(drawn, segment), *torch.autograd.grad(loss, self.learned())]
+
     @torch.no_grad()
-    def probe(self, segment: Segment) -> torch.Tensor:
+    def probe(self, drawn: Drawn, segment: Segment) -> torch.Tensor:
         """Matching loss from the epoch that is not matched yet, with the last step size, shape (); 0 where there is none."""
         epoch = self.stages.probe_epoch
         if epoch is None:
             return torch.zeros((), device=self.device)
-        later = self.segments.moved(segment, epoch)
+        later = self.segments.later(drawn, segment, epoch)
         return self.match(self.follow(later, self.step_size(epoch - 1)), later.start, later.target)
 
-    def move(self, loss: torch.Tensor, gradients: list[torch.Tensor], place: str) -> bool:
-        """Move what is learned; whether all was finite."""
+    def move(self, loss: torch.Tensor, gradients: list[torch.Tensor]) -> torch.Tensor:
+        """Move what is learned; the verdict of :class:`FiniteSteps`."""
         optimizer, learned = self.optimizers(), self.learned()
         assert isinstance(optimizer, LightningOptimizer)
         self.update(loss, *gradients)
@@ -314,32 +330,7 @@ class TrajectoryMatching(LightningModule):
             step_sizes["lr"] = self.hparams["lr_lr"] * self.stages.lr_lr_factor
         if self.stages.restarts:
             optimizer.optimizer.state.pop(self.images, None)
-        wrong = self.steps.step(optimizer, loss, learned)
-        if wrong is not None:
-            last = Path(self.trainer.default_root_dir) / "last.h5"
-            self.steps.refused(wrong, place, self.synthetic_set(), last, write=self.trainer.is_global_zero)
-        return wrong is None
-
-    def record(self, loss: torch.Tensor, probe_loss: torch.Tensor, losses: dict[int, torch.Tensor]) -> None:
-        """Log the iteration, and let the stages take note of it; ``losses`` are those of its start epochs."""
-        stages, alphas = self.stages, {epoch: float(self.step_size(epoch).detach()) for epoch in losses}
-        self.log_dict({"loss": loss, "stage": float(stages.cap), "step_size": next(iter(alphas.values()))}, prog_bar=True)
-        self.log_dict({f"loss/start_epoch_{epoch}": value for epoch, value in losses.items()})
-        self.log_dict({f"step_size/start_epoch_{epoch}": alpha for epoch, alpha in alphas.items()})
-        self.log_dict({"step": float(self.iteration), "lr_img": self.lr_img * stages.lr_factor})  # step: the loggers' axis
-        probe = None if stages.probe_epoch is None else float(probe_loss)
-        if probe is not None:
-            self.log("probe_loss", probe)
-            if not math.isfinite(probe):
-                say(f"iteration {self.iteration}: the probe loss ({probe}) is not finite; it counts as {FAR_OFF:g}")
-                probe = FAR_OFF
-        before = stages.cap
-        if (event := stages.record(probe)) is not None:
-            say(f"iteration {self.iteration}: {event}; start epochs below {stages.cap} are matched")
-        if len(self.log_step_sizes) > 1:
-            with torch.no_grad():  # a new start epoch begins with the step size of the one before
-                self.log_step_sizes[before : stages.cap] = self.log_step_sizes[before - 1]
-        self.trainer.should_stop = self.trainer.should_stop or stages.ended
+        return self.steps.step(optimizer, loss, learned)
 
     def synthetic_set(self) -> SyntheticSet:
         """The distilled set as it is now."""

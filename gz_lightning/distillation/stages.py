@@ -13,6 +13,7 @@ Where the paper says nothing the authors' two codes differ: ``published`` is the
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -100,6 +101,19 @@ class FixedRange:
     def ended(self) -> bool:
         """Whether the run is over."""
         return False
+
+    @property
+    def patience(self) -> int:
+        """Iterations that may pass before :meth:`record` is told of them, one by one: on a GPU they need not be waited for.
+
+        1 where ``restarts`` is set, and for a rule with a ``record`` of its own but no :meth:`waits`.
+        """
+        owner = next(kind for kind in type(self).__mro__ if "record" in vars(kind))
+        return self.waits() if "waits" in vars(owner) and not self.restarts else 1
+
+    def waits(self) -> int:
+        """Iterations until :meth:`record` may change anything but its own numbers; a rule has it beside its ``record``."""
+        return sys.maxsize
 
     def start_epoch(self, iteration: int, u: float) -> float:
         """The epoch to start from, a real number in [0, cap).
@@ -197,6 +211,12 @@ class StageDistillation(FixedRange):
             return "fine-tuning"
         return None
 
+    def waits(self) -> int:
+        """Until the next test of the probe losses, or the next change of ``lr_factor``."""
+        if self.fine_tuning:
+            return SHRINK_EVERY - self.fine_tuning % SHRINK_EVERY
+        return TEST_EVERY - len(self.probes) % TEST_EVERY
+
     def state_dict(self) -> dict[str, Any]:
         """All that changes, as plain numbers."""
         return {"cap": self.cap, "probes": list(self.probes), "fine_tuning": self.fine_tuning}
@@ -274,6 +294,12 @@ class PublishedStages(FixedRange):
         self.fine_tuning = n > self.max_duration
         return "fine-tuning" if self.fine_tuning else None
 
+    def waits(self) -> int:
+        """Until the next test of the probe losses, or the next change of ``lr_factor``."""
+        if self.fine_tuning:
+            return SHRINK_EVERY - self.recorded % SHRINK_EVERY
+        return TEST_EVERY - len(self.probes) % TEST_EVERY
+
     def state_dict(self) -> dict[str, Any]:
         """All that changes, as plain numbers."""
         changing = {name: self.__dict__[name] for name in ("cap", "recorded", "shrinks", "fine_tuning")}
@@ -335,6 +361,10 @@ class FirstCode(FixedRange):
                 self.cap += 1
                 return "learned" if learned else "overfitted"
         return None
+
+    def waits(self) -> int:
+        """Until the next test of the probe losses."""
+        return TEST_EVERY - len(self.probes) % TEST_EVERY
 
     def state_dict(self) -> dict[str, Any]:
         """All that changes, as plain numbers."""

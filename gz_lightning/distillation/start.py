@@ -42,7 +42,7 @@ LEAST_SHARE = 1e-3
 """A leaf that no volunteer chose gets this share before the logarithm, so that it can be learned."""
 FREE_TO_CHANGE = (
     *("trajectories", "iterations", "eval_it", "num_eval", "epoch_eval_train", "load_syn_image"),
-    *("unroll", "memory_budget", "compile"),  # but for rounding
+    *("unroll", "memory_budget", "compile", "graph"),  # but for rounding
 )
 """Settings that a resumed run may change: they do not shape the images, or are checked by fingerprint."""
 

@@ -20,6 +20,13 @@ LARGEST_GRADIENT = 1.0
 """Where the gradient of the log of a step size is cut off: with the default ``lr_lr`` and momentum, 2 % an iteration."""
 MOST_IN_A_ROW = 5
 """Iterations without an update after which a run ends."""
+VERDICTS = (
+    "",
+    "the matching loss ({loss})",
+    "the gradient of the matching loss (loss {loss:.3g})",
+    "the updated images or step sizes",
+)
+"""What was not finite in an iteration; the first is of one that was."""
 
 
 class Published:
@@ -86,49 +93,65 @@ UPDATES: dict[str, Published] = {"normalised": Normalised(), "published": Publis
 class FiniteSteps:
     """Takes the steps of an optimizer, but none from or to anything that is not finite.
 
-    An unroll is differentiated twice, and a step too far makes infinities.
+    An unroll is differentiated twice, and a step too far makes infinities. The device decides by itself, for asking it
+    would make the host wait; :meth:`wrong` tells afterwards.
 
     Args:
-        most: This many steps refused in a row end the run.
+        most: This many steps refused in a row end the run: none is made after them.
     """
 
     def __init__(self, most: int = MOST_IN_A_ROW) -> None:
         self.most = most
         self.in_a_row = 0
+        self._in_a_row: torch.Tensor | None = None  # on the device
 
+    @torch.no_grad()
     def step(
         self,
         optimizer: torch.optim.Optimizer | LightningOptimizer,
         loss: torch.Tensor,
         learned: Sequence[torch.nn.Parameter],
-    ) -> str | None:
-        """Update, if loss and gradients are finite, and undo it, if the result is not.
+    ) -> torch.Tensor:
+        """Update, and undo it unless loss, gradients and result are finite.
 
         Args:
-            optimizer: Holds the gradients.
+            optimizer: SGD; holds the gradients.
             loss: What they are of.
             learned: What it updates: images, log of the step sizes and, where they are learned, logits of the labels.
 
         Returns:
-            What was not finite, or None where the update was made.
+            The verdict, on the device, shape (): a place in ``VERDICTS``, 0 where the update was made.
         """
-        wrong = None
-        if not torch.isfinite(loss):
-            wrong = f"the matching loss ({float(loss)})"
-        elif not all(torch.isfinite(p.grad).all() for p in learned if p.grad is not None):
-            wrong = f"the gradient of the matching loss (loss {float(loss):.3g})"
-        else:
-            before = [p.detach().clone() for p in learned]
-            optimizer.step()
-            if not all_finite(*learned):
-                wrong = "the updated images or step sizes"
-                plain = optimizer.optimizer if isinstance(optimizer, LightningOptimizer) else optimizer
-                plain.state.clear()  # the momentum would take the next update to the same place
-                with torch.no_grad():
-                    for parameter, value in zip(learned, before, strict=True):
-                        parameter.copy_(value)
-        self.in_a_row = 0 if wrong is None else self.in_a_row + 1
-        return wrong
+        plain = optimizer.optimizer if isinstance(optimizer, LightningOptimizer) else optimizer
+        before, momenta = [p.clone() for p in learned], [_momentum(plain, p) for p in learned]
+        kept = [None if momentum is None else momentum.clone() for momentum in momenta]
+        sound = torch.isfinite(loss)
+        steep = ~torch.stack([torch.isfinite(p.grad).all() for p in learned if p.grad is not None]).all()
+        optimizer.step()
+        finite = all_finite(*learned)
+        verdict = 1 * ~sound + 2 * (sound & steep) + 3 * (sound & ~steep & ~finite)
+        if self._in_a_row is None or self._in_a_row.device != loss.device:
+            self._in_a_row = torch.zeros_like(verdict)
+        made = (verdict == 0) & (self._in_a_row < self.most)
+        self._in_a_row = (self._in_a_row + 1) * ~made
+        for parameter, old, old_momentum in zip(learned, before, kept, strict=True):
+            parameter.copy_(torch.where(made, parameter, old))
+            if (momentum := _momentum(plain, parameter)) is not None:
+                zero = torch.zeros_like(momentum)
+                old_momentum = zero if old_momentum is None else old_momentum
+                # The momentum of a step to infinity would take the next one to the same place.
+                momentum.copy_(torch.where(made, momentum, torch.where(verdict == 3, zero, old_momentum)))
+        return verdict
+
+    def wrong(self, verdict: int, loss: float) -> str | None:
+        """What was not finite in an iteration, in words, or None where the update was made; counts those in a row.
+
+        Args:
+            verdict: Of :meth:`step`; to be asked of each iteration, in order.
+            loss: Its loss.
+        """
+        self.in_a_row = self.in_a_row + 1 if verdict else 0
+        return VERDICTS[verdict].format(loss=loss) if verdict else None
 
     def refused(self, wrong: str, place: str, synthetic: SyntheticSet, last: Path, write: bool) -> None:
         """Say that no update was made, save the last good images, and end a run that makes none any more.
@@ -158,11 +181,16 @@ class FiniteSteps:
             )
 
 
-def all_finite(images: torch.Tensor, log_step_sizes: torch.Tensor, *labels: torch.Tensor) -> bool:
-    """Whether images and labels are finite, and step sizes finite and above 0."""
+def all_finite(images: torch.Tensor, log_step_sizes: torch.Tensor, *labels: torch.Tensor) -> torch.Tensor:
+    """Whether images and labels are finite, and step sizes finite and above 0: a bool on the device, shape ()."""
     alphas = log_step_sizes.detach().exp()
     tensors = (images, log_step_sizes, alphas, alphas.reciprocal(), *labels)
-    return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)
+    return torch.stack([torch.isfinite(tensor).all() for tensor in tensors]).all()
+
+
+def _momentum(optimizer: torch.optim.Optimizer, parameter: torch.nn.Parameter) -> torch.Tensor | None:
+    state: dict[str, torch.Tensor | None] = optimizer.state.get(parameter, {})
+    return state.get("momentum_buffer")
 
 
 def mean_of(results: Sequence[Sequence[torch.Tensor]], reduce: Callable[..., Any]) -> list[torch.Tensor]:

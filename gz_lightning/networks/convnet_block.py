@@ -69,8 +69,10 @@ class Selection:
         """S^T(u factor): a new tensor of the size before pooling; ``factor``, shape (M, C, 1, 1), default 1."""
         if factor is None:
             factor = u.new_ones(())
-        if self.pooling == "max":
-            return F.max_unpool2d(u * factor * self.passes, self.index, [2, 2], output_size=list(self.size))
+        if self.pooling == "max":  # as F.max_unpool2d, which deterministic algorithms refuse
+            spread = u.new_zeros((*u.shape[:2], self.size.numel()))
+            spread.scatter_(2, self.index.flatten(2), (u * factor * self.passes).flatten(2))
+            return spread.view(*u.shape[:2], *self.size).contiguous(memory_format=layout(u))
         if self.pooling == "none":
             return u * factor * self.passes
         spread = F.interpolate(u * (factor / 4), scale_factor=2.0, mode="nearest")

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from gz_lightning.networks.convnet import ConvNet
@@ -74,7 +73,8 @@ class _Portion:
         self.logits = torch.addmm(head_bias, self.flat, self.head.T)
         self.share = self.logits.softmax(1)
         soft = labels.is_floating_point()
-        targets = labels if soft else F.one_hot(labels, self.share.shape[1])
+        # Not F.one_hot, which on a CPU looks at the values.
+        targets = labels if soft else torch.zeros_like(self.share).scatter_(1, labels[:, None], 1.0)
         self.weight = labels.sum(1, keepdim=True) if soft else self.share.new_ones(())
         self.error = (self.share * self.weight - targets) / total
         u = self._unflatten(self.error @ self.head)

@@ -184,7 +184,7 @@ def herding(features: torch.Tensor, number: int) -> torch.Tensor:
         tensor([2, 1])
     """
     mean, chosen, total = features.mean(0), [], torch.zeros_like(features[0])
-    free = torch.ones(len(features), dtype=torch.bool)
+    free = torch.ones(len(features), dtype=torch.bool, device=features.device)
     for size in range(1, number + 1):
         distance = ((total + features) / size - mean).square().sum(1)
         chosen.append(int(torch.where(free, distance, torch.inf).argmin()))

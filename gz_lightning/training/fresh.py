@@ -15,6 +15,7 @@ from torch import nn
 
 from gz_lightning.augmentation import augment_each
 from gz_lightning.data.galaxies import Galaxies, Split
+from gz_lightning.memory import to_device
 from gz_lightning.networks.ensemble import Ensemble
 from gz_lightning.randomness import derived_seed, generator
 from gz_lightning.training.protocol import SCORE_BATCH, Protocol, symmetric_copies
@@ -185,7 +186,8 @@ def _epochs(
     schedules = [protocol.step_size_schedule(one.step_sizes, syn_steps) for one in trainings]
     velocity = torch.zeros_like(theta)
     for alpha in torch.tensor(schedules, dtype=theta.dtype, device=theta.device).T[..., None]:
-        orders = [torch.randperm(len(sets[0][0]), generator=draw).to(theta.device) for draw in draws]
+        orders = [torch.randperm(len(sets[0][0]), generator=draw) for draw in draws]
+        orders = [to_device(order, theta.device) for order in orders]
         for rows in zip(*(order.split(protocol.batch_size) for order in orders), strict=True):
             images = torch.stack([x[row] for (x, _), row in zip(sets, rows, strict=True)])
             labels = torch.stack([y[row] for (_, y), row in zip(sets, rows, strict=True)])

@@ -55,16 +55,19 @@ def test_a_segment_is_a_piece_of_an_expert_with_augmented_minibatches(toy_expert
     for batch, batch_labels, rows in zip(segment.batches, segment.labels, minibatches(6, 4, 3, draws), strict=True):
         assert torch.equal(batch, augment(images[rows], "galaxy", draws))
         assert torch.equal(batch_labels, labels[rows])
-    assert segment.place == "expert 1, start epoch 1"
-    later = segments.moved(segment, 2)
-    assert later.batches is segment.batches
+    drawn = segments.drawn(1, 1, len(images), generator(4), probe_epoch=2)
+    assert drawn.place == "expert 1, start epoch 1"
+    again = segments.made(drawn, images, labels)
+    assert all(torch.equal(one, two) for one, two in zip(again.batches, segment.batches, strict=True))
+    later = segments.later(drawn, again, 2)
+    assert later.batches is again.batches
     assert torch.equal(later.start, store.parameters(1, 2))
-    assert segments.at(1, 1.7, images, labels, generator(4)).place == "expert 1, start epoch 1"
+    assert segments.drawn(1, 1.7, 6, generator(4)).place == "expert 1, start epoch 1"
     path = StraightPath(store)
     straight = Segments(path, 2, 3, 4, "galaxy").at(1, 1.5, images, labels, generator(4))
     assert torch.equal(straight.start, path.point(1, 1.5))
     assert torch.equal(straight.target, path.point(1, 3.5))
-    assert straight.place == "expert 1, start epoch 1.5"
+    assert Segments(path, 2, 3, 4, "galaxy").drawn(1, 1.5, 6, generator(4)).place == "expert 1, start epoch 1.5"
     assert torch.equal(later.target, store.parameters(1, 4))
 
 

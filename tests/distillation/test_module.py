@@ -20,7 +20,8 @@ from gz_lightning.augmentation import augment
 from gz_lightning.data.datamodule import GalaxyZoo2DataModule
 from gz_lightning.data.galaxies import Galaxies
 from gz_lightning.distillation.matching import matching_loss
-from gz_lightning.distillation.module import FAR_OFF, TrajectoryMatching
+from gz_lightning.distillation.module import TrajectoryMatching
+from gz_lightning.distillation.readings import FAR_OFF
 from gz_lightning.distillation.start import logits_of_experts
 from gz_lightning.distillation.unroll import unroll
 from gz_lightning.errors import InputError

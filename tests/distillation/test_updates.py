@@ -56,7 +56,7 @@ def test_updates_are_made_again_once_all_is_finite(tmp_path: Path, capsys: pytes
     made = []
     for gradient in (1.0, math.nan, math.inf, 1.0, math.nan):
         images.grad, sizes.grad = torch.full((2,), gradient), torch.zeros(1)
-        wrong = steps.step(optimizer, torch.tensor(0.5), [images, sizes])
+        wrong = steps.wrong(int(steps.step(optimizer, torch.tensor(0.5), [images, sizes])), 0.5)
         made.append(wrong is None)
         if wrong is not None:
             steps.refused(wrong, "here", synthetic(), last, write=True)  # never three in a row
@@ -73,9 +73,11 @@ def test_a_step_to_infinity_is_undone_with_its_momentum() -> None:
     images, sizes = torch.nn.Parameter(torch.ones(2)), torch.nn.Parameter(torch.zeros(1))
     optimizer = torch.optim.SGD([images, sizes], lr=1e30, momentum=0.5)
     images.grad, sizes.grad = torch.full((2,), 1e30), torch.zeros(1)
-    assert FiniteSteps().step(optimizer, torch.tensor(0.5), [images, sizes]) == "the updated images or step sizes"
+    steps = FiniteSteps()
+    verdict = int(steps.step(optimizer, torch.tensor(0.5), [images, sizes]))
+    assert steps.wrong(verdict, 0.5) == "the updated images or step sizes"
     assert torch.equal(images.detach(), torch.ones(2))
-    assert not optimizer.state
+    assert not any(state["momentum_buffer"].any() for state in optimizer.state.values())
 
 
 def test_a_set_that_no_update_broke_is_said_and_not_written(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from gz_lightning.data.datamodule import GalaxyZoo2DataModule
 from gz_lightning.data.galaxies import Galaxies
 from gz_lightning.errors import InputError
 from gz_lightning.experts import module
+from gz_lightning.experts.batches import Batches
 from gz_lightning.experts.group import step_size
 from gz_lightning.experts.module import ExpertModule
 from gz_lightning.experts.trajectories import TrajectoryStore
@@ -24,6 +25,7 @@ from gz_lightning.networks.functional import FunctionalNetwork
 from gz_lightning.networks.registry import build_network
 from gz_lightning.randomness import derived_seed, generator
 from tests.conftest import write_toy
+from tests.no_waiting import NoWaiting
 
 SETTINGS: dict[str, Any] = {"train_epochs": 2, "lr": 0.05, "width": 4, "depth": 2, "augmentation": "galaxy"}
 THREE: dict[str, Any] = {"train_epochs": 3, "lr": 0.05, "width": 4, "depth": 2}
@@ -399,3 +401,25 @@ def test_mixed_precision_trains(tmp_path: Path, toy_path: Path, trainer_options:
     whole = fit(tmp_path / "whole", toy_path, trainer_options, **settings)
     assert not torch.equal(trajectories(mixed), trajectories(whole))
     torch.testing.assert_close(trajectories(mixed), trajectories(whole), rtol=0.1, atol=0.05)
+
+
+def test_nothing_of_a_step_waits_for_a_gpu(toy_path: Path, tmp_path: Path, trainer_options: dict[str, Any]) -> None:
+    """On the meta device, as a GPU stacks the experts: no read, nothing left on the CPU, few copies from the host."""
+    settings: dict[str, Any] = {"num_experts": 3, "experts_at_once": 3, "train_epochs": 1, "width": 8, "depth": 2}
+    experts = ExpertModule(str(tmp_path), augmentation="galaxy", rotations=2, **settings)
+    trainer = pl.Trainer(**trainer_options, default_root_dir=tmp_path / "run")
+    trainer.fit(experts, datamodule=GalaxyZoo2DataModule(str(toy_path), batch_size=16))
+    meta = torch.device("meta")
+    experts.to(meta)
+    trainer.strategy.optimizers = [experts.configure_optimizers()]
+    experts.ensemble.device, experts.ensemble._stacks_by_vmap = meta, True
+    experts.class_weights = experts.class_weights.to(meta)
+    experts.batches = Batches(experts.galaxies, 16, experts.hparams, meta)
+    experts.batches.begin_epoch(experts.group.experts, 0)
+    experts.train_tally.reset()
+    with NoWaiting("meta") as mode:
+        experts.training_step(0, 0)
+    assert experts.batch_losses[-1].is_meta
+    assert isinstance(experts.train_tally.loss_sum, torch.Tensor)
+    assert experts.train_tally.loss_sum.is_meta
+    assert mode.copies == 3 * 3  # mean, standard deviation and draws of each expert

@@ -67,6 +67,22 @@ def test_against_autograd(norm: NormName, pooling: PoolingName, side: int, soft:
         assert float((ours - theirs).norm() / theirs.norm()) < 1e-11
 
 
+@pytest.mark.parametrize("pooling", get_args(PoolingName))
+def test_deterministic_algorithms_change_nothing(pooling: PoolingName) -> None:
+    """torch refuses its own max unpooling then."""
+    problem = Problem("instance", pooling, 13, False)
+    expected = problem.step("nothing").products(problem.v)
+    torch.use_deterministic_algorithms(True)
+    try:
+        found = problem.step("nothing").products(problem.v)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert found.to_theta is not None
+    assert found.to_images is not None
+    assert torch.equal(found.to_theta, expected.to_theta)  # type: ignore[arg-type]
+    assert torch.equal(found.to_images, expected.to_images)  # type: ignore[arg-type]
+
+
 @pytest.mark.usefixtures("_portions")
 @pytest.mark.parametrize(("norm", "pooling"), CONVNETS)
 @pytest.mark.parametrize("soft", [False, True], ids=["hard", "soft"])
