@@ -4,13 +4,18 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-oldest faults fuzz lint format clean
+.PHONY: demo test test-oldest gpu faults fuzz lint format clean
 
 demo: $(VENV)/.installed
 	$(BIN)/gz-lightning demo
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -n auto
+
+# Tests and measurements that need a GPU: GPU='--data galaxies_64px.h5' adds a distillation. It uses the environment of
+# $(PYTHON) as it is, for a PyTorch that fits the card is there already.
+gpu:
+	$(PYTHON) benchmarks/gpu.py --minutes 8 --json benchmarks/results/gpu.json $(GPU)
 
 # Disturbs real processes some hundred times (half an hour); 'make test' has a short form.
 faults: $(VENV)/.installed

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
 import os
-
-from jaxtyping import install_import_hook
-
-from tests import shape_checker
 
 # Shapes in the signatures of these modules are checked at run time, in every test; before they are imported.
 CHECKED = (
@@ -18,7 +16,12 @@ CHECKED = (
     "networks.ensemble",
     "networks.functional",
 )
-install_import_hook([f"gz_lightning.{module}" for module in CHECKED], f"{shape_checker.__name__}.check")
+with contextlib.suppress(ImportError):  # the machine with the GPU may lack it
+    from jaxtyping import install_import_hook
+
+    from tests import shape_checker
+
+    install_import_hook([f"gz_lightning.{module}" for module in CHECKED], f"{shape_checker.__name__}.check")
 
 from pathlib import Path
 
@@ -35,6 +38,21 @@ from gz_lightning.experts.module import ExpertModule
 os.environ["WANDB_SILENT"] = "true"
 os.environ["WANDB_MODE"] = "offline"
 CLASS_NAMES = ("round", "long", "ring")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """LightningCLI, and we with it, call jsonargparse by names that work in all its releases since 4.41."""
+    if importlib.util.find_spec("jsonargparse"):
+        category = "jsonargparse._deprecated.JsonargparseDeprecationWarning"
+        config.addinivalue_line("filterwarnings", f"ignore::{category}")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests marked gpu are skipped without CUDA; with it, warnings of libraries that the other tests never see pass."""
+    for item in items:
+        if item.get_closest_marker("gpu"):
+            item.add_marker(pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA, and there is none"))
+            item.add_marker(pytest.mark.filterwarnings("default"))
 
 
 @pytest.fixture(autouse=True, scope="session")
