@@ -20,7 +20,7 @@ from gz_lightning.errors import InputError
 from gz_lightning.progress import say
 
 Outputs = list[torch.Tensor]
-Work = Callable[[Drawn], Outputs]
+Work = Callable[[Any], Outputs]
 """What the device does with what was drawn. It reads nothing back; what else it uses stays at its place in memory."""
 Capture = Callable[[Callable[[], Outputs]], tuple[Callable[[], object], Outputs]]
 """Records a function: what replays it, and the outputs that each replay writes over."""
@@ -112,7 +112,9 @@ def matching(
         InputError: If ``graph`` is ``on`` and the work cannot be captured.
     """
     choice, against = {True: "on", False: "off"}.get(settings["graph"], settings["graph"]), ""
-    if device.type != "cuda":
+    if settings["objective"] == "real":
+        against = "is of --model.objective match: windows of a real student begin at other steps each time"
+    elif device.type != "cuda":
         against = "needs a GPU (--trainer.accelerator gpu)"
     elif augmentation not in FIXED:
         against = f"needs an augmentation whose operations are always the same, {' or '.join(FIXED)}, not {augmentation}"

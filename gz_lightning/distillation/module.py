@@ -21,7 +21,8 @@ from gz_lightning.distillation.callbacks import CollapseWatch, Curves, EvaluateS
 from gz_lightning.distillation.graph import matching
 from gz_lightning.distillation.matching import MATCHES, Drawn, Segment, Segments
 from gz_lightning.distillation.readings import Readings, may_wait
-from gz_lightning.distillation.stages import TEST_EVERY
+from gz_lightning.distillation.real import STEPS, RealDrawn, RealGalaxies, check_objective, loaded_step_size
+from gz_lightning.distillation.stages import TEST_EVERY, FixedRange
 from gz_lightning.distillation.start import (
     augmentation_of,
     check_together,
@@ -70,10 +71,15 @@ class TrajectoryMatching(LightningModule):
         trajectories: Folder of the experts; buffer_path of the published code.
         ipc: Images per class.
         syn_steps: Steps of the student in an outer iteration, N. Default: as published for Galaxy Zoo 2, 50 where ipc is 1
-            and 20 where it is more.
+            and 20 where it is more; of objective real 80, at most.
         expert_epochs: Epochs of the expert that those steps are to match, m. Default: those in which the expert takes
             five times as many steps, at least 1, at most a third of the trajectory. Published: 1.
         segments_per_step: Segments whose mean an iteration matches; under DDP this many of each process.
+        objective: match (the experts' trajectories) or real (cross entropy of fresh networks on real galaxies, a finish of
+            distilled images: :mod:`gz_lightning.distillation.real`; it needs load_syn_image, begins with the step size of
+            that set and looks at no setting of matching).
+        window: Last steps of a student that are differentiated (objective real). Default: half of syn_steps.
+        batch_real: Training galaxies that score a student (objective real). Default: 256.
         student_momentum: Momentum of the student's SGD, below 1. Published: 0.
         path: raw (the epochs as they were; published) or straight (from the expert's first to its last epoch in a straight
             line, layer by layer, at the expert's pace; start epochs are then real numbers).
@@ -142,6 +148,9 @@ class TrajectoryMatching(LightningModule):
         syn_steps: PositiveInt | None = None,
         expert_epochs: PositiveInt | None = None,
         segments_per_step: PositiveInt = 1,
+        objective: Literal["match", "real"] = "match",
+        window: PositiveInt | None = None,
+        batch_real: PositiveInt | None = None,
         student_momentum: Annotated[float, Range(least=0, below=1)] = 0.0,
         path: str = "raw",
         match: str = "distance",
@@ -178,10 +187,11 @@ class TrajectoryMatching(LightningModule):
         super().__init__()
         self.automatic_optimization = False
         if syn_steps is None:
-            syn_steps = 50 if ipc == 1 else 20
+            syn_steps = STEPS if objective == "real" else 50 if ipc == 1 else 20
         self.save_hyperparameters()  # takes the value above
         check_settings(TrajectoryMatching.__init__, self.hparams, "--model.")
         check_together(self.hparams)
+        check_objective(self.hparams)
         self.match = MATCHES[match]
         self.way = UNROLLS[unroll](memory_budget=memory_budget)
         self.update = UPDATES[image_update]
@@ -208,10 +218,16 @@ class TrajectoryMatching(LightningModule):
         if settings["compile"]:
             self.network.derivatives.compile()
         self.augmentation: str = settings["augmentation"] or augmentation_of(self.store)
-        self.expert_epochs = epochs_to_match(settings, self.store, len(galaxies.train))
-        self.stages = stages_of(settings, self.store, self.expert_epochs, self.lr_img)
-        sizes = settings["syn_steps"], settings["batch_syn"]
-        self.segments = Segments(PATHS[settings["path"]](self.store), self.expert_epochs, *sizes, self.augmentation)
+        if settings["objective"] == "real":
+            self.expert_epochs, self.stages = 0, FixedRange(1, 1)
+            self.real = RealGalaxies.of(settings, galaxies, self.store.recipe, self.network, self.augmentation, self.way)
+            self.plan = str(self.real)
+        else:
+            self.expert_epochs = epochs_to_match(settings, self.store, len(galaxies.train))
+            self.stages = stages_of(settings, self.store, self.expert_epochs, self.lr_img)
+            sizes = settings["syn_steps"], settings["batch_syn"]
+            self.segments = Segments(PATHS[settings["path"]](self.store), self.expert_epochs, *sizes, self.augmentation)
+            self.plan = describe_matching(settings, self.store, len(galaxies.train), self.expert_epochs, self.stages)
         images, self.labels = first_images(settings, galaxies, self.store, self.network)
         self.images = nn.Parameter(images)
         number = self.stages.max_start_epoch if settings["step_sizes"] == "independent" else 1
@@ -248,10 +264,12 @@ class TrajectoryMatching(LightningModule):
     def on_fit_start(self) -> None:
         """Refuse to write over a run; find the first step size. One pass over the iterations is all."""
         shown = self.images[: self.hparams["batch_syn"]]
-        require_unroll_memory(self.way, self.network, self.store.parameters(self.store.experts[0], 0), shown, self.hparams)
+        steps = {"syn_steps": self.real.window} if self.hparams["objective"] == "real" else {}
+        theta = self.store.parameters(self.store.experts[0], 0)
+        require_unroll_memory(self.way, self.network, theta, shown, {**self.hparams, **steps})
         self.trainer.fit_loop.max_epochs = 1
         if self.trainer.is_global_zero:
-            say(describe_matching(self.hparams, self.store, len(self.galaxies.train), self.expert_epochs, self.stages))
+            say(self.plan)
         self.labels = self.labels.to(self.device)  # no buffer: DDP would send it in every iteration
         self.readings.wait = may_wait(self.trainer, self.device)
         parts = self.match, type(self.way), type(self.network.module)
@@ -260,8 +278,11 @@ class TrajectoryMatching(LightningModule):
             return
         ResumeCheckpoint.require_none(self.trainer)
         if self.hparams["lr_teacher"] is None:
-            draws = self.segments, self.stages, *self.current()
-            alpha = first_step_size(*draws, self.follow, self.match, self.hparams["seed"])
+            if self.hparams["objective"] == "real":
+                alpha = loaded_step_size(self.hparams["load_syn_image"])
+            else:
+                draws = self.segments, self.stages, *self.current()
+                alpha = first_step_size(*draws, self.follow, self.match, self.hparams["seed"])
             self.log_step_sizes.detach().fill_(math.log(alpha))
         self.first_step_size = float(self.log_step_sizes.detach().min().exp())
 
@@ -269,9 +290,11 @@ class TrajectoryMatching(LightningModule):
         """Images, shape (M, 3, H, W), and labels as they are now, int64, shape (M,), or soft, shape (M, K)."""
         return self.images, self.label_logits.softmax(1) if self.hparams["lr_label"] else self.labels
 
-    def drawn(self, place: int) -> Drawn:
-        """What the student at a place is to follow; all that is random depends on iteration and place alone."""
+    def drawn(self, place: int) -> Drawn | RealDrawn:
+        """What the student at a place is to do; all that is random depends on iteration and place alone."""
         draws = generator(self.hparams["seed"], "iteration", self.iteration, *([place] if place else []))
+        if self.hparams["objective"] == "real":
+            return self.real.drawn(len(self.images), draws)
         expert = self.segments.expert(draws)
         number = self.iteration * self.hparams["segments_per_step"] * self.trainer.world_size + place
         start_epoch = self.stages.start_epoch(number, float(torch.rand((), generator=draws)))
@@ -301,8 +324,11 @@ class TrajectoryMatching(LightningModule):
             self.readings.settle()
         self.iteration += 1
 
-    def work(self, drawn: Drawn) -> list[torch.Tensor]:
-        """Matching loss and probe loss of a student, and the gradients of the former: what the device has to do."""
+    def work(self, drawn: Drawn | RealDrawn) -> list[torch.Tensor]:
+        """Loss and probe loss of a student, and the gradients of the former: what the device has to do."""
+        if isinstance(drawn, RealDrawn):
+            loss = self.real.loss(drawn, self.real.student(drawn, *self.current(), self.step_size(0)))
+            return [loss.detach(), torch.zeros_like(loss).detach(), *torch.autograd.grad(loss, self.learned())]
         segment = self.segments.made(drawn, *self.current())
         student = self.follow(segment, self.step_size(segment.start_epoch))
         loss = self.match(student, segment.start, segment.target)

@@ -99,7 +99,7 @@ def test_when_iterations_are_captured() -> None:
     def chosen(
         device: torch.device, graph: str | bool, devices: int = 1, strategy: str = "galaxy", sizes: str = "global"
     ) -> bool:
-        settings = {"graph": graph, "step_sizes": sizes}
+        settings = {"graph": graph, "step_sizes": sizes, "objective": "match"}
         return isinstance(matching(lambda drawn: [], settings, device, strategy, devices), Replayed)
 
     assert chosen(GPU, "auto")
@@ -111,7 +111,7 @@ def test_when_iterations_are_captured() -> None:
     assert not chosen(GPU, "auto", strategy=DSA)
     assert not chosen(GPU, "auto", sizes="independent")
     assert not chosen(CPU, "auto")
-    settings = {"graph": "auto", "step_sizes": "global"}
+    settings = {"graph": "auto", "step_sizes": "global", "objective": "match"}
     for part, captured in ((Adjoint, True), (Again, False)):  # a function of one's own may count
         assert isinstance(matching(lambda drawn: [], settings, GPU, "none", parts=[part]), Replayed) == captured
     for wrong, reason in (
