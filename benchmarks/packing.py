@@ -33,7 +33,7 @@ from memory import peak_memory
 from PIL import Image
 
 from gz_lightning.data.catalog import Catalog
-from gz_lightning.data.prepare import pack
+from gz_lightning.data.pack import pack
 from gz_lightning.data.selection import select
 from gz_lightning.storage.whole import atomic_write
 

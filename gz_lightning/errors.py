@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
 
 class InputError(ValueError):
     """A file, table, setting or flag that cannot be used as it is.
@@ -17,3 +21,19 @@ class Damaged(ValueError):  # noqa: N818 - the state of a file, as messages name
     The message says what is wrong inside the file. The code that opened the file adds its name and what to do, and raises
     an :class:`InputError`. It catches nothing but Damaged, so that a bug in a reader never looks like a damaged file.
     """
+
+
+@contextlib.contextmanager
+def reading(source: Any, kind: str, errors: tuple[type[Exception], ...] = (Exception,)) -> Iterator[None]:
+    """Turn what a reader's library raises on damaged files into InputError. For its calls alone, never around our code.
+
+    Args:
+        source: The file.
+        kind: What it should be, such as ``CSV``.
+        errors: What the library raises. astropy and pyarrow name no errors of theirs: on damaged bytes they raise whatever
+            their own code runs into.
+    """
+    try:
+        yield
+    except errors as error:
+        raise InputError(f"{source} cannot be read as {kind}: {' '.join(str(error).split())}") from error

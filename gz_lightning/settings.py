@@ -48,6 +48,16 @@ class Range:
         return " and ".join(f"{sign} {bound:g}" for sign, bound in bounds if bound is not None)
 
 
+@dataclass(frozen=True, repr=False)
+class Like:
+    """Lets objects pass that have some methods, for ``Annotated``: classes of libraries that are no requirement."""
+
+    methods: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return ""
+
+
 PositiveInt = Annotated[int, Range(least=1)]
 NonNegativeInt = Annotated[int, Range(least=0)]
 PositiveFloat = Annotated[float, Range(above=0)]
@@ -55,9 +65,12 @@ NonNegativeFloat = Annotated[float, Range(least=0)]
 Share = Annotated[float, Range(least=0, most=1)]
 if TYPE_CHECKING:
     AnyPath = str | os.PathLike[str]
+    AnyTable = Any
 else:
     AnyPath = Path
-"""A path of any kind, in a notebook also the Galaxies read from it; the command line sees ``Path`` and makes one."""
+    AnyTable = Annotated[Path, Like(("features", "with_format", "column_names"))]
+"""A path of any kind, in a notebook also the Galaxies read from it; the command line sees ``Path`` and makes one.
+``AnyTable`` is a path too, or in a notebook a ``datasets.Dataset`` or a dictionary of them."""
 
 
 def check_settings(owner: Callable[..., Any], settings: Mapping[str, Any], flag: str = "--") -> None:
@@ -120,6 +133,8 @@ def _fits(hint: Any, value: Any) -> bool:
     origin, parts = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
         ranges = [part for part in hint.__metadata__ if isinstance(part, Range)]
+        if any(isinstance(part, Like) and _alike(part, value) for part in hint.__metadata__):
+            return True
         return _fits(parts[0], value) and all(inside.holds(value) for inside in ranges)
     if origin in (Union, types.UnionType):
         return any(_fits(part, value) for part in parts)
@@ -139,10 +154,16 @@ def _fits(hint: Any, value: Any) -> bool:
     return isinstance(value, hint) if hint in (bool, str) else True
 
 
+def _alike(like: Like, value: Any) -> bool:
+    """Whether a value, or each of a dictionary's, has the methods."""
+    values = list(value.values()) if isinstance(value, dict) else [value]
+    return bool(values) and all(hasattr(one, method) for one in values for method in like.methods)
+
+
 def _described(hint: Any) -> str:
     origin, parts = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
-        return f"{_described(parts[0])} {' and '.join(str(part) for part in hint.__metadata__)}"
+        return f"{_described(parts[0])} {' and '.join(str(part) for part in hint.__metadata__)}".rstrip()
     if origin in (Union, types.UnionType):
         return " or ".join(_described(part) for part in parts)
     if origin is Literal:

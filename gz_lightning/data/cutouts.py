@@ -8,10 +8,12 @@ from __future__ import annotations
 import collections
 import contextlib
 import hashlib
+import io
+import itertools
 import json
 import os
 import warnings
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,6 +22,8 @@ import numpy.typing as npt
 import pandas as pd
 from PIL import Image, UnidentifiedImageError
 
+from gz_lightning.data.arrow import DatasetTable
+from gz_lightning.data.embedded import Content, Inside, in_storage_order
 from gz_lightning.data.resize import area_resize
 from gz_lightning.errors import InputError
 from gz_lightning.storage.whole import atomic_write
@@ -30,9 +34,8 @@ BAD_IMAGE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Ima
 """What PIL raises on bad files; the last within refusing_huge."""
 SAMPLE = 100
 """Images whose size is read to find the common one."""
-GROUP, AHEAD = 16, 4
-"""Images that a worker takes at a time, and groups queued for each worker: enough to keep all busy, few enough to bound the
-memory."""
+AHEAD = 4
+"""Groups queued for each worker: enough to keep all busy, few enough to bound the memory."""
 
 
 @contextlib.contextmanager
@@ -43,12 +46,25 @@ def refusing_huge() -> Iterator[None]:
         yield
 
 
-def read_square(file: str | Path, resolution: int, crop: float, size: tuple[int, int] | None) -> npt.NDArray[np.uint8] | str:
+def open_image(content: Content) -> Image.Image:
+    """An image from its file, the bytes of its file, or its pixels.
+
+    Raises:
+        BAD_IMAGE: If it is none.
+    """
+    if isinstance(content, np.ndarray):
+        return Image.fromarray(content)
+    return Image.open(io.BytesIO(content) if isinstance(content, bytes) else str(content))
+
+
+def read_square(content: Content, resolution: int, crop: float, size: tuple[int, int] | None) -> npt.NDArray[np.uint8] | str:
     """The central square of a cut-out, shape (side, side, 3), or why it cannot be used; see :func:`decode_cutouts`."""
-    if not os.path.isfile(file):  # opening a pipe would block
+    if content is None:
+        return "holds no pixels"
+    if isinstance(content, Path) and not os.path.isfile(content):  # opening a pipe would block
         return "is missing"
     try:
-        with Image.open(file) as image:
+        with open_image(content) as image:
             width, height = image.size
             if size is not None and image.size != size:
                 return f"has {width} x {height} pixels, not {size[0]} x {size[1]} (--cutout_size 0 takes any)"
@@ -75,20 +91,20 @@ def read_square(file: str | Path, resolution: int, crop: float, size: tuple[int,
 
 
 def decode_cutouts(
-    files: Sequence[str | Path], resolution: int = 128, crop: float = 0.5, size: tuple[int, int] | None = None
+    contents: Sequence[Content], resolution: int = 128, crop: float = 0.5, size: tuple[int, int] | None = None
 ) -> list[npt.NDArray[np.uint8] | str]:
     """Cut-outs as they are packed, or why one cannot be used (words that follow the file's name).
 
     Args:
-        files: Images.
+        contents: Images: their files, the bytes of their files, or their pixels.
         resolution: Side of the results in pixels.
         crop: See :func:`read_cutout`.
         size: Width and height that the images must have; None: any.
 
     Returns:
-        For each file its pixels, shape (3, resolution, resolution), or a reason.
+        For each image its pixels, shape (3, resolution, resolution), or a reason.
     """
-    results: list[npt.NDArray[np.uint8] | str] = [read_square(file, resolution, crop, size) for file in files]
+    results: list[npt.NDArray[np.uint8] | str] = [read_square(content, resolution, crop, size) for content in contents]
     by_side: dict[int, list[int]] = {}
     for place, square in enumerate(results):
         if not isinstance(square, str):
@@ -117,64 +133,88 @@ def read_cutout(file: str | Path, resolution: int = 128, crop: float = 0.5) -> n
         InputError: If the image cannot be decoded, is greyscale or CMYK, or its crop has transparent pixels, a single
             colour or fewer pixels a side than ``resolution``.
     """
-    cutout = decode_cutouts([file], resolution, crop)[0]
+    cutout = decode_cutouts([Path(file)], resolution, crop)[0]
     if isinstance(cutout, str):
         raise InputError(f"{file} {cutout}")
     return cutout
 
 
-def common_size(files: Sequence[Path]) -> tuple[int, int] | None:
-    """Width and height of most of the first ``SAMPLE`` images; None if none can be opened."""
+def common_size(files: Sequence[Path | Inside]) -> tuple[int, int] | None:
+    """Width and height of most of the first ``SAMPLE`` images, as they are stored; None if none can be opened."""
     sizes: collections.Counter[tuple[int, int]] = collections.Counter()
-    for file in files[:SAMPLE]:
-        if not os.path.isfile(file):
+    contents = itertools.chain.from_iterable(contents for _, contents in in_storage_order(_first(files)))
+    for content in contents:
+        if content is None or (isinstance(content, Path) and not os.path.isfile(content)):
             continue
         try:
-            with Image.open(file) as image:
+            with open_image(content) as image:
                 sizes[image.size] += 1
         except BAD_IMAGE:
             continue  # it will be among the rejects
     return sizes.most_common(1)[0][0] if sizes else None
 
 
-def plan_of(files: Sequence[Path], resolution: int, crop: float, size: tuple[int, int] | None) -> str:
+def _first(files: Sequence[Path | Inside]) -> list[Path | Inside]:
+    """The first ``SAMPLE`` images; inside of larger files, those that lie together."""
+    own = [file for file in files[:SAMPLE] if isinstance(file, Path)]
+    inside = [file for file in files if isinstance(file, Inside)]
+    return [*own, *sorted(inside, key=lambda one: (str(one.file), one.row))[: SAMPLE - len(own)]]
+
+
+def plan_of(files: Sequence[Path | Inside], resolution: int, crop: float, size: tuple[int, int] | None) -> str:
     """SHA-256 of what is decoded and how: names, sizes and times of the files, and the settings."""
     digest = hashlib.sha256(json.dumps([1, resolution, crop, size]).encode())
-    for file in files:
-        try:
-            state = os.stat(file)
-            digest.update(f"{file}\0{state.st_size}\0{state.st_mtime_ns}\0".encode())
-        except OSError:
-            digest.update(f"{file}\0missing\0".encode())
+    states: dict[str, str] = {}
+    for image in files:
+        file = image.file if isinstance(image, Inside) else image
+        state = states.get(str(file)) or _state(file)
+        if isinstance(image, Inside):
+            states[str(file)] = state
+        digest.update(f"{image}\0{state}\0".encode())
     return digest.hexdigest()
 
 
+def _state(file: Path | DatasetTable) -> str:
+    if isinstance(file, DatasetTable):
+        return file.fingerprint or "missing"
+    try:
+        state = os.stat(file)
+    except OSError:
+        return "missing"
+    return f"{state.st_size}\0{state.st_mtime_ns}"
+
+
 def in_groups(
-    work: Callable[[range], list[str]], number: int, workers: int, between: Callable[[], None] = lambda: None
-) -> Generator[str]:
-    """Process the places 0 to ``number`` - 1 in threads, a group at a time, and yield the results in order.
+    work: Callable[[list[int], list[Content]], list[str]],
+    groups: Iterable[tuple[list[int], list[Content]]],
+    workers: int,
+    between: Callable[[], None] = lambda: None,
+) -> Generator[tuple[int, str]]:
+    """Process images in threads, a group at a time, and yield place and result of each, in the order of the groups.
 
     Most of the time goes into decoding, which releases the interpreter, so threads suffice. They run only a little ahead of
     the consumer, and do what they can for a whole group: taking the interpreter back costs a wait.
 
     Args:
-        work: Takes the places of a group and returns a result for each.
-        number: Number of places.
+        work: Takes places and contents of a group and returns a result for each.
+        groups: Places and contents of the images of each group, see :func:`in_storage_order`.
         workers: Number of threads.
         between: Called after each group, while the threads go on.
     """
     with ThreadPoolExecutor(workers) as pool:
-        queue: collections.deque[Future[list[str]]] = collections.deque()
+        queue: collections.deque[tuple[list[int], Future[list[str]]]] = collections.deque()
         try:
-            for start in range(0, number, GROUP):
-                queue.append(pool.submit(work, range(start, min(start + GROUP, number))))
+            for places, contents in groups:
+                queue.append((places, pool.submit(work, places, contents)))
                 if len(queue) >= AHEAD * workers:
-                    yield from queue.popleft().result()
+                    done, results = queue.popleft()
+                    yield from zip(done, results.result(), strict=True)
                     between()
             while queue:
-                yield from queue.popleft().result()
+                done, results = queue.popleft()
+                yield from zip(done, results.result(), strict=True)
         finally:
-            for future in queue:
+            for _, future in queue:
                 future.cancel()
 
 
@@ -190,7 +230,7 @@ class Rejects:
 
     def __init__(self, output: Path, missing: Sequence[str], limit: int, strict: bool) -> None:
         self.path = output.with_suffix(".rejects.csv")
-        self.rows = [(object_id, "", "has no image in the folder") for object_id in missing]
+        self.rows = [(object_id, "", "has no image") for object_id in missing]
         self.missing, self.limit, self.strict = len(missing), limit, strict
 
     @property
@@ -198,7 +238,7 @@ class Rejects:
         """How many images cannot be used."""
         return len(self.rows) - self.missing
 
-    def add(self, object_id: str, file: Path, reason: str, seen: str) -> None:
+    def add(self, object_id: str, file: Path | Inside, reason: str, seen: str) -> None:
         """Add a galaxy; ``seen`` says of how many images this is one."""
         self.rows.append((object_id, str(file), reason))
         if self.number > self.limit:

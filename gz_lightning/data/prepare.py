@@ -2,96 +2,43 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import itertools
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
-import numpy.typing as npt
-import pandas as pd
 import torch
-from matplotlib.figure import Figure
 
-from gz_lightning.data.catalog import Catalog, catalog_from_folders, catalog_from_votes
-from gz_lightning.data.cutouts import Rejects, common_size, decode_cutouts, in_groups, plan_of, refusing_huge
-from gz_lightning.data.packing import BATCH, PackedWriter, write_packed
-from gz_lightning.data.selection import SPLITS, Selection, select
+from gz_lightning.data.arrow import DatasetTable
+from gz_lightning.data.catalog import Catalog
+from gz_lightning.data.class_columns import catalog_from_classes, class_column
+from gz_lightning.data.class_folders import catalog_from_folders
+from gz_lightning.data.cutouts import Rejects
+from gz_lightning.data.embedded import containers_of, has_images
+from gz_lightning.data.layouts import VoteKind, layout_of
+from gz_lightning.data.pack import Prepared, pack
+from gz_lightning.data.packing import BATCH, write_packed
+from gz_lightning.data.selection import select
 from gz_lightning.data.simulation import simulate_galaxies
+from gz_lightning.data.tables import Table, tables_of
 from gz_lightning.data.tree import TREES, Leaf, get_tree
-from gz_lightning.data.votes import VoteKind
+from gz_lightning.data.vote_catalog import catalog_from_votes, tree_of
 from gz_lightning.errors import InputError
-from gz_lightning.progress import say, track
-from gz_lightning.settings import NonNegativeInt, PositiveInt, Range, Share, checked
-from gz_lightning.storage.whole import atomic_write, locked, require_disk
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """What ``prepare`` wrote.
-
-    Args:
-        path: The packed file.
-        selection: The galaxies in it.
-        rejects: Galaxies whose image is missing or cannot be used: ``object_id``, ``file`` and ``reason``.
-        rejects_path: The file that lists them; None if there are none.
-    """
-
-    path: Path
-    selection: Selection
-    rejects: pd.DataFrame
-    rejects_path: Path | None
-
-    @property
-    def report(self) -> pd.DataFrame:
-        """One row per leaf, see :attr:`gz_lightning.data.selection.Selection.report`."""
-        return self.selection.report
-
-    def plot(self) -> Figure:
-        """Histograms of the confidence of each leaf, see :meth:`gz_lightning.data.selection.Selection.plot`."""
-        return self.selection.plot()
-
-    def __str__(self) -> str:
-        report = self.report
-        lines = [report.to_string(index=False, float_format=lambda x: f"{x:.3f}")]
-        short = report[report["lacking"] > 0]
-        if len(short):
-            counts = ", ".join(f"{leaf} ({taken})" for leaf, taken in zip(short["leaf"], short["taken"], strict=True))
-            asked = f"the {self.selection.per_class} galaxies asked for"
-            lines.append(f"{len(short)} leaves have fewer than {asked}: {counts}")
-        for split in SPLITS:
-            empty = report.loc[report[split] == 0, "leaf"]
-            if len(empty):
-                lines.append(f"no {split} galaxies in: {', '.join(empty)}")
-        if report["unlikely"].any():
-            lines.append(
-                f"{report['unlikely'].sum()} galaxies left out, likelier to be something that the tree has no leaf for "
-                "(--keep_unlikely true keeps them)"
-            )
-        if self.rejects_path is not None:
-            lines.append(f"{len(self.rejects)} galaxies without a usable image: {self.rejects_path}")
-        return "\n".join([*lines, f"{report['taken'].sum()} galaxies in {self.path}"])
-
-    def write_report(self, folder: Path) -> None:
-        """Write ``leaves.csv`` and ``confidences.png`` into ``folder``."""
-        with atomic_write(folder / "leaves.csv") as path:
-            self.report.to_csv(path, index=False)
-        with atomic_write(folder / "confidences.png") as path:
-            self.plot().savefig(path, format="png", dpi=120)
+from gz_lightning.progress import say
+from gz_lightning.settings import AnyTable, NonNegativeInt, PositiveInt, Range, Share, checked
+from gz_lightning.storage.whole import locked
 
 
 @checked
 def prepare(
     output: Path,
-    images: Path | None = None,
-    table: Path | list[Path] | None = None,
+    images: AnyTable | list[AnyTable] | None = None,
+    table: AnyTable | list[AnyTable] | None = None,
     mapping: Path | None = None,
     tree: str | None = None,
     votes: VoteKind | None = None,
+    class_column: str | None = None,
     per_class: PositiveInt | None = 600,
     min_confidence: Share = 0.0,
     min_votes: NonNegativeInt = 0,
@@ -111,20 +58,27 @@ def prepare(
 ) -> Prepared:
     """Pack the most confident galaxies of each leaf into one HDF5 file.
 
-    With a vote table: the galaxies of the table whose cut-outs are in the image folder. With an image folder alone: its
-    class folders are the labels. With neither: simulated galaxies. An interrupted run resumes when it is run again: decoded
-    images are kept beside the output, in a file that ends in .unfinished.
+    With a vote table: the galaxies of the table whose cut-outs are in the image folder or, if the table is Parquet with
+    the pictures inside, in the table itself. With an image folder alone: its class folders are the labels. With neither:
+    simulated galaxies. An interrupted run resumes when it is run again: decoded images are kept beside the output, in a
+    file that ends in .unfinished. --list_trees draws all trees, and does nothing else.
 
     Args:
         output: The packed file to write.
-        images: Folder of cut-outs (with a table), of class folders of cut-outs, or of train and test folders of those.
-        table: Vote table, CSV, FITS or Parquet, recognised by its columns: Hart et al. (2016), such as gz2_hart16.csv.gz;
-            Willett et al. (2013); zoo2MainSpecz of SDSS; galaxy-datasets; Kaggle's solutions. Or a list of tables.
+        images: Folder of cut-outs (with a table), of class folders of cut-outs, or of train and test folders of those; or
+            files that hold many: Parquet, WebDataset tar, HDF5, a folder or a pattern (train-*) of them, in a notebook
+            also a datasets.Dataset. Default: the images are inside the table.
+        table: Vote table: CSV, FITS, VOTable or Parquet, recognised by its columns: Hart et al. (2016), such as
+            gz2_hart16.csv.gz; Willett et al. (2013); zoo2MainSpecz of SDSS; galaxy-datasets, DECaLS, DESI, Hubble, CANDELS,
+            UKIDSS and rings; Kaggle's solutions. Or a folder of Parquet shards, a pattern, a list, a datasets.Dataset.
         mapping: gz2_filename_mapping.csv of the published images; leave it out if images are named by object id.
-        tree: simplified (ten leaves), simplified9 (without stars and artifacts), coarse5 (five), or a .yaml file with a
-            tree of your own. Default: simplified, or the tree whose leaves the class folders are named after.
+        tree: simplified (ten leaves), simplified9 (without stars and artifacts), coarse5 (five), that of another survey
+            (see --list_trees), or a .yaml file with a tree of your own. Default: simplified or that of the table's survey,
+            or the tree whose leaves the classes are named after.
         votes: Which votes of the table. Default: the first of weighted_fraction, fraction and debiased that it has. Debiased
             votes put 41 % of 1,000 galaxies on another leaf of simplified than weighted ones.
+        class_column: Column of the table that holds classes, as the folders of class folders do. Default: votes, or if
+            the table has none a column of classes by its name (label, summary, ...).
         per_class: Most galaxies of each leaf, the most confident first. 600 is the published subset, 100 the first one;
             null takes all.
         min_confidence: Only galaxies whose leaf has at least this confidence.
@@ -157,13 +111,14 @@ def prepare(
     output = Path(output)
     if output.exists() and not overwrite:
         raise InputError(f"{output} exists; name another --output, or write over it with --overwrite true")
-    if images is None and (table is not None or mapping is not None):
-        raise InputError("--table and --mapping need --images, the folder of the cut-outs")
-    if table is None and mapping is not None:
-        raise InputError("--mapping goes with a vote table (--table)")
-    if images is None and per_class is None:
+    if mapping is not None and (table is None or images is None):
+        raise InputError("--mapping goes with a vote table (--table) and the folder of its cut-outs (--images)")
+    simulated = images is None and table is None
+    if simulated and per_class is None:
         raise InputError("--per_class null takes all galaxies there are; of simulated ones say how many")
-    if (images is None or table is not None) and len(get_tree(tree or "simplified")) < 2:
+    if simulated and class_column is not None:
+        raise InputError("--class_column goes with a table (--table)")
+    if (simulated or table is not None) and tree is not None and len(get_tree(tree)) < 2:
         raise InputError(f"--tree {tree} has a single leaf; training needs at least two classes")
     configuration: dict[str, Any] = {  # all settings that the content of the file depends on
         "images": images,
@@ -171,6 +126,7 @@ def prepare(
         "mapping": mapping,
         "tree": tree,
         "votes": votes,
+        "class_column": class_column,
         "per_class": per_class,
         "min_confidence": min_confidence,
         "min_votes": min_votes,
@@ -184,17 +140,12 @@ def prepare(
         "seed": seed,
     }
     with locked(output.with_name(f".{output.name}.lock"), f"{output}; wait for it, or name another --output"):
-        if images is None:
+        if simulated:
             assert per_class is not None
             prepared = _simulate(output, configuration, tree, per_class, resolution, val_fraction, test_fraction, seed)
         else:
-            if table is None:
-                catalog = catalog_from_folders(images, tree)
-            else:
-                source = table, images, mapping, tree or "simplified", votes
-                catalog = catalog_from_votes(*source, max_missing, keep_unlikely)
-                configuration["leaves"] = {leaf.name: leaf.paths for leaf in get_tree(tree or "simplified").leaves}
-                configuration["table_sha256"] = [_sha256(path) for path in (table if isinstance(table, list) else [table])]
+            origin = images, table, mapping, tree, votes, class_column
+            catalog = _catalog(configuration, *origin, max_missing, keep_unlikely)
             say(f"{len(catalog)} galaxies with images")
             selection = select(
                 catalog.object_ids,
@@ -218,115 +169,62 @@ def prepare(
     return prepared
 
 
-def _sha256(path: str | Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _catalog(
+    configuration: dict[str, Any],
+    images: Any,
+    table: Any,
+    mapping: Path | None,
+    tree: str | None,
+    votes: VoteKind | None,
+    classes: str | None,
+    max_missing: float,
+    keep_unlikely: bool,
+) -> Catalog:
+    """The galaxies of whatever is given; ``configuration`` is told what they are made of."""
+    inside = None if images is None else containers_of(images)
+    if table is None and inside is None:
+        if classes is not None:
+            raise InputError("--class_column goes with a table; class folders are their own")
+        return catalog_from_folders(images, tree)
+    tables = tables_of(table) if table is not None else inside
+    assert tables is not None
+    apart = table is not None and images is not None
+    if not apart and (lacking := next((one for one in tables if not has_images(one)), None)) is not None:
+        raise InputError(f"--table {lacking} has no images inside; give the folder of its cut-outs with --images")
+    pictures = (inside or images) if apart else None
+    configuration["table_sha256"] = [_sha256(one) for one in tables]
+    configuration["images"], configuration["table"] = (_shown(given) for given in (images, table))
+    column = classes or class_column(tables)
+    if classes is not None or (column is not None and not _has_votes(tables[0], not apart)):
+        return catalog_from_classes(tables, pictures, column, tree, mapping, max_missing)
+    chosen = tree_of(tables, tree, not apart)
+    configuration["leaves"] = {leaf.name: leaf.paths for leaf in chosen.leaves}
+    return catalog_from_votes(tables, pictures, mapping, chosen, votes, max_missing, keep_unlikely)
 
 
-@refusing_huge()
-def pack(
-    output: Path,
-    catalog: Catalog,
-    selection: Selection,
-    configuration: Mapping[str, Any],
-    cutout_size: int | None = None,
-    workers: int = 1,
-    limit: int = 0,
-    strict: bool = False,
-) -> Prepared:
-    """Decode the images of the selected galaxies and write them, without the unusable ones.
-
-    Args:
-        output: The packed file.
-        catalog: The galaxies.
-        selection: Those of them to pack.
-        configuration: The settings to record; ``resolution`` and ``crop`` are taken from it.
-        cutout_size: See :func:`prepare`.
-        workers: Threads that decode.
-        limit: Most unusable images.
-        strict: Whether to name the first unusable image instead of counting.
-
-    Raises:
-        InputError: If more than ``limit`` images are unusable, or no galaxy is in the training split. The images decoded by
-            then are kept beside the output for the next run.
-    """
-    catalog.take(selection).check_training()
-    resolution, crop = configuration["resolution"], configuration["crop"]
-    files, training = [catalog.files[row] for row in selection.rows], selection.training
-    size = common_size(files) if cutout_size is None else (cutout_size, cutout_size) if cutout_size else None
-    rejects = Rejects(output, catalog.missing, limit, strict)
-    unfinished = output.with_name(f"{output.name}.unfinished")
-    if not unfinished.exists():
-        needed = 3 * resolution**2 * len(files)
-        require_disk(needed, output.parent, f"{len(files)} galaxies", "take fewer (--per_class) or a smaller --resolution")
-    used = np.ones(len(files), dtype=bool)
-    with PackedWriter(unfinished, len(files), resolution, plan_of(files, resolution, crop, size)) as writer:
-        if writer.resumed:
-            say(f"resuming {unfinished}: images in it are not decoded again")
-
-        def decode(places: range) -> list[str]:
-            """Pack a group; for each place the reason why its image cannot be used, or nothing."""
-            todo = [place for place in places if not (writer.resumed and writer.keeps(place, bool(training[place])))]
-            cutouts = dict(zip(todo, decode_cutouts([files[place] for place in todo], resolution, crop, size), strict=True))
-            usable = {place: cutout for place, cutout in cutouts.items() if not isinstance(cutout, str)}
-            for run in _runs(list(usable)):
-                writer.put(run[0], np.stack([usable[place] for place in run]), training[run[0] : run[-1] + 1])
-            return ["" if place in usable or place not in cutouts else str(cutouts[place]) for place in places]
-
-        # Closed before the file, so that no thread is left to write into it.
-        with contextlib.closing(in_groups(decode, len(files), workers, writer.sync)) as reasons:
-            for place, reason in enumerate(track(reasons, "packing galaxies", len(files))):
-                if reason:
-                    used[place] = False
-                    seen = f"the first {place + 1} of {len(files)}"
-                    rejects.add(catalog.object_ids[selection.rows[place]], files[place], reason, seen)
-        _drop_copies(writer, selection, files, used, rejects, [catalog.object_ids[row] for row in selection.rows])
-        selection = selection.keep(used)
-        record = {**configuration, "missing": rejects.missing, "rejected": rejects.number}
-        writer.finish(output, catalog.take(selection), record, used)
-    return Prepared(output, selection, *rejects.write())
+def _has_votes(table: Table, images_inside: bool) -> bool:
+    """Whether a table has all votes that a tree needs."""
+    try:
+        return layout_of(table, images_inside=images_inside).serves
+    except InputError:
+        return False
 
 
-def _drop_copies(
-    writer: PackedWriter,
-    selection: Selection,
-    files: Sequence[Path],
-    used: npt.NDArray[np.bool_],
-    rejects: Rejects,
-    object_ids: Sequence[str],
-) -> None:
-    """Reject pictures that are in another split as well, so that nothing is scored on what was trained on.
-
-    Of several splits the copy in the last one stays: test before val before train.
-
-    Raises:
-        InputError: If the same pixels are in two classes.
-    """
-    copies: dict[bytes, list[int]] = {}
-    for place, digest in enumerate(writer.digests()):
-        if used[place]:
-            copies.setdefault(digest, []).append(place)
-    for places in copies.values():
-        last = places[-1]  # places are sorted by split
-        for place in places[:-1]:
-            if selection.labels[place] != selection.labels[last]:
-                one, other = (selection.class_names[selection.labels[i]] for i in (place, last))
-                raise InputError(
-                    f"{files[place]} ({one}) and {files[last]} ({other}) have the same pixels but are in different classes; "
-                    "remove one of them"
-                )
-            if selection.splits[place] != selection.splits[last]:
-                used[place] = False
-                if selection.training[place]:
-                    writer.drop_training(place)
-                reason = f"has the same pixels as {files[last]}, which is in the split {SPLITS[selection.splits[last]]}"
-                rejects.add(object_ids[place], files[place], reason, f"all {len(files)}")
+def _shown(given: Any) -> Any:
+    """A setting as the file records it: a dataset in memory by its name alone."""
+    if isinstance(given, (list, tuple)):
+        return [_shown(one) for one in given]
+    return given if given is None or isinstance(given, (str, os.PathLike)) else str(tables_of(given)[0])
 
 
-def _runs(places: Sequence[int]) -> list[list[int]]:
-    """Split rising places wherever one is not the next."""
-    cuts = [i for i, place in enumerate(places) if i == 0 or place != places[i - 1] + 1]
-    return [list(places[start:end]) for start, end in itertools.pairwise([*cuts, len(places)])]
+def _sha256(table: Table) -> str:
+    if isinstance(table, DatasetTable):
+        return table.fingerprint
+    try:
+        with table.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"{table} cannot be read: {error.strerror}") from error
 
 
 def _simulate(

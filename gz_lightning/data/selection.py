@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,9 @@ from matplotlib.figure import Figure
 from gz_lightning.errors import InputError
 
 SPLITS = ("train", "val", "test")
+TIE = 1e-6
+"""Leaves whose confidences are as near to the largest are a tie, which goes to the first of them: the last digits of a
+product depend on the order of its factors, and on the format of the table."""
 COLUMNS, BINS = 5, 40
 AVAILABLE, TAKEN = "#c7ccd6", "#2f6fb3"
 
@@ -51,6 +55,8 @@ class Selection:
         unlikely: How many galaxies of each leaf were left out as unlikely, K numbers.
         class_names: Names of the K leaves.
         per_class: How many of each leaf were asked for; None: all.
+        tied: How many available galaxies of each leaf have another leaf of the same confidence (``TIE``), K numbers.
+        left_out: Why else galaxies were left out -> how many.
     """
 
     rows: npt.NDArray[np.int64]
@@ -61,6 +67,8 @@ class Selection:
     unlikely: tuple[int, ...]
     class_names: tuple[str, ...]
     per_class: int | None
+    tied: tuple[int, ...] = ()
+    left_out: dict[str, int] = field(default_factory=dict)
 
     @property
     def training(self) -> npt.NDArray[np.bool_]:
@@ -80,6 +88,7 @@ class Selection:
                 "lacking": [0 if self.per_class is None else max(self.per_class - len(leaf), 0) for leaf in taken],
                 "lowest confidence": [leaf.min() if len(leaf) else np.nan for leaf in taken],
                 "highest confidence": [leaf.max() if len(leaf) else np.nan for leaf in taken],
+                "tied": list(self.tied or (0,) * len(taken)),
             }
         )
         for place, split in enumerate(SPLITS):
@@ -123,7 +132,7 @@ class Selection:
 
 def select(
     object_ids: Sequence[str],
-    confidences: npt.NDArray[np.float64],
+    confidences: npt.NDArray[np.floating[Any]],
     class_names: Sequence[str],
     per_class: int | None = None,
     min_confidence: float = 0.0,
@@ -164,8 +173,12 @@ def select(
             f"--val_fraction {val_fraction} and --test_fraction {test_fraction} leave no galaxies to train on; "
             "together they must be below 1"
         )
-    labels, best = confidences.argmax(axis=1), confidences.max(axis=1)
-    usable = (best > 0) & (best >= min_confidence)
+    best: npt.NDArray[np.float64] = confidences.max(axis=1).astype(np.float64)
+    near = confidences >= (best - TIE).astype(confidences.dtype)[:, None]
+    labels, tied = near.argmax(axis=1), near.sum(axis=1) > 1
+    reached = best > 0
+    usable = reached & (best >= min_confidence - TIE)
+    reasons = {"their votes reach no leaf": int((~reached).sum()), "below --min_confidence": int((reached & ~usable).sum())}
     limits = f"a confidence of {min_confidence}"
     if min_votes > 0:
         if classifications is None:
@@ -173,26 +186,30 @@ def select(
                 f"--min_votes {min_votes}: nobody says how many volunteers looked at these galaxies; leave it out, or "
                 "take a table with total_classifications"
             )
-        usable &= classifications >= min_votes
+        many = classifications >= min_votes
+        reasons["below --min_votes"] = int((usable & ~many).sum())
+        usable &= many
         limits += f" and {min_votes} volunteers"
     left_out = np.zeros(len(labels), dtype=bool) if unlikely is None else unlikely & usable
     usable &= ~left_out
     groups = labels
-    if given_splits is None:
-        splits = [split_of(object_id, val_fraction, test_fraction) for object_id in object_ids]
-    else:
-        from_train = 0.0 if "val" in given_splits else val_fraction
-        splits = [
-            split_of(object_id, from_train, 0.0) if split == "train" else split
-            for object_id, split in zip(object_ids, given_splits, strict=True)
-        ]
+    if given_splits is not None:
         groups = labels + len(class_names) * np.array([SPLITS.index(split) for split in given_splits])
-    order = np.array(sorted(np.flatnonzero(usable).tolist(), key=lambda i: (-best[i], object_ids[i])), dtype=np.int64)
-    if not len(order):
+    if not usable.any():
         hint = ", or the tree leaves out what it is likeliest to be (--keep_unlikely true)" if left_out.any() else ""
         raise InputError(f"none of the {len(object_ids)} galaxies reaches {limits}{hint}")
-    rows = np.concatenate([order[groups[order] == group][:per_class] for group in np.unique(groups[order])])
-    places = np.array([SPLITS.index(splits[row]) for row in rows], dtype=np.int64)
+    rows = np.concatenate(
+        [_best_of(group, groups, usable, best, object_ids, per_class) for group in np.unique(groups[usable])]
+    )
+    from_train = 0.0 if given_splits is None or "val" in given_splits else val_fraction
+
+    def split(row: int) -> str:
+        if given_splits is None:
+            return split_of(str(object_ids[row]), val_fraction, test_fraction)
+        given = given_splits[row]
+        return split_of(str(object_ids[row]), from_train, 0.0) if given == "train" else given
+
+    places = np.array([SPLITS.index(split(row)) for row in rows.tolist()], dtype=np.int64)
     by_split = np.lexsort((-best[rows], labels[rows], places))  # stable: equal confidences stay ordered by object id
     rows = rows[by_split]
     return Selection(
@@ -200,8 +217,27 @@ def select(
         labels=labels[rows],
         splits=places[by_split],
         confidences=best[rows],
-        available=tuple(best[order[labels[order] == label]] for label in range(len(class_names))),
+        available=tuple(np.sort(best[usable & (labels == label)])[::-1] for label in range(len(class_names))),
         unlikely=tuple(np.bincount(labels[left_out], minlength=len(class_names)).tolist()),
         class_names=tuple(class_names),
         per_class=per_class,
+        tied=tuple(np.bincount(labels[usable & tied], minlength=len(class_names)).tolist()),
+        left_out={why: number for why, number in reasons.items() if number},
     )
+
+
+def _best_of(
+    group: int,
+    groups: npt.NDArray[np.int64],
+    usable: npt.NDArray[np.bool_],
+    best: npt.NDArray[np.float64],
+    object_ids: Sequence[str],
+    most: int | None,
+) -> npt.NDArray[np.int64]:
+    """Rows of the most confident galaxies of a group, the most confident first, equal ones by object id."""
+    rows = np.flatnonzero(usable & (groups == group))
+    if most is not None and len(rows) > most:  # the object ids of all others need not be looked at
+        least = np.partition(best[rows], len(rows) - most)[len(rows) - most]
+        rows = rows[best[rows] >= least]
+    ordered = sorted(rows.tolist(), key=lambda row: (-best[row], object_ids[row]))
+    return np.array(ordered[:most], dtype=np.int64)

@@ -1,64 +1,30 @@
-"""The simplified Galaxy Zoo 2 trees: questions, answers, leaves and their confidences.
+"""Simplified trees of the Galaxy Zoos: answers, leaves and their confidences.
 
-Volunteers answered tasks t01..t11 with answers a01..a38 (Willett et al. 2013). A leaf is reached by one or more paths
-of answers; its confidence is the sum over its paths of the product of the vote fractions along the path, and a galaxy's
-class is the leaf of highest confidence.
+Volunteers of Galaxy Zoo 2 answered tasks t01..t11 with answers a01..a38 (Willett et al. 2013); other surveys have
+questions of their own (:mod:`gz_lightning.data.schema`). A leaf is reached by one or more paths of answers; its confidence
+is the sum over its paths of the product of the vote fractions along the path, and a galaxy's class is the leaf of highest
+confidence.
 
 Shapes: N galaxies, K leaves.
 """
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from gz_lightning.data.schema import KNOWN, Schema, known_schema, schema_from
 from gz_lightning.errors import InputError
 from gz_lightning.storage.text import naming_file, read_yaml, short
 
-ANSWERS: dict[str, str] = {
-    "a01": "t01_smooth_or_features_a01_smooth",
-    "a02": "t01_smooth_or_features_a02_features_or_disk",
-    "a03": "t01_smooth_or_features_a03_star_or_artifact",
-    "a04": "t02_edgeon_a04_yes",
-    "a05": "t02_edgeon_a05_no",
-    "a06": "t03_bar_a06_bar",
-    "a07": "t03_bar_a07_no_bar",
-    "a08": "t04_spiral_a08_spiral",
-    "a09": "t04_spiral_a09_no_spiral",
-    "a10": "t05_bulge_prominence_a10_no_bulge",
-    "a11": "t05_bulge_prominence_a11_just_noticeable",
-    "a12": "t05_bulge_prominence_a12_obvious",
-    "a13": "t05_bulge_prominence_a13_dominant",
-    "a14": "t06_odd_a14_yes",
-    "a15": "t06_odd_a15_no",
-    "a16": "t07_rounded_a16_completely_round",
-    "a17": "t07_rounded_a17_in_between",
-    "a18": "t07_rounded_a18_cigar_shaped",
-    "a19": "t08_odd_feature_a19_ring",
-    "a20": "t08_odd_feature_a20_lens_or_arc",
-    "a21": "t08_odd_feature_a21_disturbed",
-    "a22": "t08_odd_feature_a22_irregular",
-    "a23": "t08_odd_feature_a23_other",
-    "a24": "t08_odd_feature_a24_merger",
-    "a25": "t09_bulge_shape_a25_rounded",
-    "a26": "t09_bulge_shape_a26_boxy",
-    "a27": "t09_bulge_shape_a27_no_bulge",
-    "a28": "t10_arms_winding_a28_tight",
-    "a29": "t10_arms_winding_a29_medium",
-    "a30": "t10_arms_winding_a30_loose",
-    "a31": "t11_arms_number_a31_1",
-    "a32": "t11_arms_number_a32_2",
-    "a33": "t11_arms_number_a33_3",
-    "a34": "t11_arms_number_a34_4",
-    "a36": "t11_arms_number_a36_more_than_4",
-    "a37": "t11_arms_number_a37_cant_tell",
-    "a38": "t08_odd_feature_a38_dust_lane",
-}
+GZ2 = known_schema("gz2")
+ANSWERS: dict[str, str] = {a: question.published[a] for a, question in sorted(GZ2.answers.items())}
 """All 37 answers -> stem of their column in the published tables (Hart et al. 2016), to which the kind of vote is appended.
 The first three characters of a stem name the question."""
 
@@ -97,6 +63,7 @@ class Tree:
     Args:
         name: The name of the tree in settings.
         leaves: The classes in the order of their labels.
+        schema: The questions that its paths answer. Default: those of Galaxy Zoo 2.
 
     Raises:
         InputError: If there are no leaves, two share a name, a name does not fit on a line, or a path is empty, has an
@@ -110,6 +77,7 @@ class Tree:
 
     name: str
     leaves: tuple[Leaf, ...]
+    schema: Schema = GZ2
 
     def __post_init__(self) -> None:
         folders = [leaf.folder for leaf in self.leaves]
@@ -127,12 +95,11 @@ class Tree:
 
     def _check(self, leaf: Leaf, path: str) -> None:
         answers, where = path.split(), f"the path '{path}' to the leaf '{leaf.name}' of the tree '{self.name}'"
-        if unknown := [answer for answer in answers if answer not in ANSWERS] or ([] if answers else ["nothing"]):
-            raise InputError(
-                f"{where} has {', '.join(unknown)}; a path is made of the answers {min(ANSWERS)} to {max(ANSWERS)}, "
-                "such as 'a02 a05 a06'"
-            )
-        questions = [ANSWERS[answer][:3] for answer in answers]
+        known = list(self.schema.answers)
+        if unknown := [answer for answer in answers if answer not in known] or ([] if answers else ["nothing"]):
+            of = f"{min(known)} to {max(known)}, such as 'a02 a05 a06'" if self.schema is GZ2 else ", ".join(known)
+            raise InputError(f"{where} has {', '.join(unknown)}; a path is made of the answers {of}")
+        questions = [self.schema.asks(answer) for answer in answers]
         if len(set(questions)) < len(questions):
             raise InputError(f"{where} has two answers to one question ({', '.join(questions)})")
 
@@ -148,20 +115,22 @@ class Tree:
     def left_out(self) -> tuple[Leaf, ...]:
         """What a galaxy can be that the tree has no leaf for.
 
-        These are the leaves of the ``simplified`` tree whose paths contradict every path of this tree, that is answer some
-        question differently; a leaf that is part of one of ours, or divided by ours, is not left out. A question that
-        ``simplified`` does not ask adds its answers that no path takes at that place.
+        These are the leaves of the survey's whole tree (``simplified`` of Galaxy Zoo 2) whose paths contradict every path
+        of this tree, that is answer some question differently; a leaf that is part of one of ours, or divided by ours, is
+        not left out. A question that the whole tree does not ask adds its answers that no path takes at that place.
         """
         ours = [path for leaf in self.leaves for path in leaf.paths]
-        candidates = {leaf.name: list(leaf.paths) for leaf in _SIMPLIFIED}
-        asked = {ANSWERS[answer][:3] for paths in candidates.values() for path in paths for answer in path.split()}
+        whole = _SIMPLIFIED if self.schema is GZ2 else _leaves(next(iter(self.schema.trees.values()), {}))
+        candidates = {leaf.name: list(leaf.paths) for leaf in whole}
+        asks = self.schema.asks
+        asked = {asks(answer) for paths in candidates.values() for path in paths for answer in path.split()}
         for answers in map(str.split, ours):
-            for place, question in enumerate(ANSWERS[answer][:3] for answer in answers):
-                if question not in asked:
-                    for other in (answer for answer, stem in ANSWERS.items() if stem.startswith(question)):
-                        candidates.setdefault(ANSWERS[other], []).append(" ".join([*answers[:place], other]))
+            for place, answer in enumerate(answers):
+                if asks(answer) not in asked:
+                    for other in self.schema.siblings(answer):
+                        candidates.setdefault(ANSWERS.get(other, other), []).append(" ".join([*answers[:place], other]))
         outside = {
-            name: tuple(path for path in dict.fromkeys(paths) if all(_contradict(path, other) for other in ours))
+            name: tuple(path for path in dict.fromkeys(paths) if all(self._contradict(path, other) for other in ours))
             for name, paths in candidates.items()
         }
         return tuple(Leaf(f"left out: {name}", paths) for name, paths in outside.items() if paths)
@@ -169,7 +138,8 @@ class Tree:
     @property
     def with_left_out(self) -> Tree:
         """The tree with :attr:`left_out` behind its leaves."""
-        return Tree(f"{self.name[:40]}, with what it leaves out unless --keep_unlikely true", self.leaves + self.left_out)
+        name = f"{self.name[:40]}, with what it leaves out unless --keep_unlikely true"
+        return Tree(name, self.leaves + self.left_out, self.schema)
 
     def unlikely(self, votes: Mapping[str, npt.ArrayLike]) -> npt.NDArray[np.bool_]:
         """Which galaxies are likelier to be something that the tree leaves out than any of its leaves, shape (N,).
@@ -210,11 +180,15 @@ class Tree:
         columns = [sum(np.prod([fraction[a] for a in path.split()], axis=0) for path in leaf.paths) for leaf in self.leaves]
         return np.stack(columns, axis=-1)
 
+    def _contradict(self, path: str, other: str) -> bool:
+        """Whether two paths answer a question differently."""
+        asks = self.schema.asks
+        answers = {asks(answer): answer for answer in path.split()}
+        return any(answers.get(asks(answer), answer) != answer for answer in other.split())
 
-def _contradict(path: str, other: str) -> bool:
-    """Whether two paths answer a question differently."""
-    answers = {ANSWERS[answer][:3]: answer for answer in path.split()}
-    return any(answers.get(ANSWERS[answer][:3], answer) != answer for answer in other.split())
+
+def _leaves(leaves: Mapping[str, Sequence[str]]) -> tuple[Leaf, ...]:
+    return tuple(Leaf(name, tuple(paths)) for name, paths in leaves.items())
 
 
 _SIMPLIFIED = (
@@ -257,8 +231,26 @@ command line a tree comes from a file, see :func:`read_tree`.
 """
 
 
+@functools.cache
+def survey_trees() -> dict[str, Tree]:
+    """The trees of the other surveys by name; where a survey's columns come with infixes, one tree for each besides."""
+    trees = {}
+    for schema in (known_schema(name) for name in KNOWN if name != GZ2.name):
+        for name, leaves in schema.trees.items():
+            trees[name] = Tree(name, _leaves(leaves), schema)
+            for infix in schema.infixes if len(schema.infixes) > 2 else ():
+                if infix:
+                    trees[name + infix] = Tree(name + infix, _leaves(leaves), schema.of_infix(infix))
+    return trees
+
+
+def all_trees() -> dict[str, Tree]:
+    """All trees by name: :data:`TREES` and those of the other surveys."""
+    return TREES | {name: tree for name, tree in survey_trees().items() if name not in TREES}
+
+
 def get_tree(tree: str | Tree) -> Tree:
-    """A tree by its name in :data:`TREES` or its ``.yaml`` file (see :func:`read_tree`); a tree is returned as it is.
+    """A tree by its name (see :func:`all_trees`) or its ``.yaml`` file (see :func:`read_tree`); a tree is returned as it is.
 
     Raises:
         InputError: If no tree has that name, or the file holds none.
@@ -267,22 +259,31 @@ def get_tree(tree: str | Tree) -> Tree:
         return tree
     if tree.endswith((".yaml", ".yml")):
         return read_tree(tree)
-    if tree not in TREES:
-        raise InputError(f"there is no tree '{tree}'; the trees are {', '.join(TREES)}, or the path of a .yaml file")
-    return TREES[tree]
+    if tree in TREES:
+        return TREES[tree]
+    if tree not in survey_trees():
+        raise InputError(f"there is no tree '{tree}'; the trees are {', '.join(all_trees())}, or the path of a .yaml file")
+    return survey_trees()[tree]
 
 
 def read_tree(path: str | Path) -> Tree:
     """A tree from a YAML file with its ``name`` and its ``leaves``: name -> path, or list of paths.
 
-    The confidences of a leaf's paths add up: ``edge-on: [a02 a04 a25, a02 a04 a26]``.
+    The confidences of a leaf's paths add up: ``edge-on: [a02 a04 a25, a02 a04 a26]``. Paths are those of Galaxy Zoo 2 or,
+    with ``schema: decals``, of another survey that comes with the package or, with ``questions``, of one of your own (see
+    :mod:`gz_lightning.data.schema`).
 
     Raises:
         InputError: If there is no such file, or what it holds is no tree.
     """
     content = read_yaml(path)
     wrong = f"{path} is no tree: give its name and its leaves, such as 'leaves: {{barred: a02 a05 a06}}'"
-    if not isinstance(content, dict) or set(content) != {"name", "leaves"} or not isinstance(content["leaves"], dict):
+    more = {"schema", "questions", "infixes"}
+    if (
+        not isinstance(content, dict)
+        or not {"name", "leaves"} <= set(content) <= {"name", "leaves"} | more
+        or not isinstance(content["leaves"], dict)
+    ):
         raise InputError(f"{wrong}; it holds {short(content)}")
     leaves = []
     for name, paths in content["leaves"].items():
@@ -293,4 +294,17 @@ def read_tree(path: str | Path) -> Tree:
     if isinstance(content["name"], (dict, list)):
         raise InputError(f"{wrong}; its name is {short(content['name'])}")
     with naming_file(path):
-        return Tree(str(content["name"]), tuple(leaves))
+        return Tree(str(content["name"]), tuple(leaves), _schema_of(path, content))
+
+
+def _schema_of(path: str | Path, content: Mapping[str, object]) -> Schema:
+    """The schema that a tree's file names or holds."""
+    if "questions" in content:
+        own = {key: content[key] for key in ("questions", "infixes") if key in content}
+        if "schema" in content:
+            raise InputError("it names a schema and has questions of its own; leave out one of them")
+        return schema_from(own, "its questions", Path(path).stem)
+    name = content.get("schema", GZ2.name)
+    if name not in KNOWN or "infixes" in content:
+        raise InputError(f"its schema is {short(name)}; the schemas are {', '.join(KNOWN)}, or give questions of your own")
+    return known_schema(str(name))

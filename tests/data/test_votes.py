@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gz_lightning.data.catalog import catalog_from_votes
+from gz_lightning.data.layouts import GALAXY_DATASETS, KAGGLE, VoteKind, layout_of
 from gz_lightning.data.tree import ANSWERS, TREES, Leaf, Tree
-from gz_lightning.data.votes import GALAXY_DATASETS, KAGGLE, VoteKind, layout_of, read_votes
+from gz_lightning.data.vote_catalog import catalog_from_votes
+from gz_lightning.data.votes import read_votes
 from gz_lightning.errors import InputError
 from tests.data.test_catalog import save_image
 from tests.data.test_tree import BY_HAND, VOTES
@@ -112,7 +113,7 @@ def test_galaxy_datasets_catalogue(tmp_path: Path) -> None:
         (tmp_path / "images" / str(i)[:6]).mkdir(parents=True)
         save_image(tmp_path / "images" / str(i)[:6] / f"{i}.jpg", 50)
     catalog = catalog_from_votes(table, tmp_path / "images", max_missing=0.5)
-    assert [file.relative_to(tmp_path / "images").as_posix() for file in catalog.files] == [
+    assert [Path(str(file)).relative_to(tmp_path / "images").as_posix() for file in catalog.files] == [
         f"{str(i)[:6]}/{i}.jpg" for i in IDS[:2]
     ]
     assert catalog.missing == (str(IDS[2]),)
@@ -158,10 +159,18 @@ def test_tables_of_two_halves(tmp_path: Path) -> None:
         rows.to_csv(tmp_path / f"{half}.csv", index=False)
     for i in IDS:
         save_image(tmp_path / f"{i}.png", 3)
-    with pytest.raises(InputError, match="1 object ids are in more than one of .*a.csv and .*b.csv: 588017703996096547"):
+    both = catalog_from_votes([tmp_path / "a.csv", tmp_path / "b.csv"], tmp_path)
+    assert tuple(both.object_ids) == tuple(str(i) for i in IDS)
+    assert both.notes == ("1 rows repeat another of the same object id, and count once",)
+    other = table[1:].assign(t07_rounded_a16_completely_round_weighted_fraction=0.5)
+    other.to_csv(tmp_path / "b.csv", index=False)
+    message = (
+        r"such as 588017703996096547: 'smooth, completely round' is \S+ in .*a.csv, row 3 and \S+ in .*b.csv, row 2; keep"
+    )
+    with pytest.raises(InputError, match=f"1 object ids have rows that differ, {message} one of them"):
         catalog_from_votes([tmp_path / "a.csv", tmp_path / "b.csv"], tmp_path)
     table[2:].to_csv(tmp_path / "b.csv", index=False)
-    assert catalog_from_votes([tmp_path / "a.csv", tmp_path / "b.csv"], tmp_path).object_ids == tuple(str(i) for i in IDS)
+    assert tuple(catalog_from_votes([tmp_path / "a.csv", tmp_path / "b.csv"], tmp_path).object_ids) == tuple(map(str, IDS))
 
 
 def test_object_ids_that_have_lost_digits(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from gz_lightning.data.catalog import catalog_from_folders
+from gz_lightning.data.class_folders import catalog_from_folders
 from gz_lightning.data.cutouts import read_cutout
 from gz_lightning.data.galaxies import Galaxies
 from gz_lightning.data.prepare import prepare

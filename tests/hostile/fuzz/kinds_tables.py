@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gz_lightning.data.catalog import Catalog, catalog_from_votes
+from gz_lightning.data.catalog import Catalog
 from gz_lightning.data.galaxies import Galaxies
-from gz_lightning.data.votes import MOST_CONFIDENT, read_mapping, read_votes
+from gz_lightning.data.object_ids import read_mapping
+from gz_lightning.data.vote_catalog import catalog_from_votes
+from gz_lightning.data.votes import MOST_CONFIDENT, read_votes
 from tests.hostile.fuzz.case import Trial, copy, require
 from tests.hostile.fuzz.damage import TEXTS, damage_file, replace_file
 from tests.hostile.fuzz.originals import NUMBER, TREE, Originals

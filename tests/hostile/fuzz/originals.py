@@ -22,9 +22,9 @@ from PIL import Image
 from gz_lightning.cli import main
 from gz_lightning.data.datamodule import GalaxyZoo2DataModule
 from gz_lightning.data.galaxies import Galaxies
+from gz_lightning.data.layouts import GALAXY_DATASETS, KAGGLE
 from gz_lightning.data.prepare import prepare
 from gz_lightning.data.tree import ANSWERS, TREES
-from gz_lightning.data.votes import GALAXY_DATASETS, KAGGLE
 from gz_lightning.evaluation.unfinished import UnfinishedEvaluation
 from gz_lightning.experts.exchange import export_buffers
 from gz_lightning.experts.module import ExpertModule

@@ -1,0 +1,159 @@
+"""Object ids: which column holds them, and whether they still have all their digits."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from gz_lightning.data.tables import Table, column_names, first_row, read_rows
+from gz_lightning.errors import InputError
+
+ID_COLUMNS = (
+    *("dr7objid", "dr8_id", "iauname", "id_str", "subject_id", "galaxyid", "objid", "object_id", "galaxy_id"),
+    *("zooniverse_id", "survey_id", "asset_id", "id", "__key__"),
+)
+"""Columns of object ids in lower case, those first that name a galaxy best: objid of DESI is unique in its brick alone."""
+LONG_ID = re.compile(r"\d{16,19}")
+"""An object id of SDSS, which is larger than the whole numbers of a double."""
+EXACT = 2**53
+"""Whole numbers up to here are doubles."""
+FEW = 4
+"""As many ids are not all round by chance: one of 128 is."""
+IMAGE_SUFFIX = r"(?i)\.(?:jpe?g|png)$"
+HOW = "read and export it as text or as 64-bit integers (pandas: dtype={'%s': str}; spreadsheets: a column of text)"
+CHUNK = 100_000
+
+
+def some(items: Sequence[str], most: int = 5) -> str:
+    """The first few items, for a message."""
+    return ", ".join(items[:most]) + (", ..." if len(items) > most else "")
+
+
+def id_column(header: Sequence[str]) -> str | None:
+    """The column of object ids by its name, in any case; None: there is none."""
+    lower = {name.lower(): name for name in reversed(header)}
+    return next((lower[name] for name in ID_COLUMNS if name in lower), None)
+
+
+def check_ids(table: Table, ids: pd.Series[str], row: int) -> pd.Series[str]:
+    """Object ids of a piece, without the ending of an image's file.
+
+    Raises:
+        InputError: If one is empty or went through floating-point numbers.
+    """
+    if ids.isna().any():
+        raise InputError(f"{table}, row {row + int(ids.isna().argmax())}: the object id ({ids.name}) is empty")
+    ids = check_digits(table, ids, row)
+    return ids.str.replace(IMAGE_SUFFIX, "", regex=True) if ids.str.contains(IMAGE_SUFFIX).any() else ids
+
+
+def check_digits(table: Table, ids: pd.Series[str], row: int) -> pd.Series[str]:
+    """Refuse ids that went through floating-point numbers."""
+    float_like = ids.str.fullmatch(r"[+-]?(\d+\.\d*|\d*\.?\d+[eE][+-]?\d+)").fillna(False)
+    if float_like.any():
+        place = int(float_like.argmax())
+        raise InputError(
+            f"{table}, row {row + place}: the {ids.name} {ids.iloc[place]} has lost its last digits; export the column "
+            f"{ids.name} as text ({int(float_like.sum())} such rows in this piece; {HOW % ids.name})"
+        )
+    return ids
+
+
+def check_rounded(table: Table, column: str, ids: pd.Series[str]) -> None:
+    """Refuse a column whose long ids are all doubles, or all rounded to 15 digits as spreadsheets do."""
+    numbers = ids[ids.str.fullmatch(LONG_ID.pattern)].astype("uint64").to_numpy()
+    numbers = numbers[numbers > EXACT]
+    doubles, thousands = numbers.astype("float64").astype("uint64") == numbers, numbers % 1000 == 0
+    if len(numbers) >= FEW and (doubles.all() or thousands.all()):
+        raise InputError(
+            f"{table}: the ids in the column {column}, such as {numbers[0]}, have lost their last digits; {HOW % column}"
+        )
+
+
+def repeats(
+    ids: pd.Series[str], values: Sequence[npt.NDArray[Any]], names: Sequence[str], where: Callable[[int], str]
+) -> npt.NDArray[np.bool_]:
+    """Rows that repeat an earlier one in all that is read of it, shape (N,).
+
+    Args:
+        ids: N object ids.
+        values: What is read of each, in arrays of shape (N,) or (N, V).
+        names: What the values are called, one array after the other.
+        where: Row from 0 -> its place, for messages.
+
+    Raises:
+        InputError: If rows of one object id differ; both are shown.
+    """
+    starts = range(0, len(ids), CHUNK)
+    hashed = [pd.util.hash_array(ids.iloc[i : i + CHUNK].to_numpy(object), categorize=False) for i in starts]
+    hashes = np.concatenate(hashed) if hashed else np.empty(0, np.uint64)
+    order = np.argsort(hashes, kind="stable")
+    same = np.flatnonzero(hashes[order][1:] == hashes[order][:-1])
+    repeated, differing = np.zeros(len(ids), dtype=bool), []
+
+    def read(row: int) -> npt.NDArray[np.float64]:
+        return np.concatenate([np.atleast_1d(array[row]).astype(np.float64) for array in values])
+
+    for i in same.tolist():  # a run of equal ids is compared link by link
+        one, other = sorted((int(order[i]), int(order[i + 1])))
+        if ids.iloc[one] != ids.iloc[other]:
+            continue
+        if np.array_equal(read(one), read(other), equal_nan=True):
+            repeated[other] = True
+        else:
+            differing.append((one, other))
+    if differing:
+        one, other = differing[0]
+        place = int(np.argmax(~np.isclose(read(one), read(other), rtol=0, atol=0, equal_nan=True)))
+        raise InputError(
+            f"{len(differing)} object ids have rows that differ, such as {ids.iloc[one]}: '{names[place]}' is "
+            f"{read(one)[place]:.6g} in {where(one)} and {read(other)[place]:.6g} in {where(other)}; keep one of them"
+        )
+    return repeated
+
+
+def read_mapping(mapping: str | Path) -> pd.Series[str]:
+    """The published ``gz2_filename_mapping.csv``: object id -> ``asset_id``, the name of the image without suffix.
+
+    Raises:
+        InputError: If the table cannot be read, lacks ``objid`` or ``asset_id``, or has ids that are empty or rounded.
+    """
+    mapping = Path(mapping)
+    header, columns = column_names(mapping), ("objid", "asset_id")
+    missing = [column for column in columns if column not in header]
+    if missing:
+        raise InputError(f"{mapping} lacks the column {' and '.join(missing)}; it has {some(header)}")
+    pieces, row = [], first_row(mapping)
+    for piece in read_rows(mapping, columns, columns):
+        check_ids(mapping, piece["objid"], row)
+        check_digits(mapping, piece["asset_id"], row)
+        pieces.append(piece)
+        row += len(piece)
+    if not pieces:
+        raise InputError(f"{mapping} holds no row")
+    # The published table lists an object again for each of its images (Stripe 82 coadds): the first is the usual one.
+    rows = pd.concat(pieces).drop_duplicates("objid")
+    check_rounded(mapping, "objid", rows["objid"])
+    return rows.set_index("objid")["asset_id"]
+
+
+def check_mapped(tables: str, object_ids: Sequence[str], mapping: Path, mapped: set[str]) -> None:
+    """Refuse a mapping that has rounded forms of ids that it lacks: to a double, or to the 15 digits of spreadsheets."""
+    lacking = [object_id for object_id in object_ids if object_id not in mapped]
+    rounded: dict[str, str] = {}
+    for object_id in filter(LONG_ID.fullmatch, lacking):
+        for form in (int(float(object_id)), round(int(object_id), 15 - len(object_id))):
+            if str(form) in mapped:
+                rounded[object_id] = str(form)
+    if rounded and 2 * len(rounded) >= len(lacking):
+        object_id, digits = next(iter(rounded.items()))
+        raise InputError(
+            f"{mapping} has lost the last digits of {len(rounded)} object ids: it has {digits} where {tables} has "
+            f"{object_id}; export its column objid as text"
+        )

@@ -1,0 +1,188 @@
+"""Which image belongs to which galaxy of a table: inside the table, inside of other files, or in a folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from gz_lightning.data.class_folders import SPLIT_FOLDERS, image_files
+from gz_lightning.data.embedded import NO_PIXELS, InsideImages, without_pixels
+from gz_lightning.data.object_ids import check_ids, check_mapped, check_rounded, id_column, read_mapping, some
+from gz_lightning.data.tables import Table, column_names, first_row, read_rows
+from gz_lightning.errors import InputError
+
+
+@dataclass
+class Rows:
+    """The rows of some tables.
+
+    Args:
+        tables: The tables.
+        ids: N object ids.
+        places: Table of each row as a place in ``tables``, shape (N,).
+        rows: Row of each in its table, from 0, shape (N,).
+        named: Path of each image below the image folder, if the tables say.
+    """
+
+    tables: list[Table]
+    ids: pd.Series[str]
+    places: npt.NDArray[np.int16]
+    rows: npt.NDArray[np.int32]
+    named: pd.Series[Any] | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def where(self, galaxy: int) -> str:
+        """Table and row of a galaxy, as editors count."""
+        table = self.tables[int(self.places[galaxy])]
+        return f"{table}, row {first_row(table) + int(self.rows[galaxy])}"
+
+    def __str__(self) -> str:
+        return " and ".join([str(table) for table in self.tables[:3]] + ["..."] * (len(self.tables) > 3))
+
+    def keep(self, used: npt.NDArray[np.bool_]) -> Rows:
+        """Some of them, shape (N,)."""
+        named = None if self.named is None else self.named[used].reset_index(drop=True)
+        return Rows(self.tables, self.ids[used].reset_index(drop=True), self.places[used], self.rows[used], named)
+
+
+def shard_splits(tables: Sequence[Table]) -> list[str] | None:
+    """The split of each shard, if all are named by one: ``train-00000-of-00005.parquet`` or ``test/0000.parquet``.
+
+    Returns:
+        Splits, or None if a shard is named by none, or none is named ``train``, or all are.
+    """
+    found = []
+    for table in tables:
+        if not isinstance(table, Path):
+            return None
+        names = [table.name.replace("_", "-").replace(".", "-").partition("-")[0], table.parent.name]
+        splits = [SPLIT_FOLDERS[name.lower()] for name in names if name.lower() in SPLIT_FOLDERS]
+        if not splits:
+            return None
+        found.append(splits[0])
+    return found if "train" in found and len(set(found)) > 1 else None
+
+
+def find_images(
+    galaxies: Rows, images: str | Path | list[Table] | None, mapping: str | Path | None, max_missing: float
+) -> tuple[Sequence[Any], npt.NDArray[np.bool_]]:
+    """The image of each galaxy.
+
+    Args:
+        galaxies: N galaxies.
+        images: Folder of images; larger files that hold them, with object ids; None: they are inside the tables.
+        mapping: As for :func:`gz_lightning.data.vote_catalog.catalog_from_votes`.
+        max_missing: Share of galaxies, 0 to 1, that may lack an image.
+
+    Returns:
+        The images of those that have one, and which these are, shape (N,).
+
+    Raises:
+        InputError: If more than ``max_missing`` of the galaxies have no image (counted, some are listed).
+    """
+    if images is None:
+        where, hint, found = "inside", NO_PIXELS, _inside(galaxies)
+    elif isinstance(images, list):
+        where = f"in {some([str(image) for image in images], 3)}"
+        hint, found = "are these the images of this table?", _joined(galaxies, images)
+    else:
+        where, hint = f"in {images}", f"check the folder{'' if mapping is None else f' and {mapping}'}"
+        found = _in_folder(galaxies, images, mapping)
+    files, used, lost = found
+    lacking = int((~used).sum())
+    if lacking > max_missing * len(galaxies) or lacking == len(galaxies):
+        raise InputError(
+            f"{lacking} of the {len(galaxies)} galaxies of {galaxies} have no image {where} "
+            f"(object ids {some(galaxies.ids[~used].tolist())}){lost}; {hint}, or allow it with --max_missing 1"
+        )
+    return files, used
+
+
+def _inside(galaxies: Rows) -> tuple[Sequence[Any], npt.NDArray[np.bool_], str]:
+    used, outside, lost = np.ones(len(galaxies), dtype=bool), {}, ""
+    for place, table in enumerate(galaxies.tables):
+        beside, gone = without_pixels(table)
+        if not beside and not gone:
+            continue
+        here = np.flatnonzero(galaxies.places == place)
+        of_row = dict(zip(galaxies.rows[here].tolist(), here.tolist(), strict=True))
+        outside.update({of_row[row]: path for row, path in beside.items() if row in of_row})
+        for row, path in gone.items():
+            if row in of_row:
+                used[of_row[row]] = False
+                lost = lost or (f", such as {path}, which is given by its path alone" if path else "")
+    found = InsideImages(galaxies.tables, galaxies.places, galaxies.rows, outside)
+    return (found if used.all() else found.keep(used)), used, lost
+
+
+def _joined(galaxies: Rows, images: list[Table]) -> tuple[Sequence[Any], npt.NDArray[np.bool_], str]:
+    """Images inside of other files, by object id."""
+    ids, places, rows = [], [], []
+    for place, table in enumerate(images):
+        column = id_column(column_names(table))
+        if column is None:
+            raise InputError(f"{table} has images but no object ids, by which they belong to {galaxies}")
+        row = first_row(table)
+        for piece in read_rows(table, [column], [column]):
+            ids.append(check_ids(table, piece[column], row))
+            rows.append(np.arange(row - first_row(table), row - first_row(table) + len(piece), dtype=np.int32))
+            places.append(np.full(len(piece), place, dtype=np.int16))
+            row += len(piece)
+    if not ids:
+        raise InputError(f"{some([str(table) for table in images])} holds no row")
+    joined = Rows(images, pd.concat(ids, ignore_index=True), np.concatenate(places), np.concatenate(rows))
+    twice = joined.ids.duplicated()
+    if twice.any():
+        other = int(twice.to_numpy().argmax())
+        one = int((joined.ids == joined.ids.iloc[other]).to_numpy().argmax())
+        raise InputError(
+            f"{int(twice.sum())} object ids have several images, such as {joined.ids.iloc[one]} in {joined.where(one)} and "
+            f"{joined.where(other)}; keep one of them"
+        )
+    at = pd.Index(joined.ids).get_indexer(pd.Index(galaxies.ids))
+    used: npt.NDArray[np.bool_] = at >= 0
+    outside, gone = {}, set()
+    for place, table in enumerate(images):
+        beside, lost = without_pixels(table)
+        first = int(np.flatnonzero(joined.places == place)[0]) if (joined.places == place).any() else 0
+        outside.update({first + row: path for row, path in beside.items()})
+        gone |= {first + row for row in lost}
+    used &= ~np.isin(at, list(gone))
+    moved = {new: outside[old] for new, old in enumerate(at[used].tolist()) if old in outside}
+    found = InsideImages(images, joined.places[at[used]], joined.rows[at[used]], moved)
+    return found, used, ""
+
+
+def _in_folder(
+    galaxies: Rows, images: str | Path, mapping: str | Path | None
+) -> tuple[Sequence[Any], npt.NDArray[np.bool_], str]:
+    if mapping is None and galaxies.named is not None:
+        if not Path(images).is_dir():
+            raise InputError(f"there is no image folder {images}")
+        named = [Path(images) / str(name) for name in galaxies.named]
+        files: list[Path | None] = [path if os.path.isfile(path) else None for path in named]
+    else:
+        assets = None if mapping is None else read_mapping(mapping)
+        if assets is not None:
+            check_mapped(str(galaxies), galaxies.ids.tolist(), Path(mapping or ""), set(assets.index))
+        stems = galaxies.ids if assets is None else galaxies.ids.map(assets)
+        known = image_files(images)
+        files = [known.get(stem) if isinstance(stem, str) else None for stem in stems.tolist()]
+    used = np.array([file is not None for file in files], dtype=bool)
+    return tuple(file for file in files if file is not None), used, ""
+
+
+def check_all_rounded(galaxies: Rows, columns: Sequence[str | None]) -> None:
+    """Refuse a table whose long ids have lost their last digits; ``columns``: the column of each table's ids."""
+    for place, column in enumerate(columns):
+        if column is not None:
+            check_rounded(galaxies.tables[place], column, galaxies.ids[galaxies.places == place])

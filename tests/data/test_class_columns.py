@@ -1,0 +1,102 @@
+"""Columns of classes beside the pictures: ClassLabels, names, Galaxy10."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gz_lightning.data.class_columns import GALAXY10_DECALS, catalog_from_classes, class_column
+from gz_lightning.data.embedded import Inside
+from gz_lightning.errors import InputError
+from tests.data.shards import Dataset, write_galaxy10, write_shard
+
+pq = pytest.importorskip("pyarrow.parquet", reason="Parquet needs pyarrow")
+IDS = [f"g{i}" for i in range(8)]
+
+
+def test_numbers_with_names_in_the_metadata(tmp_path: Path) -> None:
+    labels = {"label": ["spiral", "completely round", "star"]}
+    shard = write_shard(tmp_path / "a.parquet", {"id": IDS, "label": [0, 1, 0, 1, 2, 1, 0, -1]}, labels=labels)
+    catalog = catalog_from_classes(shard)
+    assert catalog.class_names == ("spiral", "completely round", "star")
+    assert catalog.confidences.argmax(1).tolist() == [0, 1, 0, 1, 2, 1, 0]
+    assert catalog.confidences.sum() == 7
+    assert catalog.object_ids == tuple(IDS[:7])
+    assert catalog.files[4] == Inside(shard, 4)
+    assert catalog.notes == ("1 galaxies left out, whose label is empty",)
+    assert (catalog.tree, catalog.unlikely, catalog.classifications) == ("", None, None)
+    dataset = Dataset(pq.read_table(shard), {"image": SimpleNamespace(), "label": SimpleNamespace(names=labels["label"])})
+    assert catalog_from_classes(dataset).class_names == catalog.class_names
+
+
+def test_names_of_the_leaves_of_a_tree_take_its_order(tmp_path: Path) -> None:
+    """As summary of gz_evo, which is empty where nothing is known."""
+    names = ["spiral", "edge_on", "in_between", "completely round", "cigar-shaped", "", "spiral", None]
+    catalog = catalog_from_classes(write_shard(tmp_path / "a.parquet", {"id": IDS, "summary": names}))
+    assert (catalog.tree, catalog.class_names[0]) == ("coarse5", "completely round")
+    assert catalog.confidences.argmax(1).tolist() == [4, 3, 1, 0, 2, 4]
+    assert catalog.notes == ("2 galaxies left out, whose summary is empty",)
+    with pytest.raises(InputError, match="are not the leaves of 'simplified'"):
+        catalog_from_classes(tmp_path / "a.parquet", tree="simplified")
+
+
+def test_galaxy10_in_parquet_and_hdf5(tmp_path: Path) -> None:
+    """As MultimodalUniverse has it, and as the file of its makers; Galaxy10 SDSS has other classes, so no names."""
+    rows = {"gz10_label": np.arange(20, dtype=np.int32) % 10, "object_id": [f"{i}" for i in range(20)]}
+    shard = write_shard(tmp_path / "a.parquet", rows, column="rgb_image")
+    catalog = catalog_from_classes(shard)
+    assert catalog.class_names == GALAXY10_DECALS
+    assert catalog.confidences.argmax(1).tolist() == [i % 10 for i in range(20)]
+    small = catalog_from_classes(write_galaxy10(tmp_path / "Galaxy10.h5"))
+    assert small.class_names == tuple("0123456789")
+    assert small.object_ids[:2] == ("Galaxy10:1", "Galaxy10:2")
+    large = catalog_from_classes(write_galaxy10(tmp_path / "Galaxy10_DECals.h5", 10, side=256))
+    assert large.class_names == GALAXY10_DECALS
+
+
+def test_the_column_is_known_by_name_or_named(tmp_path: Path) -> None:
+    shard = write_shard(tmp_path / "a.parquet", {"id": IDS, "kind": ["a", "b"] * 4, "ring": [0, 1] * 4})
+    assert class_column(shard) is None
+    with pytest.raises(InputError, match="a.parquet has no column of classes .* name it with --class_column"):
+        catalog_from_classes(shard)
+    assert catalog_from_classes(shard, column="kind").class_names == ("a", "b")
+    assert catalog_from_classes(shard, column="ring").class_names == ("0", "1")
+    with pytest.raises(InputError, match="a.parquet has no column sort; its columns are image, id, kind, ring"):
+        catalog_from_classes(shard, column="sort")
+
+
+@pytest.mark.parametrize(
+    ("values", "labels", "message"),
+    [
+        ([0, 1, 7, 1, 0, 8, 1, 1], ["a", "b"], r"row 3, column label: .*7.* is none of 2 classes \(2 such rows"),
+        ([0.5] * 8, None, "the column label holds float64 values, which are no classes"),
+        (["a"] * 8, None, "has 1 classes; is it the column of classes"),
+        ([None] * 8, ["a", "b"], "the column label of .*a.parquet is empty"),
+        (["Spiral", "spiral", "a", "b"] * 2, None, "of which two are alike"),
+        ([b"\xff\xfe", b"a"] * 4, None, "holds what is no text"),
+    ],
+)
+def test_columns_that_are_none(values: list[Any], labels: list[str] | None, message: str, tmp_path: Path) -> None:
+    given = {"label": labels} if labels else None
+    shard = write_shard(tmp_path / "a.parquet", {"id": IDS, "label": values}, labels=given)
+    with pytest.raises(InputError, match=message):
+        catalog_from_classes(shard)
+
+
+def test_rows_that_differ_in_their_class_are_refused(tmp_path: Path) -> None:
+    shard = write_shard(tmp_path / "a.parquet", {"id": ["x", "y", "x"], "label": ["a", "b", "a"]})
+    assert catalog_from_classes(shard).notes == ("1 rows repeat another of the same object id, and count once",)
+    shard = write_shard(tmp_path / "b.parquet", {"id": ["x", "y", "x"], "label": ["a", "b", "b"]})
+    with pytest.raises(InputError, match="rows that differ, such as x: 'label' is 0 in .*row 1 and 1 in .*row 3"):
+        catalog_from_classes(shard)
+
+
+def test_real_labels_of_datasets(real_data: Path) -> None:
+    shard = real_data / "catalogs" / "hf_datasets_120_galaxies.parquet"
+    if not shard.is_file():
+        pytest.skip(f"no real catalogues: {shard} is absent")
+    catalog = catalog_from_classes(shard)
+    assert catalog.class_names == ("smooth", "featured", "artifact")
+    assert len(catalog) == 120

@@ -1,0 +1,121 @@
+"""Schemas: the questions of every survey, and the columns that follow from them."""
+
+from pathlib import Path
+
+import pytest
+
+from gz_lightning.data.schema import KNOWN, known_schema, known_schemas, schema_from
+from gz_lightning.data.tree import GZ2, all_trees, get_tree
+from gz_lightning.errors import InputError
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_every_path_of_every_tree_can_be_asked(name: str) -> None:
+    """Each answer of a path leads to the question of the next, from a question that is asked of every galaxy on."""
+    schema = known_schema(name)
+    assert schema.name == name
+    assert schema.what
+    assert not schema.questions[0].after
+    for tree in [tree for tree in all_trees().values() if tree.schema.questions == schema.questions]:
+        for path in (path for leaf in tree.leaves for path in leaf.paths):
+            asked = set()
+            for answer in path.split():
+                question = schema.answers[answer]
+                assert not question.after or any(before in asked for before in question.after), (tree.name, path)
+                asked.add(answer)
+
+
+def test_columns_of_every_naming() -> None:
+    gz2, datasets = known_schema("gz2").namings
+    assert gz2.columns["debiased"]["a38"] == "t08_odd_feature_a38_dust_lane_debiased"
+    assert datasets.counts["a17"] == "how-rounded-gz2_in-between"
+    assert datasets.columns["fraction"]["a17"] == "how-rounded-gz2_in-between_fraction"
+    assert datasets.totals["how-rounded"] == "how-rounded-gz2_total-votes"
+    assert "a38" not in datasets.counts
+    assert [naming.counts["bar_weak"] for naming in known_schema("decals").namings] == [
+        "bar_weak",
+        "bar-dr5_weak",
+        "bar-dr8_weak",
+    ]
+    hubble = known_schema("hubble").namings[0].columns
+    assert hubble["weighted_fraction"]["clumpy-appearance_no"] == "t12_clumpy_a02_no_weighted_fraction"
+    candels = known_schema("candels").namings[0].columns
+    assert candels["fraction"]["how-rounded_in-between"] == "t01_how_rounded_a1_inbetween_frac"
+    assert len(GZ2.answers) == 37
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "column", "skip"),
+    [
+        ("hubble", "gzh_column_descriptions_main.tsv", 0, ()),
+        ("candels", "candels_gzc_table2_description.txt", 0, ()),
+        ("gz2", "gz2_hart16.txt", 0, ()),
+    ],
+)
+def test_the_published_columns(name: str, file: str, column: int, skip: tuple[str, ...], real_data: Path) -> None:
+    """Every column of a survey's own table is in the description that it has published."""
+    path = real_data / "catalogs" / "official_columns" / file
+    if not path.is_file():
+        pytest.skip(f"no descriptions of columns: {path} is absent")
+    published = {word.strip() for line in path.read_text(errors="replace").splitlines() for word in line.split()}
+    for kind, columns in known_schema(name).namings[0].columns.items():
+        missing = [column for column in columns.values() if column not in published]
+        assert not missing, (kind, missing)
+
+
+def test_all_trees_by_name() -> None:
+    names = [
+        "simplified",
+        "simplified9",
+        "coarse5",
+        "decals",
+        "decals-dr5",
+        "decals-dr8",
+        "hubble",
+        "candels",
+        "ukidss",
+        "rings",
+    ]
+    assert list(all_trees()) == names
+    assert get_tree("decals-dr5").schema.infixes == ("-dr5",)
+    assert get_tree("decals-dr5").leaves == get_tree("decals").leaves
+    assert [leaf.name for leaf in get_tree("rings").leaves] == ["ring", "no ring"]
+    assert [len(get_tree(name)) for name in names[3:]] == [12, 12, 12, 11, 11, 10, 2]
+    assert all(not get_tree(name).left_out for name in names[3:])
+    assert len(known_schemas()) == 6
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (3, "own: a schema is made of questions with their answers, .*it holds 3"),
+        ({"questions": {}}, "a schema is made of questions"),
+        ({"questions": {"bar": {}}}, "the question 'bar' has "),
+        ({"questions": {"bar": {"answers": [True, False]}}}, "put yes and no into quotes"),
+        ({"questions": {"bar": {"answers": {"yes": True}}}}, "put yes and no into quotes"),
+        ({"questions": {"bar": {"answers": ["a b"]}}}, "answers with blanks in their names"),
+        ({"questions": {"bar": {"answers": ["a"], "after": ["b"]}}}, "'bar' comes after b, which is no answer of it"),
+        ({"questions": {"bar": {"answers": ["a"], "after": "bar_a"}}}, "the question 'bar' has "),
+        ({"questions": {"bar": {"answers": ["a"]}}, "infixes": "x"}, "its infixes are 'x'"),
+        ({"questions": {"bar": {"answers": ["a"]}}, "infixes": []}, "its infixes are "),
+        ({"questions": {3: {"answers": ["a"]}}}, "the question 3 has "),
+    ],
+)
+def test_a_schema_that_is_none(content: object, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        schema_from(content, "own")
+
+
+def test_a_tree_of_another_survey_from_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "bars.yaml"
+    path.write_text("name: bars\nschema: decals\nleaves: {bar: [bar_strong, bar_weak], none: bar_no}\n")
+    assert get_tree(str(path)).schema is known_schema("decals")
+    path.write_text("name: bars\nschema: oak\nleaves: {bar: bar_strong}\n")
+    with pytest.raises(InputError, match="bars.yaml: its schema is 'oak'; the schemas are gz2, decals, hubble"):
+        get_tree(str(path))
+    path.write_text("name: bars\nschema: decals\nquestions: {bar: {answers: [a]}}\nleaves: {bar: bar_a}\n")
+    with pytest.raises(InputError, match="bars.yaml: it names a schema and has questions of its own"):
+        get_tree(str(path))
+    path.write_text("name: bars\nquestions: {bar: {answers: [a]}}\nleaves: {bar: bar_b}\n")
+    with pytest.raises(InputError, match="has bar_b; a path is made of the answers bar_a"):
+        get_tree(str(path))
