@@ -192,14 +192,16 @@ def _catalog(
     if not apart and (lacking := next((one for one in tables if not has_images(one)), None)) is not None:
         raise InputError(f"--table {lacking} has no images inside; give the folder of its cut-outs with --images")
     pictures = (inside or images) if apart else None
-    configuration["table_sha256"] = [_sha256(one) for one in tables]
     configuration["images"], configuration["table"] = (_shown(given) for given in (images, table))
     column = classes or class_column(tables)
     if classes is not None or (column is not None and not _has_votes(tables[0], not apart)):
-        return catalog_from_classes(tables, pictures, column, tree, mapping, max_missing)
-    chosen = tree_of(tables, tree, not apart)
-    configuration["leaves"] = {leaf.name: leaf.paths for leaf in chosen.leaves}
-    return catalog_from_votes(tables, pictures, mapping, chosen, votes, max_missing, keep_unlikely)
+        catalog = catalog_from_classes(tables, pictures, column, tree, mapping, max_missing)
+    else:
+        chosen = tree_of(tables, tree, not apart)
+        configuration["leaves"] = {leaf.name: leaf.paths for leaf in chosen.leaves}
+        catalog = catalog_from_votes(tables, pictures, mapping, chosen, votes, max_missing, keep_unlikely)
+    configuration["table_sha256"] = [_sha256(one) for one in tables]  # read: a file that is none may have no end
+    return catalog
 
 
 def _has_votes(table: Table, images_inside: bool) -> bool:

@@ -161,7 +161,7 @@ def _question(name: Any, content: Any, codes: bool, wrong: str) -> Question:
     given = content if isinstance(content, dict) else {}
     answers, published, after = given.get("answers"), given.get("published", ""), given.get("after", [])
     words: Any = dict.fromkeys(answers or [], "") if _texts(answers) else answers
-    texts = [*words, *words.values(), name, published] if isinstance(words, dict) else [words]
+    texts = [*words, *words.values(), name, published] if isinstance(words, dict) else [None]
     if not words or not _texts(texts) or not _texts(after):
         raise InputError(f"{wrong}; the question {short(name)} has {short(content)} (put yes and no into quotes)")
     stems = {word: f"{published}_{column}" for word, column in words.items() if published}

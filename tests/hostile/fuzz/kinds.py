@@ -11,6 +11,7 @@ from pathlib import Path
 from tests.hostile.fuzz.case import Outcome, Trial, run_case
 from tests.hostile.fuzz.kinds_hdf5 import experts_trial, packed_trial, sets_trial
 from tests.hostile.fuzz.kinds_images import folders_trial, image_trial, unfinished_trial
+from tests.hostile.fuzz.kinds_shards import galaxy10_trial, schema_trial, shards_trial, tar_trial, votable_trial
 from tests.hostile.fuzz.kinds_tables import TABLES, mapping_trial, table_trial
 from tests.hostile.fuzz.kinds_text import config_trial, evaluation_trial, pictures_trial, run_trial, tree_trial
 from tests.hostile.fuzz.kinds_torch import (
@@ -52,6 +53,11 @@ KINDS: dict[str, Kind] = {
     kind.name: kind
     for kind in (
         *(Kind(name, functools.partial(table_trial, name), 6) for name in TABLES),
+        Kind("shards", shards_trial, 8),
+        Kind("tar", tar_trial, 4),
+        Kind("galaxy10", galaxy10_trial, 3),
+        Kind("votable", votable_trial, 4),
+        Kind("schema", schema_trial, 4),
         Kind("mapping", mapping_trial, 4),
         Kind("folders", folders_trial, 5),
         Kind("images", image_trial, 8),

@@ -148,7 +148,7 @@ def _change_cells(draws: random.Random, path: Path) -> str:
     return f"{path.name}: {way} at row {row}, column {column} ({cell!r:.30})"
 
 
-def _change_parquet(draws: random.Random, path: Path) -> str:
+def change_parquet(draws: random.Random, path: Path) -> str:
     """A Parquet table with a column of another type."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -249,7 +249,7 @@ TABLES: dict[str, Callable[[random.Random, Path], str]] = {
     "hart16.csv": _change_cells,
     "hart16.csv.gz": _change_cells,
     "kaggle.csv": _change_cells,
-    "datasets.parquet": _change_parquet,
+    "datasets.parquet": change_parquet,
     "sdss.fits": _change_fits,
 }
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import shutil
+import tarfile
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import h5py
 import numpy as np
 import pandas as pd
 import torch
@@ -72,8 +75,15 @@ class Originals:
         """One of each kind, to be taken for another."""
         names = ("galaxies.h5", "experts/expert_0000.h5", "run/best.h5", "buffers/replay_buffer_0.pt", "pair/images_best.pt")
         more = ("run/evaluation/evaluation.json", "tables/hart16.csv.gz", "tables/sdss.fits", "tables/datasets.parquet")
-        last = ("tree.yaml", "images/100.jpg", "fit.ckpt", "distill.ckpt", "tables/kaggle.csv")
-        return [self.folder / name for name in (*names, *more, *last)]
+        last = (
+            "tree.yaml",
+            "images/100.jpg",
+            "fit.ckpt",
+            "distill.ckpt",
+            "tables/kaggle.csv",
+        )
+        larger = ("shards/train-0.parquet", "galaxies.tar")
+        return [self.folder / name for name in (*names, *more, *last, *larger)]
 
 
 def make_originals(folder: Path) -> Originals:
@@ -87,6 +97,7 @@ def make_originals(folder: Path) -> Originals:
             write_toy(Path("galaxies.h5"), per_class=10, resolution=8)
             _tables(Path("tables"))
             _images()
+            _larger_files()
             _experts()
             _sets()
             _texts()
@@ -135,7 +146,58 @@ def _tables(folder: Path) -> None:
     kaggle = {"GalaxyID": ids} | {name: np.round(values, 6) for name, values in products.items()}
     pd.DataFrame(kaggle).to_csv(folder / "kaggle.csv", index=False)
     assets = range(100, 100 + NUMBER)
+    with contextlib.suppress(ImportError):
+        from astropy.io import votable
+        from astropy.table import Table
+
+        columns32 = {name: hart[name].to_numpy("f4") for name in hart.columns[3:]}
+        votable.from_table(Table({"objid": ids, **columns32})).to_xml(
+            str(folder / "votes.vot"), tabledata_format="tabledata"
+        )
     pd.DataFrame({"objid": ids, "sample": "original", "asset_id": assets}).to_csv(folder / "mapping.csv", index=False)
+
+
+def _larger_files() -> None:
+    """Larger files with many images inside."""
+    fractions, ids = votes(), [str(FIRST_ID + row) for row in range(NUMBER)]
+    columns: dict[str, Any] = {}
+    for answer, column in GALAXY_DATASETS.items():
+        columns[column] = np.round(fractions[answer] * 40).astype("int32").to_numpy()
+    pictures = [Path(f"images/{100 + row}.jpg").read_bytes() for row in range(NUMBER)]
+    write_tar(Path("galaxies.tar"), ids, pictures, columns)
+    with contextlib.suppress(ImportError):
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+        cells = pa.array([{"bytes": content, "path": None} for content in pictures], kind)
+        labels = [row % 5 for row in range(NUMBER)]
+        table = pa.table({"image": cells, "id_str": ids, "label": labels, **columns})
+        names = {"label": {"_type": "ClassLabel", "names": [leaf.name for leaf in TREE.leaves]}}
+        table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": names}})})
+        Path("shards").mkdir()
+        pq.write_table(table[:10], "shards/train-0.parquet", row_group_size=4)
+        pq.write_table(table[10:], "shards/test-0.parquet")
+    with h5py.File("Galaxy10.h5", "w") as file:
+        file["images"] = np.random.default_rng(2).integers(0, 256, (10, 16, 16, 3), dtype=np.uint8)
+        file["ans"] = np.arange(10, dtype=np.uint8) % 5
+        file.attrs["made"] = "as the file of Galaxy10"
+    own = {"disk": {"answers": ["yes", "no"]}, "bar": {"answers": ["strong", "weak"], "after": ["disk_yes"]}}
+    leaves = {"barred": "disk_yes bar_strong", "weakly": ["disk_yes bar_weak"], "none": "disk_no"}
+    Path("own.yaml").write_text(
+        yaml.safe_dump({"name": "own", "leaves": leaves, "questions": own, "infixes": ["", "-mine"]})
+    )
+
+
+def write_tar(path: Path, ids: list[str], pictures: list[bytes], columns: dict[str, Any]) -> None:
+    """A WebDataset; the same bytes every time."""
+    with tarfile.open(path, "w") as archive:
+        for row, object_id in enumerate(ids):
+            labels = json.dumps({name: int(values[row]) for name, values in columns.items()}).encode()
+            for ending, content in (("image.jpg", pictures[row]), ("labels.json", labels)):
+                member = tarfile.TarInfo(f"{object_id}.{ending}")
+                member.size = len(content)
+                archive.addfile(member, io.BytesIO(content))
 
 
 def _images() -> None:
