@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import importlib
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -23,14 +24,14 @@ HELP = f"""gz-lightning {__version__}: distil Galaxy Zoo 2 galaxies by trajector
 
 usage: gz-lightning COMMAND [--help] [--config FILE.yaml] [--print_config] [settings]
 
-  download   fetch the published votes and images of Galaxy Zoo 2
-  prepare    pack galaxies (votes and cut-outs, class folders, or simulated) into one file
+  download   fetch the published votes and images of Galaxy Zoo 2, or a tiny part of them (26 MB)
+  prepare    pack galaxies (votes and cut-outs, Parquet, class folders, or simulated) into one file
   fit        train experts and keep their parameters at every epoch
   trajectories  info, check, export, import: list experts, verify them, convert from and to the published format
   distill    learn a few synthetic images per class by matching the experts' trajectories
   evaluate   score a distilled set on test galaxies, beside the baselines
   report     one page on one run or several: images, accuracy, curves, settings
-  demo       prepare, fit, distill and evaluate on simulated galaxies, in a few minutes on two cores
+  demo       prepare, fit, distill and evaluate on simulated (or --real) galaxies, in a few minutes on two cores
 
 'gz-lightning COMMAND --help' lists the settings of a command. Exit status 2: a setting or file cannot be used, in one line
 (GZ_DEBUG=1 adds the traceback). Exit status 1: a bug, with its traceback."""
@@ -77,6 +78,15 @@ def _module(name: str, place: str) -> Callable[[Sequence[str]], None]:
     return run
 
 
+def _prepare(args: Sequence[str]) -> Any:
+    """Pack galaxies, or draw the trees."""
+    if "--list_trees" in args:
+        if len(args) > 1:
+            raise InputError("--list_trees draws all trees and does nothing else; leave out the other settings")
+        return _load("data.drawing:list_trees")()
+    return _function("prepare", "data.prepare:prepare")(args)
+
+
 def _trajectories(args: Sequence[str]) -> Any:
     """``trajectories info FOLDER`` and so on: required settings are positional."""
     from jsonargparse import auto_cli
@@ -97,7 +107,7 @@ def _demo(args: Sequence[str]) -> None:
 
 COMMANDS: dict[str, Callable[[Sequence[str]], Any]] = {
     "download": _function("download", "data.download:download"),
-    "prepare": _function("prepare", "data.prepare:prepare"),
+    "prepare": _prepare,
     "fit": _module("fit", "experts.module:ExpertModule"),
     "trajectories": _trajectories,
     "distill": _module("distill", "distillation.module:TrajectoryMatching"),
@@ -133,9 +143,18 @@ def main(args: Sequence[str] | None = None) -> None:
                 _load("memory:keep_freed_memory")()
             result = COMMANDS[command](rest)
             if result is not None:
-                print(result)  # formats its tables, which takes a while and can be interrupted too
+                _print(str(result))  # formats its tables, which takes a while and can be interrupted too
     except (KeyboardInterrupt, Exception) as error:
         _end(command, error)
+
+
+def _print(text: str) -> None:
+    """Print a result; whoever reads it may have enough, as ``head`` has."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes it once more at its end
+        raise SystemExit(128 + signal.SIGPIPE) from None
 
 
 def _end(command: str, error: BaseException) -> NoReturn:

@@ -177,7 +177,7 @@ class Formatter(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):
     """Keeps the paragraphs of the description, and shows a range as ``int >= 1``."""
 
     def _expand_help(self, action: argparse.Action) -> str:
-        return RANGED.sub(r"\1 \2", super()._expand_help(action))
+        return RANGED.sub(lambda found: f"{found[1]} {found[2]}".rstrip(), super()._expand_help(action))
 
 
 def description(thing: Any) -> str:

@@ -49,6 +49,8 @@ def tar_samples(path: Path) -> list[dict[str, Any]]:
         InputError: If it cannot be read, or is cut off.
     """
     samples: list[dict[str, Any]] = []
+    if not path.is_file():  # a pipe would be waited for
+        raise InputError(f"there is no file {path}")
     size = path.stat().st_size
     with reading(path, "tar", (OSError, EOFError, tarfile.TarError, ValueError)), tarfile.open(path) as archive:
         for member in archive:
@@ -143,6 +145,8 @@ def tar_pictures(path: Path, rows: npt.NDArray[np.int64]) -> Iterator[tuple[int,
 @contextlib.contextmanager
 def _hdf5(path: Path) -> Iterator[h5py.File]:
     """An HDF5 file of anybody."""
+    if not path.is_file():
+        raise InputError(f"there is no file {path}")
     try:
         with raw_hdf5(path) as file:
             yield file

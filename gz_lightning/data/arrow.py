@@ -232,6 +232,8 @@ def open_arrow(source: Path | DatasetTable) -> Iterator[ArrowTable]:
     if isinstance(source, DatasetTable):
         yield ArrowTable(source, source.arrow[0:0].schema, source.rows)
         return
+    if not source.is_file():  # a pipe would be waited for
+        raise InputError(f"there is no table {source}")
     try:
         import pyarrow.parquet
     except ImportError as error:

@@ -39,15 +39,24 @@ class Source:
         url: Its address.
         checksum: ``md5:...`` or ``sha256:...``; None if none is published.
         what: One line on it.
+        file: Where it is kept below the folder. Default: the last part of its address.
     """
 
     name: str
     url: str
     checksum: str | None
     what: str
+    file: str = ""
+
+    @property
+    def kept(self) -> str:
+        """Where it is kept below the folder."""
+        return self.file or self.url.rsplit("/", 1)[-1]
 
 
-SourceName = Literal["votes", "mapping", "images"]
+SourceName = Literal["votes", "mapping", "images", "tiny"]
+TINY = "https://huggingface.co/datasets/mwalmsley/gz2/resolve/1936e700ff438e380fff9c8e5be0a15bb95a4f25/tiny"
+"""The smallest part of Galaxy Zoo 2 with pictures, at one revision: what it holds cannot change."""
 SOURCES = {
     source.name: source
     for source in (
@@ -69,13 +78,35 @@ SOURCES = {
             "md5:bc647032d31e50c798770cf4430525c7",
             "243,434 cut-outs of 424 x 424 pixels, 3.4 GB",
         ),
+        Source(
+            "tiny-train",
+            f"{TINY}/train/0000.parquet",
+            "sha256:220391808386999e4dcd26eb1cb368bb8b59093d2c97d2d92b36512c06598bbe",
+            "votes and cut-outs of some 1,700 galaxies to train on, 23 MB",
+            "tiny/train-00000-of-00001.parquet",
+        ),
+        Source(
+            "tiny-test",
+            f"{TINY}/test/0000.parquet",
+            "sha256:87a0e6618cf004fabff3292c65c179163093d0b0022e0f75d6bbd568e49c71c6",
+            "votes and cut-outs of some 190 galaxies to test on, 2.5 MB",
+            "tiny/test-00000-of-00001.parquet",
+        ),
     )
 }
 """The published sources by name."""
+WHOLE: tuple[SourceName, ...] = ("votes", "mapping", "images")
+PARTS = {"tiny": ("tiny-train", "tiny-test")}
+"""Names on the command line that stand for several sources."""
 
 LICENCE = (
     "Images: Zenodo record 3565489 (listed as CC BY 4.0), made from SDSS images. Please cite Willett et al. 2013 (MNRAS "
     "435, 2835) and Hart et al. 2016 (MNRAS 461, 3663), and acknowledge the Galaxy Zoo volunteers and SDSS."
+)
+TINY_LICENCE = (
+    "The tiny part of Galaxy Zoo 2, by M. Walmsley, is licensed CC-BY-NC-SA-4.0 (not for commercial use, share alike). "
+    "Please cite Walmsley et al. 2024 (arXiv:2404.02973) and Willett et al. 2013 (MNRAS 435, 2835), and acknowledge the Galaxy Zoo "
+    "volunteers and SDSS."
 )
 
 
@@ -87,39 +118,48 @@ class Downloaded:
         files: Source -> its file.
         checksums: Source -> SHA-256 of the file.
         images: The folder of the unpacked images; None if they were not asked for.
+        licence: Licences, and what to cite.
     """
 
     files: dict[str, Path]
     checksums: dict[str, str]
     images: Path | None
+    licence: str = LICENCE
 
     def __str__(self) -> str:
         lines = [f"{name}: {path} (sha256 {self.checksums[name]})" for name, path in self.files.items()]
         if self.images is not None:
             lines.append(f"images unpacked in {self.images}")
-        return "\n".join([*lines, LICENCE])
+        if tiny := [path for name, path in self.files.items() if name in PARTS["tiny"]]:
+            lines.append(f"to pack them: gz-lightning prepare --table {tiny[0].parent} --tree coarse5 --output tiny.h5")
+        return "\n".join([*lines, self.licence])
 
 
 @checked
-def download(folder: Path | None = None, sources: list[SourceName] | None = None) -> Downloaded:
+def download(folder: Path | None = None, source: SourceName | list[SourceName] | None = None) -> Downloaded:
     """Fetch the published votes, images and their names, unpack the images, and say what to cite.
 
     Complete files are not fetched again; a broken transfer resumes.
 
     Args:
         folder: Where to. Default: gz2 in the user's cache folder.
-        sources: Which of votes, mapping and images (3.4 GB, and as much again unpacked). Default: all three.
+        source: Which of votes, mapping and images (3.4 GB, and as much again unpacked); or tiny, 1,900 galaxies with votes
+            and pictures in two Parquet files of 26 MB. One or a list. Default: the first three.
 
     Raises:
         InputError: If a source cannot be reached, breaks off, has another checksum than published, does not fit on the
             disk, or is an archive that would write outside the folder.
     """
     target = Path(folder) if folder is not None else default_folder()
-    say(LICENCE)
-    files = {name: fetch(SOURCES[name], target) for name in sources or SOURCES}
+    asked: list[str] = [source] if isinstance(source, str) else list(source or WHOLE)
+    licences = [LICENCE] * any(name not in PARTS for name in asked) + [TINY_LICENCE] * ("tiny" in asked)
+    licence = "\n".join(licences)
+    say(licence)
+    names = [part for name in asked for part in PARTS.get(name, (name,))]
+    files = {name: fetch(SOURCES[name], target) for name in names}
     archive = files.get("images")
     images = None if archive is None else unpack(archive, target)
-    return Downloaded(files, {name: _sha256(path) for name, path in files.items()}, images)
+    return Downloaded(files, {name: _sha256(path) for name, path in files.items()}, images, licence)
 
 
 def default_folder() -> Path:
@@ -133,8 +173,8 @@ def fetch(source: Source, folder: Path) -> Path:
     Raises:
         InputError: As :func:`download`.
     """
-    name = source.url.rsplit("/", 1)[-1]
-    path, part = folder / name, folder / f"{name}.part"
+    path = folder / source.kept
+    part = path.with_name(f"{path.name}.part")
 
     def resuming(url: str, output_file: str, caller: object) -> None:
         _transfer(url, part, source.what)
@@ -142,7 +182,7 @@ def fetch(source: Source, folder: Path) -> Path:
 
     try:
         pooch.utils.get_logger().setLevel("ERROR")  # we report progress ourselves
-        pooch.retrieve(source.url, known_hash=source.checksum, fname=name, path=folder, downloader=resuming)
+        pooch.retrieve(source.url, known_hash=source.checksum, fname=path.name, path=path.parent, downloader=resuming)
     except InputError:
         raise
     except ValueError as error:  # pooch's word for another checksum

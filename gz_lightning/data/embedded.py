@@ -101,7 +101,8 @@ def containers_of(images: Any) -> list[Table] | None:
     if path.is_file():
         return [path] if _is_container(path) else None
     if path.is_dir():
-        inside = [file for file in sorted(path.rglob("*")) if file.is_file() and not hidden(file, path)]
+        # A shard that is a broken link is one of them, and refused when it is opened.
+        inside = [file for file in sorted(path.rglob("*")) if not file.is_dir() and not hidden(file, path)]
         if any(file.suffix.lower() in IMAGE_SUFFIXES for file in inside):
             return None
         return [file for file in inside if _is_container(file)] or None

@@ -18,3 +18,14 @@ def test_galaxies_that_exist_are_kept(tmp_path: Path, capsys: pytest.CaptureFixt
     (tmp_path / "galaxies.h5").touch()
     assert next(command[0] for command in demo(tmp_path)) == "fit"
     assert f"{tmp_path / 'galaxies.h5'} exists already" in capsys.readouterr().err
+
+
+def test_the_demo_on_real_galaxies_fetches_them_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GZ_LIGHTNING_CACHE", str(tmp_path / "cache"))
+    commands = demo_commands(tmp_path, real=True)
+    assert [command[0] for command in commands] == ["download", "prepare", "fit", "distill", "evaluate"]
+    assert commands[0][1:] == ["--source", "tiny", "--folder", str(tmp_path / "cache" / "gz2")]
+    tiny = tmp_path / "cache" / "gz2" / "tiny"
+    tables = f"[{tiny / 'train-00000-of-00001.parquet'}, {tiny / 'test-00000-of-00001.parquet'}]"
+    assert commands[1][commands[1].index("--table") + 1] == tables
+    assert commands[2:] == demo_commands(tmp_path)[1:]

@@ -5,15 +5,21 @@ import shutil
 import threading
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from gz_lightning.data import download as module
-from gz_lightning.data.download import SOURCES, Source, download, fetch, unpack
+from gz_lightning.data.download import PARTS, SOURCES, WHOLE, Source, download, fetch, unpack
+from gz_lightning.data.galaxies import Galaxies
+from gz_lightning.data.prepare import prepare
+from gz_lightning.data.tree import GZ2
 from gz_lightning.errors import InputError
+from tests.data.shards import gz2_rows, picture, write_shard
 
 BODY = bytes(range(256)) * 1600
 MD5 = f"md5:{hashlib.md5(BODY).hexdigest()}"
@@ -184,10 +190,67 @@ def test_download_says_the_licence_and_what_to_cite(server: Server, tmp_path: Pa
     assert "CC BY 4.0" in str(got)
     assert "Willett et al. 2013" in str(got)
     assert "Hart et al. 2016" in str(got)
-    with pytest.raises(InputError, match="--sources must be .* one of votes, mapping, images .*not .*pictures"):
+    with pytest.raises(InputError, match="--source must be one of votes, mapping, images, tiny or a list .*not .*pictures"):
         download(tmp_path, ["pictures"])  # type: ignore[list-item]
 
 
 def test_the_published_sources() -> None:
     assert SOURCES["images"].checksum == "md5:bc647032d31e50c798770cf4430525c7"
     assert all(source.url.startswith("https://") for source in SOURCES.values())
+    assert all(SOURCES[name].checksum for name in PARTS["tiny"])
+    assert set(WHOLE) == set(SOURCES) - {part for parts in PARTS.values() for part in parts}
+
+
+def test_the_tiny_part_is_fetched_checked_and_packed(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two shards of the published layout, whose names say the split."""
+    for name, number in (("tiny-train", 30), ("tiny-test", 10)):
+        pictures = [picture(i + 100 * (name == "tiny-test")) for i in range(number)]
+        body = write_shard(tmp_path / f"{name}.parquet", gz2_rows(number, ids=False), pictures).read_bytes()
+        server.files[f"/{name}.parquet"] = body
+        checksum, url = f"sha256:{hashlib.sha256(body).hexdigest()}", f"http://127.0.0.1:{server.server_port}/{name}.parquet"
+        monkeypatch.setitem(SOURCES, name, replace(SOURCES[name], url=url, checksum=checksum))
+    got = download(tmp_path / "gz2", "tiny")
+    assert list(got.files.values()) == [tmp_path / "gz2" / SOURCES[name].kept for name in PARTS["tiny"]]
+    for said in (capsys.readouterr().err, str(got)):
+        assert "CC-BY-NC-SA-4.0" in said
+        assert "arXiv:2404.02973" in said
+        assert "Zenodo" not in said
+    assert f"gz-lightning prepare --table {tmp_path / 'gz2' / 'tiny'} --tree coarse5" in str(got)
+    download(tmp_path / "gz2", ["tiny"])
+    assert len(server.asked) == 2
+    prepared = prepare(tmp_path / "a.h5", table=tmp_path / "gz2" / "tiny", tree="coarse5", resolution=8, val_fraction=0.15)
+    packed = Galaxies(prepared.path)
+    assert sorted(packed.test.object_ids)[0] == "test-00000-of-00001:1"
+    assert (len(packed.test), len(packed)) == (10, 40)
+
+
+def test_real_galaxies_in_the_layout_of_the_tiny_part(server: Server, tmp_path: Path, real_data: Path) -> None:
+    """Galaxies of gz2_sample as two shards: fetched, checked and packed with the leaves that their table gives them."""
+    sample = real_data / "gz2_sample"
+    votes = pd.read_csv(sample / "gz2_hart16.csv.gz", dtype={"dr7objid": str})[:120]
+    assets = (
+        pd.read_csv(sample / "gz2_filename_mapping.csv", dtype=str).drop_duplicates("objid").set_index("objid")["asset_id"]
+    )
+    naming = GZ2.namings[0].columns["weighted_fraction"]
+    rows = {"id_str": votes["dr7objid"].tolist()}
+    for answer, column in GZ2.namings[1].counts.items():
+        if naming[answer] in votes:
+            rows[column] = (votes[naming[answer]].fillna(0) * 1000).round().astype("int32").tolist()
+            total = f"{column.partition('_')[0]}_total-votes"
+            rows[total] = [1000] * len(votes)
+    pictures = [(sample / "images" / f"{assets[i]}.jpg").read_bytes() for i in votes["dr7objid"]]
+    body = write_shard(tmp_path / "real.parquet", rows, pictures, row_group_size=50).read_bytes()
+    server.files = {"/real.parquet": body}
+    checksum = f"sha256:{hashlib.sha256(body).hexdigest()}"
+    path = fetch(
+        replace(source(server, "real.parquet", checksum), file="tiny/train-00000-of-00001.parquet"), tmp_path / "gz2"
+    )
+    inside = prepare(tmp_path / "a.h5", table=path, tree="simplified", resolution=16)
+    images, mapping = sample / "images", sample / "gz2_filename_mapping.csv"
+    votes.to_csv(tmp_path / "votes.csv", index=False)
+    plain = prepare(tmp_path / "b.h5", images, tmp_path / "votes.csv", mapping, "simplified", resolution=16)
+    assert inside.report["available"].tolist() == plain.report["available"].tolist()
+    one, other = (dict(zip(g.object_ids, g.labels.tolist(), strict=True)) for g in map(Galaxies, (inside.path, plain.path)))
+    assert one == other

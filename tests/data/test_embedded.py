@@ -25,6 +25,10 @@ def test_what_holds_many_images(tmp_path: Path) -> None:
     assert containers_of(tmp_path / "images") is None
     assert containers_of(tmp_path / "nothing") is None
     assert containers_of(tmp_path / "s" / "README.md") is None
+    (tmp_path / "s" / "b.parquet").symlink_to(tmp_path / "gone.parquet")
+    assert containers_of(tmp_path / "s") == [shard, tmp_path / "s" / "b.parquet"]
+    with pytest.raises(InputError, match="there is no table .*b.parquet"):
+        has_images(tmp_path / "s" / "b.parquet")
     with pytest.raises(InputError, match="a list of images is one of Parquet, tar or HDF5 files"):
         containers_of([shard, tmp_path / "images"])
     plain = write_shard(tmp_path / "votes.parquet", gz2_rows(3), column="cutout")
