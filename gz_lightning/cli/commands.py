@@ -99,8 +99,13 @@ def _trajectories(args: Sequence[str]) -> Any:
     return auto_cli(commands, args=list(args) or ["--help"], prog="gz-lightning trajectories", parser_class=OneLine)
 
 
+def _with_value(arg: str, after: str) -> list[str]:
+    return [arg, "true"] if arg == "--real" and after.startswith("-") else [arg]
+
+
 def _demo(args: Sequence[str]) -> None:
-    """Run the commands of the demo."""
+    """Run the commands of the demo; ``--real`` alone means true."""
+    args = [part for arg, after in zip(args, [*args[1:], "--"], strict=True) for part in _with_value(arg, after)]
     for command in _function("demo", "cli.demo:demo")(args):
         main(command)
 

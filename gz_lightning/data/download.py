@@ -105,8 +105,8 @@ LICENCE = (
 )
 TINY_LICENCE = (
     "The tiny part of Galaxy Zoo 2, by M. Walmsley, is licensed CC-BY-NC-SA-4.0 (not for commercial use, share alike). "
-    "Please cite Walmsley et al. 2024 (arXiv:2404.02973) and Willett et al. 2013 (MNRAS 435, 2835), and acknowledge the Galaxy Zoo "
-    "volunteers and SDSS."
+    "Please cite Walmsley et al. 2024 (arXiv:2404.02973) and Willett et al. 2013 (MNRAS 435, 2835), and acknowledge the "
+    "Galaxy Zoo volunteers and SDSS."
 )
 
 

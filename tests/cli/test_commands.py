@@ -1,11 +1,14 @@
 """The command line, in process: every command, every config, and what a user's mistake looks like."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
 
+from gz_lightning.cli import commands
 from gz_lightning.cli.commands import HELP, main
 from gz_lightning.cli.demo import demo_commands
 from gz_lightning.data.galaxies import Galaxies
@@ -216,3 +219,31 @@ def test_simulated_galaxies_stand_in_where_no_data_is_named(
     assert TrajectoryStore("experts").recipe.data == packed.fingerprint
     main(["fit", *FIT, "--model.num_experts", "2"])
     assert "no data named" not in capsys.readouterr().err
+
+
+def test_the_trees_are_drawn_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["prepare", "--list_trees"])
+    assert "decals: 12 leaves, Galaxy Zoo DECaLS and DESI" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as end:
+        main(["prepare", "--list_trees", "--tree", "decals"])
+    assert end.value.code == 2
+    assert "--list_trees draws all trees and does nothing else" in capsys.readouterr().err
+
+
+def test_whoever_reads_a_result_may_have_enough() -> None:
+    """As head has after its first line."""
+    command = f"{sys.executable} -m gz_lightning prepare --list_trees | head -1"
+    run = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, text=True, check=False)
+    assert run.stdout.startswith("simplified: 10 leaves")
+    assert run.stderr == ""
+    assert run.returncode in (0, 141)
+
+
+@pytest.mark.parametrize("args", [["--real"], ["--real", "--output", "x"], ["--output", "x", "--real", "true"]])
+def test_the_demo_takes_real_galaxies(args: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    ran: list[str] = []
+    true_main = commands.main
+    monkeypatch.setattr(commands, "main", lambda command: ran.append(command[0]))
+    true_main(["demo", *args])
+    assert ran == ["download", "prepare", "fit", "distill", "evaluate"]
