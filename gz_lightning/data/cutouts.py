@@ -81,7 +81,7 @@ def read_square(content: Content, resolution: int, crop: float, size: tuple[int,
             if image.has_transparency_data and (np.asarray(square.convert("RGBA"))[..., 3] < 255).any():
                 return "has transparent pixels, whose colour means nothing; save it without them"
             pixels = np.asarray(square if square.mode == "RGB" else square.convert("RGB"))
-            if (pixels == pixels[0, 0]).all():
+            if (pixels[0] == pixels[0, 0]).all() and (pixels == pixels[0, 0]).all():  # a row suffices for most
                 return "shows nothing: all its pixels have one colour"
             return pixels
     except UnidentifiedImageError:
