@@ -67,7 +67,8 @@ def pack_files(files: Sequence[Path | Inside], folder: Path, workers: int) -> No
     """All files as galaxies of one leaf."""
     object_ids = tuple(f"{i:07d}" for i in range(len(files)))
     catalog = Catalog("", ("galaxy",), object_ids, np.ones((len(files), 1)), files)
-    selection = select(object_ids, catalog.confidences, catalog.class_names)
+    # All to train on: files repeat, and a picture in two splits would be refused.
+    selection = select(object_ids, catalog.confidences, catalog.class_names, val_fraction=0, test_fraction=0)
     output = folder / "packed.h5"
     pack(output, catalog, selection, {"resolution": RESOLUTION, "crop": CROP}, workers=workers, strict=True)
     output.unlink()

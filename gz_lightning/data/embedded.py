@@ -30,7 +30,7 @@ Content = Path | bytes | npt.NDArray[np.uint8] | None
 """An image: its file, the bytes of its file, its pixels (H, W, 3), or None where there are none."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Inside:
     """An image inside of a larger file.
 
@@ -152,16 +152,16 @@ def in_storage_order(files: Sequence[Inside | Path]) -> Iterator[tuple[list[int]
     for start in range(0, len(own), GROUP):
         group = own[start : start + GROUP]
         yield group, [Path(str(files[place])) for place in group]
-    inside: dict[Table, list[tuple[int, int]]] = {}
-    for place, file in enumerate(files):
-        if isinstance(file, Inside):
-            inside.setdefault(file.file, []).append((file.row, place))
-    for table, wanted in inside.items():
-        wanted.sort()
-        places = dict(wanted)
+    known: dict[Table, int] = {}
+    inside = [(known.setdefault(f.file, len(known)), f.row, i) for i, f in enumerate(files) if isinstance(f, Inside)]
+    stored = np.array(inside, dtype=np.int64).reshape(-1, 3)
+    stored = stored[np.lexsort((stored[:, 1], stored[:, 0]))]
+    del inside
+    for number, table in enumerate(known):
+        _, rows, places = stored[stored[:, 0] == number].T
         group, contents = [], []
-        for row, content in _contents(table, np.array([row for row, _ in wanted])):
-            group.append(places[row])
+        for place, (_, content) in zip(places.tolist(), _contents(table, rows), strict=True):
+            group.append(place)
             contents.append(content)
             if len(group) == GROUP:
                 yield group, contents

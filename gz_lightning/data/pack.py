@@ -168,10 +168,12 @@ def _drop_copies(
     Raises:
         InputError: If the same pixels are in two classes.
     """
+    digests = writer.digests()
+    begins = np.frombuffer(b"".join(digest[:8] for digest in digests), np.uint64)
+    _, group, number = np.unique(begins, return_inverse=True, return_counts=True)
     copies: dict[bytes, list[int]] = {}
-    for place, digest in enumerate(writer.digests()):
-        if used[place]:
-            copies.setdefault(digest, []).append(place)
+    for place in np.flatnonzero((number[group] > 1) & used).tolist():
+        copies.setdefault(digests[place], []).append(place)
     for places in copies.values():
         last = places[-1]  # places are sorted by split
         for place in places[:-1]:

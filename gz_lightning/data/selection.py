@@ -23,6 +23,8 @@ SPLITS = ("train", "val", "test")
 TIE = 1e-6
 """Leaves whose confidences are as near to the largest are a tie, which goes to the first of them: the last digits of a
 product depend on the order of its factors, and on the format of the table."""
+AT_ONCE = 100_000
+"""Galaxies whose leaves are found at a time."""
 COLUMNS, BINS = 5, 40
 AVAILABLE, TAKEN = "#c7ccd6", "#2f6fb3"
 
@@ -173,9 +175,7 @@ def select(
             f"--val_fraction {val_fraction} and --test_fraction {test_fraction} leave no galaxies to train on; "
             "together they must be below 1"
         )
-    best: npt.NDArray[np.float64] = confidences.max(axis=1).astype(np.float64)
-    near = confidences >= (best - TIE).astype(confidences.dtype)[:, None]
-    labels, tied = near.argmax(axis=1), near.sum(axis=1) > 1
+    labels, best, tied = leaves_of(confidences)
     reached = best > 0
     usable = reached & (best >= min_confidence - TIE)
     reasons = {"their votes reach no leaf": int((~reached).sum()), "below --min_confidence": int((reached & ~usable).sum())}
@@ -194,7 +194,7 @@ def select(
     usable &= ~left_out
     groups = labels
     if given_splits is not None:
-        groups = labels + len(class_names) * np.array([SPLITS.index(split) for split in given_splits])
+        groups = labels + len(class_names) * np.array([SPLITS.index(split) for split in given_splits], dtype=np.int32)
     if not usable.any():
         hint = ", or the tree leaves out what it is likeliest to be (--keep_unlikely true)" if left_out.any() else ""
         raise InputError(f"none of the {len(object_ids)} galaxies reaches {limits}{hint}")
@@ -214,7 +214,7 @@ def select(
     rows = rows[by_split]
     return Selection(
         rows=rows,
-        labels=labels[rows],
+        labels=labels[rows].astype(np.int64),
         splits=places[by_split],
         confidences=best[rows],
         available=tuple(np.sort(best[usable & (labels == label)])[::-1] for label in range(len(class_names))),
@@ -226,9 +226,30 @@ def select(
     )
 
 
+def leaves_of(
+    confidences: npt.NDArray[np.floating[Any]],
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+    """The leaf of each galaxy: the first whose confidence is within ``TIE`` of the largest.
+
+    Args:
+        confidences: Leaf confidences, shape (N, K).
+
+    Returns:
+        Leaves, their largest confidences, and which galaxies have another leaf that is as near; each of shape (N,).
+    """
+    number = len(confidences)
+    labels, best, tied = np.empty(number, np.int32), np.empty(number), np.empty(number, np.bool_)
+    for start in range(0, number, AT_ONCE):  # of millions of galaxies, the numbers in between would fill the memory
+        some = slice(start, start + AT_ONCE)
+        best[some] = confidences[some].max(axis=1)
+        near = confidences[some] >= (best[some] - TIE).astype(confidences.dtype)[:, None]
+        labels[some], tied[some] = near.argmax(axis=1), near.sum(axis=1) > 1
+    return labels, best, tied
+
+
 def _best_of(
     group: int,
-    groups: npt.NDArray[np.int64],
+    groups: npt.NDArray[np.int32],
     usable: npt.NDArray[np.bool_],
     best: npt.NDArray[np.float64],
     object_ids: Sequence[str],

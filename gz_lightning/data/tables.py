@@ -25,7 +25,7 @@ from gz_lightning.data.astropy_tables import (
 )
 from gz_lightning.errors import InputError, reading
 
-ROWS = 20_000
+ROWS = 50_000
 """Rows of a piece."""
 CSV_ERRORS = (OSError, EOFError, zlib.error, ValueError)
 """What pandas raises on damaged CSV; its own errors are ValueErrors."""

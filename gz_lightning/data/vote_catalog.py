@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from gz_lightning.data.catalog import Catalog
@@ -20,6 +21,30 @@ from gz_lightning.data.tree import Tree, get_tree
 from gz_lightning.data.votes import vote_pieces
 from gz_lightning.errors import InputError
 from gz_lightning.settings import AnyTable
+
+
+class Column:
+    """Values of galaxies that arrive piece by piece, and are kept once: their memory grows in its place."""
+
+    def __init__(self) -> None:
+        self.values: Any = None
+        self.number = 0
+
+    def add(self, piece: npt.NDArray[Any]) -> None:
+        """Add values, shape (n, ...)."""
+        end = self.number + len(piece)
+        if self.values is None:
+            self.values = np.empty((end, *piece.shape[1:]), piece.dtype)
+        elif end > len(self.values):
+            self.values.resize((end + end // 8, *piece.shape[1:]), refcheck=False)
+        self.values[self.number : end] = piece
+        self.number = end
+
+    def whole(self) -> Any:
+        """All values."""
+        if self.values is not None:
+            self.values.resize((self.number, *self.values.shape[1:]), refcheck=False)
+        return self.values
 
 
 def tree_of(tables: Any, tree: str | Tree | None = None, images_inside: bool = False) -> Tree:
@@ -68,47 +93,35 @@ def catalog_from_votes(
             f"{sources[0]} would be read by its {kinds[0]} votes, {sources[other]} by its {kinds[other]}; name one with "
             "--votes"
         )
-    found: dict[str, list[Any]] = {}
+    ids, named = list[Any](), list[Any]()
+    columns = {name: Column() for name in ("confidences", "unlikely", "classifications", "places", "rows")}
     for place, (source, layout, kind) in enumerate(zip(sources, layouts, kinds, strict=True)):
         row = 0
-        for piece in vote_pieces(source, needed, layout, kind):
-            fractions = {answer: piece[answer].to_numpy() for answer in needed.answers}
-            columns = {
-                "ids": piece["object_id"],
-                "confidences": tree.confidences(fractions).astype(np.float32),
-                "unlikely": None if keep_unlikely else tree.unlikely(fractions),
-                "classifications": piece["classifications"].to_numpy() if "classifications" in piece else None,
-                "named": piece.get("file"),
-                "places": np.full(len(piece), place, dtype=np.int16),
-                "rows": np.arange(row, row + len(piece), dtype=np.int32),
-            }
-            for name, values in columns.items():
-                found.setdefault(name, []).append(values)
-            row += len(piece)
-    if not found:
+        for piece, found in vote_pieces(source, needed, layout, kind):
+            number = len(piece)
+            ids.append(piece["object_id"])
+            named.append(piece.get("file"))
+            ours, others = found[:, : len(tree)], found[:, len(tree) :]
+            columns["confidences"].add(ours.astype(np.float32))
+            columns["unlikely"].add(ours.max(axis=1) < others.max(axis=1, initial=0))
+            known = "classifications" in piece
+            columns["classifications"].add(piece["classifications"].to_numpy() if known else np.full(number, np.nan))
+            columns["places"].add(np.full(number, place, dtype=np.int16))
+            columns["rows"].add(np.arange(row, row + number, dtype=np.int32))
+            row += number
+    if not ids:
         raise InputError(f"{sources[0]} holds no galaxy")
-
-    def joined(name: str, lacking: Any = None) -> Any:
-        """All pieces of a column, which are let go; None if no table has it."""
-        pieces = found.pop(name)
-        if all(piece is None for piece in pieces):
-            return None
-        sizes = [len(piece) for piece in found["rows"]] if "rows" in found else []
-        filled = [np.full(size, lacking) if piece is None else piece for piece, size in zip(pieces, sizes, strict=True)]
-        return np.concatenate(filled)
-
-    ids = pd.concat(found.pop("ids"), ignore_index=True)
-    named = None if any(piece is None for piece in found["named"]) else pd.concat(found["named"], ignore_index=True)
-    confidences, unlikely = joined("confidences"), joined("unlikely")
-    classifications, places = joined("classifications", np.nan), joined("places")
-    galaxies = Rows(sources, ids, places, np.concatenate(found["rows"]), named)
+    confidences, unlikely, counted, places, rows = (column.whole() for column in columns.values())
+    classifications = counted if any(layout.classifications is not None for layout in layouts) else None
+    files_named = None if any(one is None for one in named) else pd.concat(named, ignore_index=True)
+    galaxies = Rows(sources, pd.concat(ids, ignore_index=True), places, rows, files_named)
     check_all_rounded(galaxies, [layout.object_id for layout in layouts])
     read = [confidences] if classifications is None else [confidences, classifications]
     repeated = repeats(galaxies.ids, read, [*tree.class_names, "classifications"], galaxies.where)
     notes = [f"{int(repeated.sum())} rows repeat another of the same object id, and count once"] if repeated.any() else []
     if repeated.any():
         galaxies, confidences = galaxies.keep(~repeated), confidences[~repeated]
-        unlikely = None if unlikely is None else unlikely[~repeated]
+        unlikely = unlikely[~repeated]
         classifications = None if classifications is None else classifications[~repeated]
     files, used = find_images(galaxies, images, mapping, max_missing)
     splits = shard_splits(sources) if inside else None
@@ -122,7 +135,7 @@ def catalog_from_votes(
         confidences=confidences,
         files=files,
         classifications=classifications if classifications is None or not missing else classifications[used],
-        unlikely=unlikely if unlikely is None or not missing else unlikely[used],
+        unlikely=None if keep_unlikely else unlikely[used] if missing else unlikely,
         splits=None if splits is None else [splits[place] for place in galaxies.places],
         missing=missing,
         notes=tuple(notes),

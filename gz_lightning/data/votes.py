@@ -7,11 +7,12 @@ same as text give the same numbers.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from gz_lightning.data.layouts import Layout, VoteKind, layout_of
@@ -23,6 +24,9 @@ from gz_lightning.storage.text import short
 
 DIGITS = 6
 """Decimals of a vote fraction: as many as single precision, in which most tables are published, holds below 1."""
+FLOATS = (np.float32, np.float64)
+OVER = 1e-6
+"""How far a fraction may pass 1 in a table in single precision."""
 ROUNDING = 2e-3
 """How far a product may pass its parent in a table that is rounded to three digits."""
 MOST_CONFIDENT, MOST_DEBIASED = 1.1, 10.0
@@ -51,7 +55,7 @@ def read_votes(table: str | Path | Table, tree: str | Tree, votes: VoteKind | No
     """
     source, tree = tables_of(table)[0], get_tree(tree)
     layout = layout_of(source, tree.schema)
-    pieces = list(vote_pieces(source, tree, layout, layout.kind(source, tree, votes)))
+    pieces = [piece for piece, _ in vote_pieces(source, tree, layout, layout.kind(source, tree, votes))]
     if not pieces:
         raise InputError(f"{source} holds no galaxy")
     galaxies = pd.concat(pieces, ignore_index=True)
@@ -62,8 +66,13 @@ def read_votes(table: str | Path | Table, tree: str | Tree, votes: VoteKind | No
     return galaxies[~repeated].reset_index(drop=True) if repeated.any() else galaxies
 
 
-def vote_pieces(table: Table, tree: Tree, layout: Layout, kind: str) -> Iterator[pd.DataFrame]:
+def vote_pieces(
+    table: Table, tree: Tree, layout: Layout, kind: str
+) -> Iterator[tuple[pd.DataFrame, npt.NDArray[np.float64]]]:
     """The votes of a table, a piece at a time, in the columns of :func:`read_votes`; repeated rows are still in it.
+
+    Yields:
+        A piece, and the confidences of the tree's leaves.
 
     Raises:
         InputError: As :func:`read_votes`.
@@ -92,12 +101,13 @@ def vote_pieces(table: Table, tree: Tree, layout: Layout, kind: str) -> Iterator
                 rows[answer] = numbers[columns[answer]]
             if answer in parents:
                 rows[answer] = _undone(table, rows[answer], numbers[parents[answer]], row)
-        _check_sums(table, tree, kind, rows, row)
+        confidences = tree.confidences({answer: rows[answer].to_numpy() for answer in tree.answers})
+        _check_sums(table, tree, kind, confidences, row)
         if layout.classifications is not None:
             rows["classifications"] = _volunteers(piece[layout.classifications])
         if layout.file is not None:
             rows["file"] = piece[layout.file] if layout.folder is None else piece[layout.folder] + "/" + piece[layout.file]
-        yield pd.DataFrame(rows)
+        yield pd.DataFrame(rows), confidences
         row += len(piece)
 
 
@@ -108,20 +118,28 @@ def _stem(table: Table) -> str:
 
 def as_published(numbers: pd.Series[float]) -> pd.Series[float]:
     """Fractions as text of single precision has them, so that a table gives the same numbers in every format."""
-    return numbers.astype("float32").astype("float64").round(DIGITS)
+    return pd.Series(_rounded(numbers.to_numpy()), numbers.index, name=numbers.name)
+
+
+def _rounded(numbers: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    rounded: npt.NDArray[np.float64] = numbers.astype(np.float32).astype(np.float64).round(DIGITS)
+    return rounded
 
 
 def _fractions(table: Table, values: pd.Series[float], row: int) -> pd.Series[float]:
     if values.dtype.kind == "c":
         raise InputError(f"{table}, column {values.name}: complex numbers are not vote fractions")
+    if values.dtype in FLOATS:
+        plain = values.to_numpy()
+        if not ((plain < -OVER) | (plain > 1 + OVER)).any():  # NaN is neither
+            return pd.Series(_rounded(plain), values.index, name=values.name)
     try:
         numbers = pd.to_numeric(values, errors="coerce").astype("float64")
     except OverflowError as error:  # a whole number of hundreds of digits
         raise InputError(
             f"{table}, column {values.name}: a number is not a vote fraction between 0 and 1: {error}"
         ) from error
-    # Tables in single precision: a fraction may pass 1 by that much.
-    wrong = (numbers.isna() & values.notna()) | (numbers < -1e-6) | (numbers > 1 + 1e-6)
+    wrong = (numbers.isna() & values.notna()) | (numbers < -OVER) | (numbers > 1 + OVER)
     if wrong.any():
         place = int(wrong.argmax())
         raise InputError(
@@ -169,10 +187,9 @@ def _volunteers(values: pd.Series[Any]) -> pd.Series[float]:
     return pd.Series(np.nan, values.index)
 
 
-def _check_sums(table: Table, tree: Tree, votes: str, rows: Mapping[str, pd.Series[Any]], row: int) -> None:
+def _check_sums(table: Table, tree: Tree, votes: str, confidences: npt.NDArray[np.float64], row: int) -> None:
     """Refuse votes for the answers to one question that add up to much more than 1."""
     most = MOST_DEBIASED if votes == "debiased" else MOST_CONFIDENT
-    confidences = tree.confidences({answer: rows[answer].to_numpy() for answer in tree.answers})
     if (confidences > most).any():
         place, label = np.argwhere(confidences > most)[0]
         raise InputError(
