@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = {
     path.relative_to(ROOT).as_posix()
     for path in (ROOT / "gz_lightning").rglob("*")
-    if path.is_file() and path.suffix in (".py", ".typed", ".j2")
+    if path.is_file() and path.suffix in (".py", ".typed", ".j2", ".yaml")
 }
 
 
@@ -22,7 +22,7 @@ def test_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         about = {name.split("/", 1)[1] for name in names if ".dist-info/" in name}
         metadata = next(wheel.read(name).decode() for name in names if name.endswith("/METADATA"))
     assert {name for name in names if ".dist-info/" not in name} == PACKAGE
-    assert {"gz_lightning/py.typed", "gz_lightning/report/page.html.j2"} <= PACKAGE
+    assert {"gz_lightning/py.typed", "gz_lightning/report/page.html.j2", "gz_lightning/data/schemas/gz2.yaml"} <= PACKAGE
     assert about == {"METADATA", "WHEEL", "RECORD", "entry_points.txt", "licenses/LICENSE"}
     assert "Requires-Python: >=3.11" in metadata
 

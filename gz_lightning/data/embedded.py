@@ -7,6 +7,7 @@ galaxies is.
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ import numpy.typing as npt
 
 from gz_lightning.data.archives import IMAGE_SUFFIXES, hdf5_pictures, is_hdf5, is_tar, tar_pictures
 from gz_lightning.data.arrow import DatasetTable, beside, is_dataset, open_arrow
-from gz_lightning.data.tables import Table, hidden, is_parquet, tables_of
+from gz_lightning.data.tables import Table, is_parquet, tables_of
 from gz_lightning.errors import InputError
 
 GROUP = 16
@@ -101,13 +102,21 @@ def containers_of(images: Any) -> list[Table] | None:
     if path.is_file():
         return [path] if _is_container(path) else None
     if path.is_dir():
-        # A shard that is a broken link is one of them, and refused when it is opened.
-        inside = [file for file in sorted(path.rglob("*")) if not file.is_dir() and not hidden(file, path)]
-        if any(file.suffix.lower() in IMAGE_SUFFIXES for file in inside):
-            return None
-        return [file for file in inside if _is_container(file)] or None
+        return _below(path) or None
     matching = [Path(name) for name in sorted(glob.glob(str(path), recursive=True))] if glob.has_magic(str(path)) else []
     return [table for one in matching for table in containers_of(one) or []] or None
+
+
+def _below(folder: Path) -> list[Table]:
+    """The larger files below a folder; none if there are images of their own as well."""
+    found: list[Table] = []
+    for root, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        if any(name.lower().endswith(IMAGE_SUFFIXES) for name in names):  # there may be a million of them
+            return []
+        # A shard that is a broken link is one of them, and refused when it is opened.
+        found += [Path(root, name) for name in sorted(names) if not name.startswith(".") and _is_container(Path(name))]
+    return sorted(found, key=str)
 
 
 def _is_container(path: Path) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from gz_lightning.data.archives import hdf5_columns, hdf5_rows, is_hdf5, is_tar, tar_columns, tar_rows
+from gz_lightning.data.archives import TAR_SUFFIXES, hdf5_columns, hdf5_rows, is_hdf5, is_tar, tar_columns, tar_rows
 from gz_lightning.data.arrow import PARQUET_SUFFIXES, DatasetTable, is_dataset, open_arrow
 from gz_lightning.data.astropy_tables import (
     FITS_SUFFIXES,
@@ -57,11 +57,10 @@ def tables_of(given: Any) -> list[Table]:
 
 def _files_of(path: Path) -> Iterable[Path]:
     if path.is_dir():
-        shards = sorted(file for file in path.rglob("*") if is_parquet(file) and not hidden(file, path))
+        shards = sorted(file for file in path.rglob("*") if (is_parquet(file) or is_tar(file)) and not hidden(file, path))
         if not shards:
-            raise InputError(
-                f"the folder {path} holds no Parquet file ({', '.join(PARQUET_SUFFIXES)}); name the table itself"
-            )
+            suffixes = ", ".join((*PARQUET_SUFFIXES, *TAR_SUFFIXES))
+            raise InputError(f"the folder {path} holds no shards ({suffixes}); name the table itself")
         return shards
     if not path.exists() and glob.has_magic(str(path)):
         found = sorted(Path(name) for name in glob.glob(str(path), recursive=True))

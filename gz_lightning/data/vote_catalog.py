@@ -20,6 +20,7 @@ from gz_lightning.data.tables import tables_of
 from gz_lightning.data.tree import Tree, get_tree
 from gz_lightning.data.votes import vote_pieces
 from gz_lightning.errors import InputError
+from gz_lightning.progress import track
 from gz_lightning.settings import AnyTable
 
 
@@ -95,7 +96,9 @@ def catalog_from_votes(
         )
     ids, named = list[Any](), list[Any]()
     columns = {name: Column() for name in ("confidences", "unlikely", "classifications", "places", "rows")}
-    for place, (source, layout, kind) in enumerate(zip(sources, layouts, kinds, strict=True)):
+    known = list(zip(sources, layouts, kinds, strict=True))
+    shards = track(known, "reading votes", len(known)) if len(known) > 1 else known
+    for place, (source, layout, kind) in enumerate(shards):
         row = 0
         for piece, found in vote_pieces(source, needed, layout, kind):
             number = len(piece)
@@ -104,8 +107,8 @@ def catalog_from_votes(
             ours, others = found[:, : len(tree)], found[:, len(tree) :]
             columns["confidences"].add(ours.astype(np.float32))
             columns["unlikely"].add(ours.max(axis=1) < others.max(axis=1, initial=0))
-            known = "classifications" in piece
-            columns["classifications"].add(piece["classifications"].to_numpy() if known else np.full(number, np.nan))
+            asked = piece["classifications"].to_numpy() if "classifications" in piece else np.full(number, np.nan)
+            columns["classifications"].add(asked)
             columns["places"].add(np.full(number, place, dtype=np.int16))
             columns["rows"].add(np.arange(row, row + number, dtype=np.int32))
             row += number

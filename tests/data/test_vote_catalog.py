@@ -93,6 +93,21 @@ def test_pictures_given_by_path_are_refused_unless_they_lie_beside_the_shard(tmp
     assert [Path(str(file)).name for file in some.files] == [f"{i}.jpg" for i in range(10) if i != 7]
 
 
+def test_a_struct_of_nothing_but_paths(tmp_path: Path) -> None:
+    import pyarrow as pa
+
+    cells = pa.array([{"path": f"images/{i}.jpg"} for i in range(5)])
+    shard = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"image": cells, **gz2_rows(5)}), shard)
+    with pytest.raises(InputError, match="5 of the 5 .* have no image inside .* such as images/0.jpg, .* by its path alone"):
+        catalog_from_votes(shard, tree="coarse5")
+    (tmp_path / "images").mkdir()
+    for i in range(5):
+        (tmp_path / "images" / f"{i}.jpg").write_bytes(picture(i))
+    found = catalog_from_votes(shard, tree="coarse5").files
+    assert list(found) == [tmp_path / "images" / f"{i}.jpg" for i in range(5)]
+
+
 def test_a_row_group_without_pictures_is_counted(tmp_path: Path) -> None:
     pictures = [None if 5 <= i < 10 else picture(i) for i in range(20)]
     shard = write_shard(tmp_path / "a.parquet", gz2_rows(20), pictures)
