@@ -29,19 +29,19 @@ class DatasetTable:
 
     Args:
         dataset: What ``load_dataset(..., split=...)`` gives; selected, shuffled or filtered as one likes.
+        name: Its split, if it is one of several.
     """
 
-    name = ""
-
-    def __init__(self, dataset: Any) -> None:
+    def __init__(self, dataset: Any, name: str = "") -> None:
         if not hasattr(dataset, "__len__"):
             raise InputError("the dataset is a stream; load it without streaming=True")
+        self.name = name
         self.features, self.rows = dataset.features, len(dataset)
         self.arrow = dataset.with_format("arrow")
         self.fingerprint = str(getattr(dataset, "_fingerprint", ""))
 
     def __str__(self) -> str:
-        return "the dataset"
+        return f"the dataset {self.name}".rstrip()
 
 
 def is_dataset(value: Any) -> bool:

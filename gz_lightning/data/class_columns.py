@@ -17,7 +17,7 @@ from gz_lightning.data.arrow import DatasetTable, open_arrow
 from gz_lightning.data.catalog import Catalog, ordered_classes
 from gz_lightning.data.object_ids import check_ids, id_column, repeats, some
 from gz_lightning.data.pictures import Rows, check_all_rounded, find_images, shard_splits
-from gz_lightning.data.tables import Table, column_names, first_row, is_parquet, read_rows, tables_of
+from gz_lightning.data.tables import Table, column_names, first_row, is_parquet, read_rows, stems, tables_of
 from gz_lightning.data.tree import Tree, leaf_folder
 from gz_lightning.errors import InputError
 from gz_lightning.settings import AnyTable
@@ -89,6 +89,7 @@ def catalog_from_classes(
     if column is None:
         raise InputError(f"{sources[0]} has no column of classes ({', '.join(CLASS_COLUMNS)}); name it with --class_column")
     ids, names, places, rows, known, own = [], [], [], [], list[str](), list[str | None]()
+    called_rows = stems(sources)
     for place, table in enumerate(sources):
         header = column_names(table)
         if column not in header:
@@ -101,11 +102,10 @@ def catalog_from_classes(
         row = first = first_row(table)
         for piece in read_rows(table, [name for name in (id_name, column) if name], [id_name] if id_name else []):
             numbers = np.arange(row - first, row - first + len(piece), dtype=np.int32)
-            stem = table.stem if isinstance(table, Path) else "row"
             ids.append(
                 check_ids(table, piece[id_name], row)
                 if id_name
-                else pd.Series([f"{stem}:{number + 1}" for number in numbers], dtype="string")
+                else pd.Series([f"{called_rows[place]}:{number + 1}" for number in numbers], dtype="string")
             )
             names.append(_names(table, piece[column], row, labels))
             places.append(np.full(len(piece), place, dtype=np.int16))

@@ -62,9 +62,8 @@ def shard_splits(tables: Sequence[Table]) -> list[str] | None:
     """
     found = []
     for table in tables:
-        if not isinstance(table, Path):
-            return None
-        names = [table.name.replace("_", "-").replace(".", "-").partition("-")[0], table.parent.name]
+        own = table.name.replace("_", "-").replace(".", "-").partition("-")[0]
+        names = [own, table.parent.name] if isinstance(table, Path) else [own]
         splits = [SPLIT_FOLDERS[name.lower()] for name in names if name.lower() in SPLIT_FOLDERS]
         if not splits:
             return None

@@ -195,6 +195,8 @@ def _catalog(
     configuration["images"], configuration["table"] = (_shown(given) for given in (images, table))
     column = classes or class_column(tables)
     if classes is not None or (column is not None and not _has_votes(tables[0], not apart)):
+        if votes is not None:
+            raise InputError(f"--votes {votes} goes with votes; the label is the column {column}")
         catalog = catalog_from_classes(tables, pictures, column, tree, mapping, max_missing)
     else:
         chosen = tree_of(tables, tree, not apart)

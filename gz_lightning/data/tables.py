@@ -43,7 +43,7 @@ def tables_of(given: Any) -> list[Table]:
         InputError: If a folder or pattern has no shard.
     """
     if isinstance(given, dict):
-        given = list(given.values())
+        given = [DatasetTable(dataset, str(name)) for name, dataset in given.items()]
     found: list[Table] = []
     for one in given if isinstance(given, (list, tuple)) else [given]:
         if is_dataset(one):
@@ -73,6 +73,16 @@ def _files_of(path: Path) -> Iterable[Path]:
 def hidden(file: Path, folder: Path) -> bool:
     """Whether a file below a folder is hidden, or in a hidden folder."""
     return any(part.startswith(".") for part in file.relative_to(folder).parts)
+
+
+def stems(tables: Sequence[Table]) -> list[str]:
+    """A name for each table that no other has, for rows without object ids: that of its file, if it will do."""
+    names = [table.name or "row" if isinstance(table, DatasetTable) else table.stem for table in tables]
+    if len(set(names)) == len(names):
+        return names
+    named = zip(tables, names, strict=True)
+    names = [f"{table.parent.name}/{name}" if isinstance(table, Path) else name for table, name in named]
+    return names if len(set(names)) == len(names) else [f"{place}/{name}" for place, name in enumerate(names)]
 
 
 def first_row(table: Table) -> int:

@@ -16,7 +16,7 @@ from gz_lightning.data.catalog import Catalog
 from gz_lightning.data.layouts import VoteKind, layout_of
 from gz_lightning.data.object_ids import repeats
 from gz_lightning.data.pictures import Rows, check_all_rounded, find_images, shard_splits
-from gz_lightning.data.tables import tables_of
+from gz_lightning.data.tables import stems, tables_of
 from gz_lightning.data.tree import Tree, get_tree
 from gz_lightning.data.votes import vote_pieces
 from gz_lightning.errors import InputError
@@ -96,11 +96,11 @@ def catalog_from_votes(
         )
     ids, named = list[Any](), list[Any]()
     columns = {name: Column() for name in ("confidences", "unlikely", "classifications", "places", "rows")}
-    known = list(zip(sources, layouts, kinds, strict=True))
+    known = list(zip(sources, layouts, kinds, stems(sources), strict=True))
     shards = track(known, "reading votes", len(known)) if len(known) > 1 else known
-    for place, (source, layout, kind) in enumerate(shards):
+    for place, (source, layout, kind, stem) in enumerate(shards):
         row = 0
-        for piece, found in vote_pieces(source, needed, layout, kind):
+        for piece, found in vote_pieces(source, needed, layout, kind, stem):
             number = len(piece)
             ids.append(piece["object_id"])
             named.append(piece.get("file"))

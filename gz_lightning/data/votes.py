@@ -67,9 +67,16 @@ def read_votes(table: str | Path | Table, tree: str | Tree, votes: VoteKind | No
 
 
 def vote_pieces(
-    table: Table, tree: Tree, layout: Layout, kind: str
+    table: Table, tree: Tree, layout: Layout, kind: str, stem: str = ""
 ) -> Iterator[tuple[pd.DataFrame, npt.NDArray[np.float64]]]:
     """The votes of a table, a piece at a time, in the columns of :func:`read_votes`; repeated rows are still in it.
+
+    Args:
+        table: The table.
+        tree: The tree, whose answers are read.
+        layout: Its layout.
+        kind: The kind of votes.
+        stem: What its rows are called, with their numbers, if it has no object ids.
 
     Yields:
         A piece, and the confidences of the tree's leaves.
@@ -89,7 +96,7 @@ def vote_pieces(
         numbers = {column: _fractions(table, piece[column], row) for column in fractions}
         whole = {column: _whole(table, piece[column], row) for column in counted}
         if layout.object_id is None:
-            ids = pd.Series([f"{_stem(table)}:{i}" for i in range(row - first + 1, row - first + 1 + len(piece))])
+            ids = pd.Series([f"{stem}:{i}" for i in range(row - first + 1, row - first + 1 + len(piece))])
             rows = {"object_id": ids.astype("string").set_axis(piece.index)}
         else:
             rows = {"object_id": check_ids(table, piece[layout.object_id], row)}
@@ -109,11 +116,6 @@ def vote_pieces(
             rows["file"] = piece[layout.file] if layout.folder is None else piece[layout.folder] + "/" + piece[layout.file]
         yield pd.DataFrame(rows), confidences
         row += len(piece)
-
-
-def _stem(table: Table) -> str:
-    """What a table's rows are called that have no object ids of their own."""
-    return table.stem if isinstance(table, Path) else "row"
 
 
 def as_published(numbers: pd.Series[float]) -> pd.Series[float]:

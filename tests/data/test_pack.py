@@ -284,6 +284,8 @@ def test_classes_beside_the_pictures(tmp_path: Path) -> None:
     assert Galaxies(prepare(tmp_path / "c.h5", table=both, tree="coarse5", resolution=8).path).tree == "coarse5"
     named = prepare(tmp_path / "d.h5", table=both, class_column="label", resolution=8)
     assert Galaxies(named.path).class_names == ("disk", "smooth")
+    with pytest.raises(InputError, match="--votes fraction goes with votes; the label is the column label"):
+        prepare(tmp_path / "e.h5", table=both, class_column="label", votes="fraction", resolution=8)
 
 
 def test_galaxy10_and_a_tar_are_packed(tmp_path: Path) -> None:

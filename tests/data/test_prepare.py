@@ -136,6 +136,7 @@ def test_a_tree_of_one_leaf_is_refused(tmp_path: Path) -> None:
         ({"votes": "guesses"}, "--votes must be one of weighted_fraction, fraction, debiased or null, not 'guesses'"),
         ({"per_class": 0}, "--per_class must be a whole number >= 1 or null, not 0"),
         ({"min_confidence": 1.5}, "--min_confidence must be a number >= 0 and <= 1, not 1.5"),
+        ({"class_column": 3}, "--class_column must be text or null, not 3"),
         ({"crop": 0}, "--crop must be a number > 0 and <= 1, not 0"),
         ({"workers": 0}, "--workers must be a whole number >= 1 or null, not 0"),
         ({"seed": -1}, "--seed must be a whole number >= 0, not -1"),

@@ -186,6 +186,25 @@ def test_pictures_without_object_ids_are_numbered(tmp_path: Path) -> None:
     assert catalog_from_votes(shard, tree="coarse5").object_ids[6] == "train:7"
 
 
+def test_numbered_rows_of_shards_of_one_name(tmp_path: Path) -> None:
+    """As the hub converts data sets: a folder for each split, and files that are numbered anew."""
+    for split in ("train", "test"):
+        write_shard(tmp_path / split / "0000.parquet", gz2_rows(5, ids=False))
+    catalog = catalog_from_votes(tmp_path, tree="coarse5")
+    assert [catalog.object_ids[row] for row in (0, 5)] == ["test/0000:1", "train/0000:1"]
+    assert catalog.splits == ["test"] * 5 + ["train"] * 5
+    assert not catalog.notes
+
+
+def test_a_dictionary_of_datasets_keeps_its_splits(tmp_path: Path) -> None:
+    """As load_dataset gives it without a split."""
+    table = pq.read_table(write_shard(tmp_path / "a.parquet", gz2_rows(6, ids=False)))
+    features = dict.fromkeys(table.column_names, SimpleNamespace())
+    catalog = catalog_from_votes({"train": Dataset(table, features), "test": Dataset(table[:2], features)}, tree="coarse5")
+    assert list(catalog.object_ids) == [f"train:{i + 1}" for i in range(6)] + ["test:1", "test:2"]
+    assert catalog.splits == ["train"] * 6 + ["test"] * 2
+
+
 def test_shards_that_are_named_by_their_splits_keep_them(tmp_path: Path) -> None:
     rows = pd.DataFrame(gz2_rows(20))
     for name, start, stop in (
