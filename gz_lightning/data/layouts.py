@@ -59,6 +59,10 @@ KAGGLE = {
 """Answer -> its column in the solutions of the Kaggle Galaxy Challenge, and the column by which that is multiplied."""
 
 
+class SeveralSurveys(InputError):  # noqa: N818 - what a table holds, as the message says
+    """A table has votes of several surveys, and nobody says which are meant."""
+
+
 @dataclass(frozen=True)
 class Layout:
     """The columns of a vote table, spelt as the table spells them.
@@ -103,8 +107,11 @@ class Layout:
         """Whether the table has all that the survey's tree needs; of a survey of one's own, any votes."""
         if not self.tree:
             return any(self.columns.values()) or bool(self.counts)
-        answers = get_tree(next(iter(self.schema.trees), self.tree)).answers
-        return any(all(self.has(kind, answer) for answer in answers) for kind in self.columns)
+        return self.reaches(get_tree(next(iter(self.schema.trees), self.tree)))
+
+    def reaches(self, tree: Tree) -> bool:
+        """Whether the table has all votes of one kind that a tree needs."""
+        return any(all(self.has(kind, answer) for answer in tree.answers) for kind in self.columns)
 
     def kind(self, table: Table, tree: Tree, votes: str | None) -> str:
         """The kind of votes to read, once all its columns are known to be there.
@@ -160,7 +167,7 @@ def layout_of(table: str | Path | Table, schema: Schema | None = None, images_in
         trees = list(dict.fromkeys(layout.tree for layout in enough))
         plain = [layout for layout in enough if schema is not None and layout.tree in schema.trees]
         if not plain:
-            raise InputError(f"{source} has votes of several surveys: say which with --tree {' or '.join(trees)}")
+            raise SeveralSurveys(f"{source} has votes of several surveys: say which with --tree {' or '.join(trees)}")
         enough = plain
     best = max(enough or found, key=lambda layout: len(layout.columns["fraction"]) + len(layout.counts))
     covered = sum(map(len, best.columns.values())) + len(best.counts)

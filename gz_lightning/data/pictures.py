@@ -99,9 +99,10 @@ def find_images(
     files, used, lost = found
     lacking = int((~used).sum())
     if lacking > max_missing * len(galaxies) or lacking == len(galaxies):
+        allow = "" if lacking == len(galaxies) else ", or allow it with --max_missing 1"
         raise InputError(
             f"{lacking} of the {len(galaxies)} galaxies of {galaxies} have no image {where} "
-            f"(object ids {some(galaxies.ids[~used].tolist())}){lost}; {hint}, or allow it with --max_missing 1"
+            f"(object ids {some(galaxies.ids[~used].tolist())}){lost}; {hint}{allow}"
         )
     return files, used
 

@@ -16,7 +16,7 @@ from gz_lightning.data.class_columns import catalog_from_classes, class_column
 from gz_lightning.data.class_folders import catalog_from_folders
 from gz_lightning.data.cutouts import Rejects
 from gz_lightning.data.embedded import containers_of, has_images
-from gz_lightning.data.layouts import VoteKind, layout_of
+from gz_lightning.data.layouts import SeveralSurveys, VoteKind, layout_of
 from gz_lightning.data.pack import Prepared, pack
 from gz_lightning.data.packing import BATCH, write_packed
 from gz_lightning.data.selection import select
@@ -194,7 +194,7 @@ def _catalog(
     pictures = (inside or images) if apart else None
     configuration["images"], configuration["table"] = (_shown(given) for given in (images, table))
     column = classes or class_column(tables)
-    if classes is not None or (column is not None and not _has_votes(tables[0], not apart)):
+    if classes is not None or (column is not None and not _has_votes(tables[0], tree, not apart)):
         if votes is not None:
             raise InputError(f"--votes {votes} goes with votes; the label is the column {column}")
         catalog = catalog_from_classes(tables, pictures, column, tree, mapping, max_missing)
@@ -206,19 +206,23 @@ def _catalog(
     return catalog
 
 
-def _has_votes(table: Table, images_inside: bool) -> bool:
-    """Whether a table has all votes that a tree needs."""
+def _has_votes(table: Table, tree: str | None, images_inside: bool) -> bool:
+    """Whether a table, which has a column of classes, has all votes that the tree needs."""
+    wanted = None if tree is None else get_tree(tree)
     try:
-        return layout_of(table, images_inside=images_inside).serves
+        layout = layout_of(table, None if wanted is None else wanted.schema, images_inside)
+    except SeveralSurveys as error:
+        raise InputError(f"{error}, or take the classes with --class_column") from error
     except InputError:
         return False
+    return layout.serves if wanted is None else layout.reaches(wanted)
 
 
 def _shown(given: Any) -> Any:
     """A setting as the file records it: a dataset in memory by its name alone."""
     if isinstance(given, (list, tuple)):
         return [_shown(one) for one in given]
-    return given if given is None or isinstance(given, (str, os.PathLike)) else str(tables_of(given)[0])
+    return given if given is None or isinstance(given, (str, os.PathLike)) else ", ".join(map(str, tables_of(given)))
 
 
 def _sha256(table: Table) -> str:

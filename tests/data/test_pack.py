@@ -15,8 +15,9 @@ from PIL import Image
 from gz_lightning.data import cutouts, embedded
 from gz_lightning.data.galaxies import Galaxies
 from gz_lightning.data.prepare import prepare
+from gz_lightning.data.tree import get_tree
 from gz_lightning.errors import InputError
-from tests.data.shards import gz2_rows, picture, write_folder, write_galaxy10, write_shard, write_tar
+from tests.data.shards import counts, gz2_rows, picture, write_folder, write_galaxy10, write_shard, write_tar
 from tests.data.test_catalog import class_folders, hart16
 
 
@@ -286,6 +287,21 @@ def test_classes_beside_the_pictures(tmp_path: Path) -> None:
     assert Galaxies(named.path).class_names == ("disk", "smooth")
     with pytest.raises(InputError, match="--votes fraction goes with votes; the label is the column label"):
         prepare(tmp_path / "e.h5", table=both, class_column="label", votes="fraction", resolution=8)
+
+
+def test_votes_of_several_surveys_beside_a_summary(tmp_path: Path) -> None:
+    """As gz_evo is: the tree says which votes are meant; without one, neither votes nor classes are taken in silence."""
+    rows: dict[str, Any] = {"id_str": [f"{i}" for i in range(24)], **counts(24), "summary": ["spiral", "edge_on", ""] * 8}
+    shard = write_shard(tmp_path / "a.parquet", rows | counts(24, get_tree("decals"), "-dr5"))
+    with pytest.raises(
+        InputError, match="with --tree simplified or decals-dr5, or take the classes with --class_"
+    ):
+        prepare(tmp_path / "a.h5", table=shard, resolution=8)
+    assert Galaxies(prepare(tmp_path / "b.h5", table=shard, tree="coarse5", resolution=8).path).tree == "coarse5"
+    assert len(Galaxies(prepare(tmp_path / "c.h5", table=shard, tree="decals", resolution=8).path).class_names) == 12
+    classes = prepare(tmp_path / "d.h5", table=shard, class_column="summary", resolution=8)
+    assert Galaxies(classes.path).class_names == ("edge_on", "spiral")
+    assert "8 galaxies left out, whose summary is empty" in str(classes)
 
 
 def test_galaxy10_and_a_tar_are_packed(tmp_path: Path) -> None:
