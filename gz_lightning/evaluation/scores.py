@@ -16,7 +16,7 @@ from torchmetrics.functional.classification import (
     multiclass_recall,
 )
 
-from gz_lightning.data.tree import TREES, Tree
+from gz_lightning.data.tree import Tree, all_trees
 
 RESAMPLES = 2000
 """Resamples of the bootstrap: their error is below a fiftieth of the interval's width."""
@@ -28,7 +28,7 @@ CALIBRATION_BINS = 15
 
 def tree_of(name: str, class_names: Sequence[str]) -> Tree | None:
     """The tree of that name if its leaves are these; None for other class folders."""
-    tree = TREES.get(name)
+    tree = all_trees().get(name)
     return tree if tree is not None and tree.class_names == tuple(class_names) else None
 
 

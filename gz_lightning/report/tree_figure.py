@@ -12,7 +12,8 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gz_lightning.data.tree import ANSWERS, Tree
+from gz_lightning.data.schema import Schema
+from gz_lightning.data.tree import ANSWERS, GZ2, Tree
 
 LEVEL = 0.75
 """Height of a level of the tree, in inches."""
@@ -22,13 +23,17 @@ def _words(stem: str) -> str:
     return stem.replace("_", " ").replace("edgeon", "edge-on")
 
 
-def question(answer: str) -> str:
+def question(answer: str, schema: Schema = GZ2) -> str:
     """The question that an answer belongs to, such as ``smooth or features?`` of a01."""
+    if schema is not GZ2:
+        return schema.asks(answer).replace("-", " ") + "?"
     return _words(ANSWERS[answer].split(f"_{answer}_")[0].partition("_")[2]) + "?"
 
 
-def spoken(answer: str) -> str:
+def spoken(answer: str, schema: Schema = GZ2) -> str:
     """An answer in words, such as ``smooth`` of a01."""
+    if schema is not GZ2:
+        return schema.answers[answer].answers[answer].replace("-", " ")
     return _words(ANSWERS[answer].split(f"_{answer}_")[1])
 
 
@@ -52,8 +57,9 @@ def branches(tree: Tree) -> list[Branch]:
             shared -= 1
         rest = [path[shared:] for path in paths]
         common = [answer for answer in rest[0] if all(answer in path for path in rest)]
-        label = ", ".join(spoken(answer) for answer in common) or " or ".join(spoken(path[0]) for path in rest)
-        hangs.append((tuple(paths[0][:shared]), question((common or rest[0])[0]), label))
+        said = [spoken(answer, tree.schema) for answer in common]
+        label = ", ".join(said) or " or ".join(spoken(path[0], tree.schema) for path in rest)
+        hangs.append((tuple(paths[0][:shared]), question((common or rest[0])[0], tree.schema), label))
     return hangs
 
 
@@ -79,7 +85,7 @@ def tree_figure(sets: Mapping[str, torch.Tensor], class_names: Sequence[str], tr
     axis = figure.add_axes((left, bottom, 1 - left - right, 1 - bottom - top / height))
     axis.set(xlim=(-0.5, number - 0.5), ylim=(-depth - 0.05, 0.2))
     axis.axis("off")
-    _draw(axis, hangs, depth)
+    _draw(axis, hangs, depth, tree.schema if tree is not None else GZ2)
     share = (1 - left - right) / number
     for row, (name, images) in enumerate(sets.items()):
         for label, image in enumerate(images.detach().cpu().float()):
@@ -98,19 +104,19 @@ def tree_figure(sets: Mapping[str, torch.Tensor], class_names: Sequence[str], tr
     return figure
 
 
-def _draw(axis: Axes, hangs: Sequence[Branch], depth: int) -> None:
+def _draw(axis: Axes, hangs: Sequence[Branch], depth: int, schema: Schema) -> None:
     """Nodes above the mean place of their leaves, and edges labelled with the answers."""
     nodes = {prefix[:k] for prefix, _, _ in hangs for k in range(len(prefix) + 1)}
     below = {node: [x for x, (prefix, _, _) in enumerate(hangs) if prefix[: len(node)] == node] for node in nodes}
     place = {node: (sum(below[node]) / len(below[node]), -float(len(node))) for node in nodes}
     for node in nodes:
         if node:
-            _edge(axis, place[node[:-1]], place[node], spoken(node[-1]))
+            _edge(axis, place[node[:-1]], place[node], spoken(node[-1], schema))
     for x, (prefix, _, label) in enumerate(hangs):
         _edge(axis, place[prefix], (float(x), -float(depth)), label, at=-len(prefix) - 0.55)
     for node in nodes:
         size = len(node)
-        deeper = [question(prefix[size]) for prefix, _, _ in hangs if len(prefix) > size and prefix[:size] == node]
+        deeper = [question(prefix[size], schema) for prefix, _, _ in hangs if len(prefix) > size and prefix[:size] == node]
         text = [*deeper, *(asks for prefix, asks, _ in hangs if prefix == node)][0]
         axis.text(*place[node], text, ha="center", va="center", fontsize=7.5, bbox=NODE, zorder=3)
 

@@ -293,9 +293,7 @@ def test_votes_of_several_surveys_beside_a_summary(tmp_path: Path) -> None:
     """As gz_evo is: the tree says which votes are meant; without one, neither votes nor classes are taken in silence."""
     rows: dict[str, Any] = {"id_str": [f"{i}" for i in range(24)], **counts(24), "summary": ["spiral", "edge_on", ""] * 8}
     shard = write_shard(tmp_path / "a.parquet", rows | counts(24, get_tree("decals"), "-dr5"))
-    with pytest.raises(
-        InputError, match="with --tree simplified or decals-dr5, or take the classes with --class_"
-    ):
+    with pytest.raises(InputError, match="with --tree simplified or decals-dr5, or take the classes with --class_"):
         prepare(tmp_path / "a.h5", table=shard, resolution=8)
     assert Galaxies(prepare(tmp_path / "b.h5", table=shard, tree="coarse5", resolution=8).path).tree == "coarse5"
     assert len(Galaxies(prepare(tmp_path / "c.h5", table=shard, tree="decals", resolution=8).path).class_names) == 12

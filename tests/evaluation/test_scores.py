@@ -53,6 +53,7 @@ def test_answers_on_the_tree() -> None:
     assert found["first question"] == pytest.approx(0.5)
     assert found["answers"] == pytest.approx(0.25)
     assert tree_of("simplified", names) is tree
+    assert tree_of("decals-dr5", get_tree("decals").class_names) is get_tree("decals-dr5")
     assert tree_of("", names) is tree_of("simplified", names[:3]) is None
 
 

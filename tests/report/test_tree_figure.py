@@ -15,7 +15,14 @@ def test_leaves_hang_where_their_paths_part() -> None:
     assert hangs[4] == (("a02", "a05"), "spiral?", "spiral")
 
 
-@pytest.mark.parametrize("name", ["simplified", "coarse5", None])
+def test_the_questions_of_another_survey() -> None:
+    hangs = branches(get_tree("decals"))
+    smooth, disk = "smooth-or-featured_smooth", "smooth-or-featured_featured-or-disk"
+    assert hangs[0] == ((smooth,), "how rounded?", "round")
+    assert hangs[5] == ((disk, "disk-edge-on_no", "bar_strong"), "has spiral arms?", "yes")
+
+
+@pytest.mark.parametrize("name", ["simplified", "coarse5", "decals", "candels", "rings", None])
 def test_tree_figure_shows_every_leaf(name: str | None) -> None:
     tree = get_tree(name) if name else None
     names = tree.class_names if tree else ("one", "two")
