@@ -204,7 +204,7 @@ def read_votes(table: str | Path, tree: str | Tree, votes: VoteKind | None = Non
             rows["file"] = piece[layout.file] if layout.folder is None else piece[layout.folder] + "/" + piece[layout.file]
         pieces.append(pd.DataFrame(rows))
         row += len(piece)
-    if not pieces:
+    if not any(map(len, pieces)):
         raise InputError(f"{table} holds no galaxy")
     galaxies = pd.concat(pieces, ignore_index=True)
     _check_rounded(table, layout.object_id, galaxies["object_id"])
@@ -336,7 +336,7 @@ def read_mapping(mapping: str | Path) -> pd.Series[str]:
         _all_digits(mapping, piece["asset_id"], row)
         pieces.append(piece)
         row += len(piece)
-    if not pieces:
+    if not any(map(len, pieces)):
         raise InputError(f"{mapping} holds no row")
     # The published table lists an object again for each of its images (Stripe 82 coadds): the first is the usual one.
     rows = pd.concat(pieces).drop_duplicates("objid")

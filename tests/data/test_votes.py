@@ -9,7 +9,7 @@ import pytest
 
 from gz_lightning.data.catalog import catalog_from_votes
 from gz_lightning.data.tree import ANSWERS, TREES, Leaf, Tree
-from gz_lightning.data.votes import GALAXY_DATASETS, KAGGLE, VoteKind, layout_of, read_votes
+from gz_lightning.data.votes import GALAXY_DATASETS, KAGGLE, Layout, VoteKind, layout_of, read_votes, some
 from gz_lightning.errors import InputError
 from tests.data.test_catalog import save_image
 from tests.data.test_tree import BY_HAND, VOTES
@@ -238,6 +238,87 @@ def test_debiased_votes_add_up_to_more_than_1(tmp_path: Path) -> None:
     table.to_csv(tmp_path / "a.csv", index=False)
     rows = read_votes(tmp_path / "a.csv", ODD, "debiased")
     assert ODD.confidences({answer: rows[answer] for answer in ODD.answers})[0, 0] > 2.44
+
+
+def columns_only(path: Path, *names: str) -> Path:
+    path.write_text(",".join(names) + "\n")
+    return path
+
+
+def test_layouts_are_told_by_their_columns(tmp_path: Path) -> None:
+    def of(*names: str) -> Layout:
+        return layout_of(columns_only(tmp_path / "t.csv", *names))
+
+    kaggle = of("GalaxyID", "Class1.1")
+    assert (kaggle.name, kaggle.object_id) == ("kaggle", "GalaxyID")
+    assert kaggle.columns == {"weighted_fraction": {answer: column for answer, (column, _) in KAGGLE.items()}}
+    assert kaggle.parents["a06"] == "Class2.2"
+    assert not {"a01", "a02", "a03", "a14", "a15"} & set(kaggle.parents)
+    assert (kaggle.classifications, kaggle.folder, kaggle.file) == (None, None, None)
+    smooth = "smooth-or-featured-gz2_smooth"
+    plain = of("id_str", smooth)
+    assert (plain.name, plain.object_id, plain.parents) == ("galaxy-datasets", "id_str", {})
+    assert (plain.classifications, plain.folder, plain.file) == (None, None, None)
+    assert plain.columns["fraction"]["a01"] == f"{smooth}_fraction"
+    totals = "smooth-or-featured-gz2_total-votes"
+    whole = of("id_str", smooth, totals, "subfolder", "filename")
+    assert (whole.classifications, whole.folder, whole.file) == (totals, "subfolder", "filename")
+    gz2 = of("objid", "dr7objid")
+    assert (gz2.name, gz2.object_id, gz2.classifications) == ("gz2", "dr7objid", None)
+    assert list(gz2.columns) == ["weighted_fraction", "fraction", "debiased"]
+    assert gz2.columns["debiased"]["a01"] == "t01_smooth_or_features_a01_smooth_debiased"
+    assert of("objid", "total_classifications").classifications == "total_classifications"
+    for neither in (("GalaxyID",), ("id_str",), ("Class1.1", smooth, "a", "b", "c", "d")):
+        with pytest.raises(InputError, match=rf"t.csv has no object id column .*; its first columns are {neither[0]}"):
+            of(*neither)
+
+
+def test_some_of_many_items() -> None:
+    assert some("abcde") == "a, b, c, d, e"
+    assert some("abcdef") == "a, b, c, d, e, ..."
+    assert some("abc", most=2) == "a, b, ..."
+
+
+def test_the_kind_of_votes_is_the_first_that_is_complete(tmp_path: Path) -> None:
+    table, path = gz2_table(), tmp_path / "a.csv"
+    stems = [ANSWERS[answer] for answer in COARSE.answers]
+    for answer in COARSE.answers:
+        table[f"{ANSWERS[answer]}_fraction"] = 0.125
+        table[f"{ANSWERS[answer]}_debiased"] = 0.25
+    table.to_csv(path, index=False)
+    assert read_votes(path, COARSE)["a01"].tolist() == pytest.approx(np.round(galaxies()["a01"], 3).tolist())
+    assert read_votes(path, COARSE, "debiased")["a01"].tolist() == [0.25] * 3
+    table = table.drop(columns=f"{stems[0]}_weighted_fraction")
+    table.to_csv(path, index=False)
+    assert read_votes(path, COARSE)["a01"].tolist() == [0.125] * 3
+    wanted = (
+        rf"a.csv lacks 1 of the {len(stems)} columns that the tree 'coarse5' needs: {stems[0]}_weighted_fraction; it has "
+    )
+    with pytest.raises(InputError, match=wanted + "all that is needed for --votes fraction or debiased$"):
+        read_votes(path, COARSE, "weighted_fraction")
+    table = table.drop(columns=[f"{stems[0]}_debiased", f"{stems[1]}_debiased", f"{stems[0]}_fraction"])
+    table = table.drop(columns=[f"{stems[1]}_fraction", f"{stems[2]}_fraction"])
+    table.to_csv(path, index=False)
+    with pytest.raises(InputError, match=f"lacks 1 of .* needs: {stems[0]}_weighted_fraction$"):
+        read_votes(path, COARSE)  # the kind that lacks least
+    with pytest.raises(InputError, match=f"lacks 2 of .* needs: {stems[0]}_debiased, {stems[1]}_debiased$"):
+        read_votes(path, COARSE, "debiased")
+    with pytest.raises(InputError, match="--votes must be one of weighted_fraction, fraction, debiased, not 'plain'"):
+        read_votes(path, COARSE, "plain")  # type: ignore[arg-type]
+
+
+def test_what_a_table_has_beside_votes(tmp_path: Path) -> None:
+    table = gz2_table().drop(columns="total_classifications")
+    table.to_csv(tmp_path / "a.csv", index=False)
+    assert list(read_votes(tmp_path / "a.csv", COARSE)) == ["object_id", *COARSE.answers]
+    rows = pd.DataFrame({"id_str": IDS, "filename": ["a.jpg", "b.jpg", "c.jpg"]})
+    for answer in COARSE.answers:
+        rows[f"{GALAXY_DATASETS[answer]}_fraction"] = 0.5
+    rows.to_csv(tmp_path / "flat.csv", index=False)
+    found = read_votes(tmp_path / "flat.csv", COARSE)
+    assert list(found) == ["object_id", *COARSE.answers, "file"]
+    assert found["file"].tolist() == ["a.jpg", "b.jpg", "c.jpg"]
+    assert found.index.tolist() == [0, 1, 2]
 
 
 def test_real_debiased_votes_are_read(real_data: Path) -> None:
