@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-oldest gpu faults fuzz lint format clean
+.PHONY: demo test test-oldest gpu faults fuzz mutants lint format clean
 
 demo: $(VENV)/.installed
 	$(BIN)/gz-lightning demo
@@ -24,6 +24,12 @@ faults: $(VENV)/.installed
 # Changes files of every kind in 10,000 ways and has them read (a quarter of an hour); 'make test' has a short form.
 fuzz: $(VENV)/.installed
 	$(BIN)/python -m tests.hostile.fuzz --cases 10000
+
+# Changes one thing at a time in the code whose mistakes would be silent, and has its tests notice (three quarters of an
+# hour); goes on with what build/mutants holds, and writes tests/hostile/mutants/RECORD.md.
+mutants: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,mutants]'
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.hostile.mutants
 
 # The tests with the oldest release of everything that pyproject.toml allows, in an environment of its own (another 6 GB).
 test-oldest:

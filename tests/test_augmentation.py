@@ -84,6 +84,51 @@ def test_every_family_and_its_gradient_against_the_published_loop(family: str, i
         torch.testing.assert_close(by_ours, by_loop, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("ratio", [1.2, 1.5])
+def test_galaxy_against_a_loop_over_images(ratio: float, images: torch.Tensor) -> None:
+    """Scale, mirror and angle in this order of draws; the border is filled with its nearest pixel."""
+    ours, draws = generator("g"), generator("g")
+    found = augmentation.galaxy(images, ours, *([] if ratio == 1.2 else [ratio]))
+    factors, handed, turns = uniform(1 / ratio, ratio, draws), uniform(0, 1, draws), uniform(0, 2 * math.pi, draws)
+    wanted = []
+    for image, a, u, t in zip(images, factors, handed, turns, strict=True):
+        mirror = -1 if u < 0.5 else 1
+        matrix = [[a * mirror * math.cos(t), -a * math.sin(t)], [a * mirror * math.sin(t), a * math.cos(t)]]
+        wanted.append(warp(image, matrix, "border"))
+    torch.testing.assert_close(found, torch.stack(wanted), rtol=1e-10, atol=1e-10)
+    assert torch.equal(ours.get_state(), draws.get_state())  # nothing more was drawn
+
+
+def test_cutout_of_an_odd_size_against_a_loop_over_images() -> None:
+    """Half of 10 pixels is 5: two before the centre, two behind it; of 6 it is 3. Centres are the pixels."""
+    whole = torch.ones(60, 1, 10, 6)
+    found = augmentation.cutout(whole, generator("c"))
+    draws = generator("c")
+    rows, columns = (torch.randint(0, side, (60, 1), generator=draws).flatten().tolist() for side in (10, 6))
+    for image, row, column in zip(found, rows, columns, strict=True):
+        wanted = torch.ones(1, 10, 6)
+        wanted[:, max(row - 2, 0) : row + 3, max(column - 1, 0) : column + 2] = 0
+        assert torch.equal(image, wanted)
+    assert {0, 9} <= set(rows)
+
+
+def test_crop_rounds_an_eighth_of_each_side() -> None:
+    """An eighth of 12 pixels, 1.5, is two; of 8 it is one. Everything is shifted by as much, and no pixel is lost inside."""
+    whole = torch.arange(1.0, 97.0).view(1, 1, 12, 8).expand(200, -1, -1, -1)
+    shifts = set()
+    for image in augmentation.crop(whole, generator("c")):
+        middle = image[0, 5, 4] - whole[0, 0, 5, 4]
+        down, right = divmod(int(middle) + 4, 8)
+        shifts.add((down, right - 4))
+        wanted = torch.zeros(12, 8)
+        for y in range(12):
+            for x in range(8):
+                if 0 <= y + down < 12 and 0 <= x + right - 4 < 8:
+                    wanted[y, x] = whole[0, 0, y + down, x + right - 4]
+        assert torch.equal(image[0], wanted)
+    assert shifts == {(down, right) for down in (-2, -1, 0, 1, 2) for right in (-1, 0, 1)}
+
+
 def test_every_image_draws_its_own_parameters() -> None:
     same = torch.randn(3, SIDE, SIDE, generator=generator("one")).expand(8, -1, -1, -1)
     for family in (*FAMILIES, "galaxy"):
@@ -143,6 +188,63 @@ def test_several_batches_at_once_are_one_after_the_other(strategy: str) -> None:
     together = augment_each(images, strategy, [torch.Generator().manual_seed(i) for i in range(3)])
     alone = [augment(own, strategy, torch.Generator().manual_seed(i)) for i, own in enumerate(images)]
     assert torch.equal(together, torch.stack(alone))
+
+
+@pytest.mark.parametrize("family", [*FAMILIES, "galaxy"])
+def test_everything_is_where_the_images_are(family: str) -> None:
+    """Draws are made on the CPU, whatever the device."""
+    images = torch.zeros(N, 3, SIDE, SIDE, device="meta")
+    out = augment(images, family, generator(0))
+    assert (out.device, out.shape) == (images.device, images.shape)
+    together = augment_each(images[None], family, [generator(0)])
+    assert (together.device, together.shape) == (images.device, (1, *images.shape))
+
+
+@pytest.mark.parametrize("family", [*FAMILIES, "galaxy"])
+def test_images_keep_their_precision(family: str) -> None:
+    for precision in (torch.float32, torch.float64):
+        assert augment(torch.ones(N, 3, SIDE, SIDE, dtype=precision), family, generator(0)).dtype == precision
+
+
+class OnGpu(torch.Tensor):
+    """A tensor that says of itself what one on a GPU says."""
+
+    is_cuda = True
+
+
+def test_a_gpu_samples_by_gathering_where_results_must_repeat(
+    images: torch.Tensor, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    """Elsewhere the backward pass of grid_sample repeats already, or need not."""
+    wanted = [augmentation.rotate(images, generator("r")), augmentation.galaxy(images, generator("g"))]
+
+    def grid_sample(*args: object, **settings: object) -> None:
+        raise LookupError
+
+    monkeypatch.setattr(F, "grid_sample", grid_sample)
+    request.addfinalizer(lambda: torch.use_deterministic_algorithms(False))
+    for deterministic, kind in ((False, OnGpu), (False, torch.Tensor), (True, torch.Tensor)):
+        torch.use_deterministic_algorithms(deterministic)
+        with pytest.raises(LookupError):
+            augmentation.rotate(images.as_subclass(kind), generator("r"))
+    found = [
+        augmentation.rotate(images.as_subclass(OnGpu), generator("r")),
+        augmentation.galaxy(images.as_subclass(OnGpu), generator("g")),
+    ]
+    for ours, theirs in zip(found, wanted, strict=True):
+        torch.testing.assert_close(ours.as_subclass(torch.Tensor), theirs, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("padding", ["zeros", "border"])
+def test_sampling_of_images_that_are_no_squares(padding: str) -> None:
+    images = torch.randn(2, 1, 5, 9, dtype=torch.float64, generator=generator("oblong"))
+    grid = 2.6 * torch.rand(2, 5, 9, 2, dtype=torch.float64, generator=generator("grid")) - 1.3
+    found = sample_by_gathering(images, grid, padding)
+    torch.testing.assert_close(found, F.grid_sample(images, grid, padding_mode=padding, align_corners=False))
+    corners = torch.tensor([-1.0, 1.0], dtype=torch.float64)
+    edges = torch.stack(torch.meshgrid(corners, corners, indexing="xy"), -1).repeat(2, 3, 5, 1)[:, :5, :9]
+    found = sample_by_gathering(images, edges, padding)
+    torch.testing.assert_close(found, F.grid_sample(images, edges, padding_mode=padding, align_corners=False))
 
 
 @pytest.mark.parametrize("padding", ["zeros", "border"])

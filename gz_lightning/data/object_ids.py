@@ -135,7 +135,7 @@ def read_mapping(mapping: str | Path) -> pd.Series[str]:
         check_digits(mapping, piece["asset_id"], row)
         pieces.append(piece)
         row += len(piece)
-    if not pieces:
+    if not any(map(len, pieces)):
         raise InputError(f"{mapping} holds no row")
     # The published table lists an object again for each of its images (Stripe 82 coadds): the first is the usual one.
     rows = pd.concat(pieces).drop_duplicates("objid")

@@ -120,8 +120,8 @@ class Selection:
         bins = np.linspace(0, 1, BINS + 1).tolist()
         for label, (axis, name) in enumerate(zip(axes, self.class_names, strict=False)):
             available, taken = self.available[label], self.confidences[self.labels == label]
-            axis.hist(np.clip(available, 0, 1), bins, color=AVAILABLE, label="available", log=True)
-            axis.hist(np.clip(taken, 0, 1), bins, color=TAKEN, label="taken", log=True)
+            for values, colour, kind in ((available, AVAILABLE, "available"), (taken, TAKEN, "taken")):
+                axis.hist(np.minimum(values, 1), bins, color=colour, label=kind, log=True)
             axis.set_title(f"{name}\n{len(taken):,} of {len(available):,}", fontsize=8)
             axis.tick_params(labelsize=7)
         for axis in axes[number:]:

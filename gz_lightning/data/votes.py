@@ -56,7 +56,7 @@ def read_votes(table: str | Path | Table, tree: str | Tree, votes: VoteKind | No
     source, tree = tables_of(table)[0], get_tree(tree)
     layout = layout_of(source, tree.schema)
     pieces = [piece for piece, _ in vote_pieces(source, tree, layout, layout.kind(source, tree, votes))]
-    if not pieces:
+    if not any(map(len, pieces)):
         raise InputError(f"{source} holds no galaxy")
     galaxies = pd.concat(pieces, ignore_index=True)
     check_rounded(source, str(layout.object_id), galaxies["object_id"])

@@ -159,7 +159,8 @@ def course_figure(course: pd.DataFrame) -> Figure:
             losses.plot(across, running, linewidth=1.5, color=line.get_color(), label=label)
     losses.axhline(1, color="0.5", linewidth=0.8, linestyle="--")  # above it a student ends further off than it began
     losses.set_ylabel(f"loss, and mean of {RUNNING}")
-    losses.legend(fontsize=8)
+    if losses.get_legend_handles_labels()[0]:  # no update, no loss
+        losses.legend(fontsize=8)
     sizes.plot(across, course["step_size"], linewidth=0.8)
     sizes.set(ylabel="step size", yscale="log")
     stages.step(across, course["stage"], where="post", linewidth=1.2)

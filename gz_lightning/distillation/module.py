@@ -286,6 +286,11 @@ class TrajectoryMatching(LightningModule):
             self.log_step_sizes.detach().fill_(math.log(alpha))
         self.first_step_size = float(self.log_step_sizes.detach().min().exp())
 
+    def on_train_end(self) -> None:
+        """Refuse to end without a single update."""
+        self.readings.settle()
+        self.steps.require_one()
+
     def current(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Images, shape (M, 3, H, W), and labels as they are now, int64, shape (M,), or soft, shape (M, K)."""
         return self.images, self.label_logits.softmax(1) if self.hparams["lr_label"] else self.labels

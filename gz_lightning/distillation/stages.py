@@ -13,6 +13,7 @@ Where the paper says nothing the authors' two codes differ: ``published`` is the
 from __future__ import annotations
 
 import math
+import statistics
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -36,12 +37,10 @@ def correlation(values: Sequence[float]) -> float:
         >>> correlation([3.0, 2.0, 1.0])
         -1.0
     """
-    n = len(values)
-    mean_index, mean = (n - 1) / 2, math.fsum(values) / n
-    covariance = math.fsum((i - mean_index) * (v - mean) for i, v in enumerate(values))
-    spread = math.fsum((v - mean) ** 2 for v in values)
-    spread_index = n * (n * n - 1) / 12
-    return covariance / math.sqrt(spread * spread_index) if spread > 0 else 0.0
+    try:
+        return statistics.correlation(range(len(values)), values)
+    except statistics.StatisticsError:
+        return 0.0
 
 
 class FixedRange:

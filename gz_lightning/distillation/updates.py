@@ -102,7 +102,7 @@ class FiniteSteps:
 
     def __init__(self, most: int = MOST_IN_A_ROW) -> None:
         self.most = most
-        self.in_a_row = 0
+        self.made = self.in_a_row = 0
         self._in_a_row: torch.Tensor | None = None  # on the device
 
     @torch.no_grad()
@@ -122,8 +122,7 @@ class FiniteSteps:
         Returns:
             The verdict, on the device, shape (): a place in ``VERDICTS``, 0 where the update was made.
         """
-        plain = optimizer.optimizer if isinstance(optimizer, LightningOptimizer) else optimizer
-        before, momenta = [p.clone() for p in learned], [_momentum(plain, p) for p in learned]
+        before, momenta = [p.clone() for p in learned], [_momentum(optimizer, p) for p in learned]
         kept = [None if momentum is None else momentum.clone() for momentum in momenta]
         sound = torch.isfinite(loss)
         steep = ~torch.stack([torch.isfinite(p.grad).all() for p in learned if p.grad is not None]).all()
@@ -136,7 +135,7 @@ class FiniteSteps:
         self._in_a_row = (self._in_a_row + 1) * ~made
         for parameter, old, old_momentum in zip(learned, before, kept, strict=True):
             parameter.copy_(torch.where(made, parameter, old))
-            if (momentum := _momentum(plain, parameter)) is not None:
+            if (momentum := _momentum(optimizer, parameter)) is not None:
                 zero = torch.zeros_like(momentum)
                 old_momentum = zero if old_momentum is None else old_momentum
                 # The momentum of a step to infinity would take the next one to the same place.
@@ -150,6 +149,7 @@ class FiniteSteps:
             verdict: Of :meth:`step`; to be asked of each iteration, in order.
             loss: Its loss.
         """
+        self.made += not verdict
         self.in_a_row = self.in_a_row + 1 if verdict else 0
         return VERDICTS[verdict].format(loss=loss) if verdict else None
 
@@ -180,6 +180,18 @@ class FiniteSteps:
                 f"{last}. Begin with a smaller --model.lr_teacher or --model.lr_img"
             )
 
+    def require_one(self) -> None:
+        """Refuse to end as if all were well where not a single update could be made.
+
+        Raises:
+            InputError: If steps were refused, and none taken.
+        """
+        if self.in_a_row and not self.made:
+            raise InputError(
+                f"no update could be made in any of {self.in_a_row} iterations: the images are those it began with. Begin "
+                "with a smaller --model.lr_teacher or --model.lr_img"
+            )
+
 
 def all_finite(images: torch.Tensor, log_step_sizes: torch.Tensor, *labels: torch.Tensor) -> torch.Tensor:
     """Whether images and labels are finite, and step sizes finite and above 0: a bool on the device, shape ()."""
@@ -188,7 +200,7 @@ def all_finite(images: torch.Tensor, log_step_sizes: torch.Tensor, *labels: torc
     return torch.stack([torch.isfinite(tensor).all() for tensor in tensors]).all()
 
 
-def _momentum(optimizer: torch.optim.Optimizer, parameter: torch.nn.Parameter) -> torch.Tensor | None:
+def _momentum(optimizer: torch.optim.Optimizer | LightningOptimizer, parameter: torch.nn.Parameter) -> torch.Tensor | None:
     state: dict[str, torch.Tensor | None] = optimizer.state.get(parameter, {})
     return state.get("momentum_buffer")
 

@@ -163,6 +163,8 @@ def test_a_run_is_recorded_and_goes_on(
     main(["distill", "--config", str(logs[1] / "config.yaml"), "--ckpt_path", "null", "--run_dir", "copy"])
     assert torch.equal(SyntheticSet.load("copy/last.h5").images, SyntheticSet.load("run/last.h5").images)
     assert "there is no checkpoint none.ckpt" in refused(capsys, *command, "--ckpt_path", "none.ckpt")
+    astray = [*command, "--run_dir", "astray", "--model.lr_teacher", "1e30", "--model.iterations", "2"]
+    assert "gz-lightning distill: no update could be made in any of 2 iterations" in refused(capsys, *astray)
 
 
 def test_weights_and_biases_offline(tmp_path: Path, toy_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

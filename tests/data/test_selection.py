@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gz_lightning.data.selection import SPLITS, select, split_of
+from gz_lightning.data.selection import SPLITS, Selection, select, split_of
 from gz_lightning.errors import InputError
 
 
@@ -109,3 +109,147 @@ def test_split_shares_and_known_ids() -> None:
     # Written down: a change of the hash would mix training and test galaxies of files made before.
     # SHA-256 of "0", "8" and the long one begin with 5fec (.37), 2c62 (.17) and 487b (.28).
     assert [split_of(i, 0.1, 0.2) for i in ("0", "8", "587722981736120347")] == ["train", "test", "val"]
+
+
+def two_leaves(**settings: object) -> Selection:
+    """Four galaxies of one leaf and two of the other, of which one and none are training galaxies."""
+    confidences = np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.6, 0.3], [0.2, 0.7], [0.1, 0.5]])
+    given = ["test", "train", "val", "test", "val", "test"]
+    return select(list("abcdef"), confidences, ("one", "two"), given_splits=given, **settings)  # type: ignore[arg-type]
+
+
+def test_the_order_is_split_then_leaf_then_falling_confidence() -> None:
+    selection = two_leaves()
+    assert selection.rows.tolist() == [1, 2, 4, 0, 3, 5]
+    assert selection.splits.tolist() == [0, 1, 1, 2, 2, 2]
+    assert selection.labels.tolist() == [0, 0, 1, 0, 0, 1]
+    assert selection.confidences.tolist() == [0.8, 0.7, 0.7, 0.9, 0.6, 0.5]
+    assert [leaf.tolist() for leaf in selection.available] == [[0.9, 0.8, 0.7, 0.6], [0.7, 0.5]]
+    assert selection.training.tolist() == [True] + [False] * 5
+    assert {str(numbers.dtype) for numbers in (selection.rows, selection.labels, selection.splits)} == {"int64"}
+
+
+def test_equal_confidences_stay_in_the_order_of_their_ids_within_a_split() -> None:
+    ids = [f"{i * 7 % 60:02}" for i in range(60)]
+    selection = select(ids, np.ones((60, 1)), ("x",), val_fraction=0.3, test_fraction=0.3)
+    for place in range(3):
+        taken = [ids[row] for row in selection.rows[selection.splits == place]]
+        assert taken == sorted(taken)
+        assert len(taken) > 5
+
+
+def test_the_report_of_every_leaf() -> None:
+    selection = select(
+        list("abcd"),
+        np.array([[0.9, 0, 0], [0.8, 0, 0], [0, 0.7, 0], [0.6, 0, 0]]),
+        ("x", "y", "z"),
+        per_class=2,
+        val_fraction=0,
+        test_fraction=0,
+    )
+    report = selection.report
+    assert report.columns.tolist() == [
+        *("leaf", "unlikely", "available", "taken", "lacking", "lowest confidence", "highest confidence", "tied"),
+        *SPLITS,
+    ]
+    assert report["tied"].tolist() == [0, 0, 0]
+    assert report.drop(columns=["lowest confidence", "highest confidence", "tied"]).to_numpy().tolist() == [
+        ["x", 0, 3, 2, 0, 2, 0, 0],
+        ["y", 0, 1, 1, 1, 1, 0, 0],
+        ["z", 0, 0, 0, 2, 0, 0, 0],
+    ]
+    np.testing.assert_array_equal(report["lowest confidence"], [0.8, 0.7, np.nan])
+    np.testing.assert_array_equal(report["highest confidence"], [0.9, 0.7, np.nan])
+    assert select(["a"], np.ones((1, 1)), ("x",)).report["lacking"].tolist() == [0]  # all were asked for
+    assert two_leaves().report[list(SPLITS)].to_numpy().tolist() == [[1, 1, 2], [0, 1, 1]]
+
+
+def test_a_selection_without_some_galaxies() -> None:
+    kept = two_leaves().keep(np.array([False, True, False, True, False, True]))
+    assert (kept.rows.tolist(), kept.labels.tolist()) == ([2, 0, 5], [0, 0, 1])
+    assert (kept.splits.tolist(), kept.confidences.tolist()) == ([1, 2, 2], [0.7, 0.9, 0.5])
+
+
+def test_limits_are_met_by_what_equals_them() -> None:
+    confidences, volunteers = np.array([[0.5], [0.4], [0.6]]), np.array([10.0, 10.0, 9.0])
+    kept = select(["a", "b", "c"], confidences, ("x",), min_confidence=0.5, classifications=volunteers, min_votes=10)
+    assert kept.rows.tolist() == [0]
+    one = select(["a", "b"], np.array([[0.5], [0.4]]), ("x",), classifications=np.array([0.0, 1.0]), min_votes=1)
+    assert one.rows.tolist() == [1]
+    unknown = np.array([np.nan, np.nan])
+    assert len(select(["a", "b"], np.array([[0.5], [0.4]]), ("x",), classifications=unknown).rows) == 2  # nobody asked
+    assert len(select(["a"], np.array([[0.5]]), ("x",), val_fraction=0.5, test_fraction=0.49).rows) == 1
+
+
+def test_the_defaults_are_a_tenth_to_validate_with_and_a_fifth_to_test_with() -> None:
+    ids = [str(i) for i in range(3000)]
+    selection = select(ids, np.ones((3000, 1)), ("x",))
+    wanted = [split_of(i, 0.1, 0.2) for i in ids]
+    assert [SPLITS[split] for split in selection.splits] == [wanted[row] for row in selection.rows]
+    assert len(select(["a", "b"], np.array([[1e-9], [0.0]]), ("x",)).rows) == 1  # any confidence but none
+
+
+def test_validation_galaxies_that_a_data_set_comes_with_are_all() -> None:
+    ids = [str(i) for i in range(400)]
+    given = ["val" if i % 10 == 0 else "train" for i in range(400)]
+    selection = select(ids, np.ones((400, 1)), ("x",), val_fraction=0.5, given_splits=given)
+    assert [SPLITS[split] for split in selection.splits] == [given[row] for row in selection.rows]
+    own = select(ids, np.ones((400, 1)), ("x",), val_fraction=0.5, test_fraction=0.4, given_splits=["train"] * 400)
+    assert {SPLITS[split] for split in own.splits} == {"train", "val"}  # the share of test galaxies plays no part
+    per_class = two_leaves(per_class=1)
+    assert per_class.rows.tolist() == [1, 2, 4, 0, 5]  # one of each leaf and split
+
+
+def test_a_hint_names_what_left_galaxies_out_only_if_it_did() -> None:
+    confidences = np.array([[0.5], [0.4]])
+    with pytest.raises(InputError, match="reaches a confidence of 0.9$"):
+        select(["a", "b"], confidences, ("x",), min_confidence=0.9, unlikely=np.array([True, True]))
+
+
+def test_the_figure_of_the_leaves() -> None:
+    confidences = np.vstack([np.eye(7)[i % 6] * (0.31 + 0.1 * (i % 7)) for i in range(84)])
+    names = [f"leaf {i}" for i in range(7)]
+    selection = select([str(i) for i in range(84)], confidences, names, per_class=6, val_fraction=0, test_fraction=0)
+    figure = selection.plot()
+    axes = figure.axes
+    assert [axis.get_title() for axis in axes[:7]] == [*(f"leaf {i}\n6 of 14" for i in range(6)), "leaf 6\n0 of 0"]
+    assert [axis.axison for axis in axes] == [True] * 7 + [False] * 3  # five in a row
+    places = [axis.get_subplotspec().rowspan.start for axis in axes]  # type: ignore[union-attr]
+    assert places == [0] * 5 + [1] * 5
+    for label, axis in enumerate(axes[:7]):
+        available, taken = axis.containers
+        of_leaf = selection.confidences[selection.labels == label]
+        for bars, values in ((available, selection.available[label]), (taken, of_leaf)):
+            assert [bar.get_x() for bar in bars] == pytest.approx(np.arange(40) / 40)
+            counts = [bar.get_height() for bar in bars]
+            assert sum(counts) == len(values)
+            assert [place for place, count in enumerate(counts) if count] == sorted({int(40 * v) for v in values})
+        assert axis.get_yscale() == "log"
+        assert axis.get_xlim() == axes[0].get_xlim()
+        assert axis.get_ylim() == axes[0].get_ylim()
+    legend = axes[0].get_legend()
+    assert legend is not None
+    assert not legend.get_frame_on()  # it hides no bar
+    assert [text.get_text() for text in legend.get_texts()] == ["available", "taken"]
+    assert len({bars[0].get_facecolor() for axis in axes[:7] for bars in axis.containers}) == 2
+    light, dark = (sum(bars[0].get_facecolor()[:3]) for bars in axes[0].containers)
+    assert light > dark  # those taken stand out
+    assert (figure.get_supxlabel(), figure.get_supylabel()) == ("confidence of the leaf", "galaxies")
+    texts = (legend.get_texts()[0], axes[0].yaxis.get_ticklabels()[0], axes[0].title, *figure.texts)
+    of_legend, of_ticks, of_title, *of_figure = (float(text.get_fontsize()) for text in texts)
+    assert of_legend <= of_ticks < of_title < min(of_figure)
+    assert [bool(axis.xaxis.get_tick_params()["labelbottom"]) for axis in axes[:10:5]] == [
+        False,
+        True,
+    ]  # once below a column
+    assert figure.get_layout_engine() is not None  # titles of two lines need room
+    wide, high = figure.get_size_inches()
+    assert (wide, high) == pytest.approx((13, 4.5))
+    few = two_leaves().plot()
+    assert few.get_size_inches()[0] / wide == pytest.approx(2 / 5)  # every panel is as large as in other figures
+    assert high - few.get_size_inches()[1] == pytest.approx(2.0)
+    assert len(few.axes) == 2
+    assert hasattr(figure.canvas, "print_png")  # a notebook then shows it
+    figure.canvas.draw()
+    passing = select(["a", "b"], np.array([[1.5], [0.2]]), ("x",))  # debiased votes may pass 1
+    assert [sum(bar.get_height() for bar in bars) for bars in passing.plot().axes[0].containers] == [2, 2]

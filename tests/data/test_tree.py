@@ -100,6 +100,16 @@ def test_a_tree_that_is_none(leaves: tuple[Leaf, ...], message: str) -> None:
         Tree("own", leaves)
 
 
+def test_a_name_fits_on_a_line() -> None:
+    bar = (Leaf("bar", ("a06",)),)
+    assert len(Tree("b" * 100, bar)) == 1
+    for name in ("b" * 101, "two\nlines"):
+        with pytest.raises(InputError, match=f"a name of a tree or of a leaf is '{name[:3]}.*; it should fit on a line"):
+            Tree(name, bar)
+        with pytest.raises(InputError, match=f"a name of a tree or of a leaf is '{name[:3]}.*; it should fit on a line"):
+            Tree("own", (Leaf(name, ("a06",)),))
+
+
 def test_every_answer_of_the_published_tables_is_known() -> None:
     assert len(ANSWERS) == 37
     assert all(answer in stem for answer, stem in ANSWERS.items())
@@ -200,6 +210,63 @@ def test_what_never_ends_is_not_read(tmp_path: Path) -> None:
 )
 def test_what_a_tree_leaves_out(tree: Tree, left_out: list[str]) -> None:
     assert [path for leaf in tree.left_out for path in leaf.paths] == left_out
+
+
+def test_what_a_tree_leaves_out_has_names() -> None:
+    assert TREES["simplified9"].left_out == (Leaf("left out: star or artifact", ("a03",)),)
+    rings = Tree("rings", (Leaf("ring", ("a14 a19",)), Leaf("merger", ("a14 a24",))))
+    lens = rings.left_out[1]
+    assert lens == Leaf("left out: t08_odd_feature_a20_lens_or_arc", ("a14 a20",))
+    both = rings.with_left_out
+    assert both.name == "rings, with what it leaves out unless --keep_unlikely true"
+    assert both.leaves == rings.leaves + rings.left_out
+    assert Tree("r" * 100, rings.leaves).with_left_out.name.startswith("r" * 40 + ", with what")
+
+
+def test_a_galaxy_as_likely_to_be_left_out_stays() -> None:
+    votes = votes_of(dict.fromkeys(ANSWERS, 0.0) | {"a01": 0.5, "a03": 0.25, "a16": 0.5, "a17": 0.5})
+    assert not TREES["simplified9"].unlikely(votes)
+    none = votes_of(dict.fromkeys(ANSWERS, 0.0))
+    assert not TREES["simplified9"].unlikely(none)
+    assert not TREES["simplified"].unlikely(none)  # which leaves nothing out
+
+
+def test_galaxies_are_judged_one_by_one() -> None:
+    smooth, star = ({"a01": 0.6, "a03": 0.1, "a16": 0.9}, {"a01": 0.3, "a03": 0.7, "a16": 0.8})
+    galaxies = [dict.fromkeys(ANSWERS, 0.0) | galaxy for galaxy in (smooth, star, smooth)]
+    votes = {answer: np.array([galaxy[answer] for galaxy in galaxies], dtype=np.float32) for answer in ANSWERS}
+    assert TREES["simplified9"].unlikely(votes).tolist() == [False, True, False]
+    confidences = TREES["simplified9"].confidences(votes)
+    assert confidences.shape == (3, 9)
+    assert confidences.dtype == np.float64  # of single precision as well
+    assert confidences[0, 0] == pytest.approx(0.54)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[1, 2]", r"is no tree: give its name .*; it holds \[1, 2\]"),
+        ("leaves: {a: a01}", "is no tree: .*; it holds a dict of 1"),
+        ("name: x\nleaves: {a: a01}\nmore: 1", "is no tree: .*; it holds a dict of 3"),
+        ("name: x\nleaves: [a01]", "is no tree: .*; it holds a dict of 2"),
+        ("name: x\nleaves: {a: 3}", "is no tree: .*; the leaf 'a' has 3"),
+        ("name: x\nleaves: {a: [a01, 3]}", r"is no tree: .*; the leaf 'a' has \['a01', 3\]"),
+        ("name: [x]\nleaves: {a: a01}", r"is no tree: .*; its name is \['x'\]"),
+        ("name: {x: y}\nleaves: {a: a01}", "is no tree: .*; its name is {'x': 'y'}"),
+        ("name: x\nleaves: {a: a01 a02}", "any.yml: the path 'a01 a02' to the leaf 'a' of the tree 'x' has two answers"),
+    ],
+)
+def test_a_file_that_is_no_tree(text: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "any.yml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=message):
+        get_tree(str(path))
+
+
+def test_names_in_a_file_may_be_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "numbers.yaml"
+    path.write_text("name: 5\nleaves: {1: a01, 2: a02}\n")
+    assert get_tree(str(path)) == Tree("5", (Leaf("1", ("a01",)), Leaf("2", ("a02",))))
 
 
 def test_galaxies_likelier_to_be_left_out() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import pytest
+import torch
 
 from gz_lightning.data.datamodule import GalaxyZoo2DataModule
 from gz_lightning.distillation.module import TrajectoryMatching
@@ -30,6 +32,14 @@ class Distil:
         data = GalaxyZoo2DataModule(str(self.toy_path), batch_size=16)
         trainer.fit(distiller, datamodule=data, ckpt_path=ckpt_path)
         return distiller
+
+
+@pytest.fixture
+def float64() -> Iterator[None]:
+    """Numbers are of double precision."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from gz_lightning.augmentation import augment
+from gz_lightning.augmentation import DSA, augment
 from gz_lightning.distillation.matching import MATCHES, Segments, matching_loss, minibatches
 from gz_lightning.experts.paths import RawPath, StraightPath
 from gz_lightning.experts.trajectories import TrajectoryStore
@@ -40,8 +40,16 @@ def test_minibatches_are_shuffled_passes() -> None:
     assert sorted(first.tolist()) == sorted(second.tolist()) == [0, 1, 2, 3, 4]
     assert first.tolist() != second.tolist()
     state = draws.get_state()
-    assert [rows.tolist() for rows in minibatches(3, None, 2, draws)] == [[0, 1, 2]] * 2
+    for batch_syn in (None, 3, 4):  # all of them
+        assert [rows.tolist() for rows in minibatches(3, batch_syn, 2, draws)] == [[0, 1, 2]] * 2
     assert torch.equal(draws.get_state(), state)  # nothing was drawn
+
+
+def test_minibatches_draw_no_pass_that_is_not_used() -> None:
+    draws, once = generator(3), generator(3)
+    minibatches(4, 2, steps=2, draws=draws)
+    torch.randperm(4, generator=once)
+    assert torch.equal(draws.get_state(), once.get_state())
 
 
 def test_a_segment_is_a_piece_of_an_expert_with_augmented_minibatches(toy_experts: Path) -> None:
@@ -60,6 +68,7 @@ def test_a_segment_is_a_piece_of_an_expert_with_augmented_minibatches(toy_expert
     again = segments.made(drawn, images, labels)
     assert all(torch.equal(one, two) for one, two in zip(again.batches, segment.batches, strict=True))
     later = segments.later(drawn, again, 2)
+    assert later.start_epoch == 2
     assert later.batches is again.batches
     assert torch.equal(later.start, store.parameters(1, 2))
     assert segments.drawn(1, 1.7, 6, generator(4)).place == "expert 1, start epoch 1"
@@ -71,7 +80,37 @@ def test_a_segment_is_a_piece_of_an_expert_with_augmented_minibatches(toy_expert
     assert torch.equal(later.target, store.parameters(1, 4))
 
 
+@pytest.mark.parametrize("augmentation", ["none", "galaxy", "flip", DSA])
+@pytest.mark.parametrize("batch_syn", [None, 4])
+def test_minibatches_are_augmented_one_after_the_other(augmentation: str, batch_syn: int | None, toy_experts: Path) -> None:
+    segments = Segments(RawPath(TrajectoryStore(toy_experts)), 1, 3, batch_syn, augmentation)
+    images, labels = torch.randn(6, 3, 16, 16, generator=generator(3)), torch.eye(6)
+    ours, draws = generator(4), generator(4)
+    segment = segments.at(0, 0, images, labels, ours)
+    places = minibatches(6, batch_syn, 3, draws)
+    for batch, batch_labels, rows in zip(segment.batches, segment.labels, places, strict=True):
+        assert torch.equal(batch, augment(images[rows], augmentation, draws))
+        assert torch.equal(batch_labels, labels[rows])
+    assert torch.equal(ours.get_state(), draws.get_state())
+    held = segments.drawn(0, 0, 6, generator(4))
+    assert (held.draws is None) == (augmentation in ("none", "galaxy"))  # a graph of a GPU cannot draw
+    assert (held.later_start, held.later_target) == (None, None)
+
+
 def test_all_experts_are_drawn(toy_experts: Path) -> None:
     segments = Segments(RawPath(TrajectoryStore(toy_experts)), 1, 1, None, "none")
     draws = generator(5)
-    assert {segments.expert(draws) for _ in range(40)} == {0, 1}
+    drawn = [segments.expert(draws) for _ in range(40)]
+    assert set(drawn) == {0, 1}
+    again = generator(5)
+    assert [segments.expert(again) for _ in range(40)] == drawn
+
+
+def test_a_segment_is_where_the_images_are(toy_experts: Path) -> None:
+    segments = Segments(RawPath(TrajectoryStore(toy_experts)), 1, 2, 2, "none")
+    elsewhere = torch.device("meta")
+    images, labels = torch.zeros(4, 3, 16, 16, device=elsewhere), torch.zeros(4, dtype=torch.int64, device=elsewhere)
+    segment = segments.at(0, 0, images, labels, generator(6))
+    later = segments.later(segments.drawn(0, 0, 4, generator(6), probe_epoch=1), segment, 1)
+    parts = (segment.start, segment.target, *segment.batches, *segment.labels, later.start, later.target)
+    assert {part.device for part in parts} == {elsewhere}

@@ -239,6 +239,26 @@ def test_divergence_is_reported_and_ends_with_the_last_good_images(
     assert torch.isfinite(SyntheticSet.load(tmp_path / "last.h5").images).all()
 
 
+@pytest.mark.parametrize("iterations", [1, 4])
+def test_a_run_too_short_for_that_does_not_end_as_if_it_had_learned(
+    iterations: int, distil: Distil, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(
+        InputError, match=rf"no update could be made in any of {iterations} iterations: the images are those"
+    ):
+        distil(tmp_path, lr_teacher=1e30, iterations=iterations)
+    assert "best validation accuracy" not in capsys.readouterr().err
+
+
+def test_a_run_that_made_one_update_ends_well(distil: Distil, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def spoil(module: TrajectoryMatching) -> None:
+        module.log_step_sizes.fill_(80.0)
+
+    module = distil(tmp_path, iterations=2, callbacks=[Spoil(1, spoil)])
+    assert (module.steps.made, module.steps.in_a_row) == (1, 1)
+    assert "best validation accuracy" in capsys.readouterr().err
+
+
 def test_a_step_size_that_overflows_is_taken_back(
     distil: Distil, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -13,7 +13,7 @@ from gz_lightning.distillation.stages import STAGES, FirstCode, FixedRange, Publ
 from gz_lightning.errors import InputError
 
 
-def run(stages: StageDistillation, losses: list[float]) -> list[tuple[int, str]]:
+def run(stages: FixedRange, losses: list[float]) -> list[tuple[int, str]]:
     """(iteration, event), counted from 1."""
     events = []
     for i, loss in enumerate(losses, 1):
@@ -78,6 +78,108 @@ def test_the_last_stage_goes_on_while_it_learns_and_ends_when_it_overfits() -> N
     assert run(falling, [1 / (i + 1) for i in range(110)]) == [(110, "fine-tuning")]
     rising = StageDistillation(1, 1, sigma_threshold=5, max_duration=100)
     assert run(rising, [float(i) for i in range(20)]) == [(20, "fine-tuning")]
+
+
+def test_a_threshold_is_passed_and_not_met() -> None:
+    """Ten values whose correlation with their index is exactly 0 pass no threshold of 0 standard errors."""
+    still = [1.0] * 10
+    for rule in (StageDistillation, PublishedStages):
+        assert run(rule(1, 5, sigma_threshold=0.0), still) == []
+        assert run(rule(1, 5, sigma_threshold=0.0), [1.0, 0.999] * 5) == [(10, "learned")]
+
+
+def test_three_standard_errors_of_a_rise_are_overfitting() -> None:
+    """Correlations of 3.4 and 2.7 standard errors at n = 20, of 1 / sqrt(18) each: .80 and .64."""
+    for share, wanted in ((0.80, [(20, "overfitted")]), (0.64, [])):
+        series = with_correlation(share, 20)
+        assert correlation(series) == pytest.approx(share)
+        assert run(StageDistillation(1, 5, sigma_threshold=9), series) == wanted
+
+
+def test_the_standard_error_has_two_degrees_of_freedom_less() -> None:
+    """1 / sqrt(8) at n = 10: .69 is 1.95 standard errors, .72 is 2.04."""
+    assert run(StageDistillation(1, 5, sigma_threshold=2), with_correlation(-0.69, 10)) == []
+    assert run(StageDistillation(1, 5, sigma_threshold=2), with_correlation(-0.72, 10)) == [(10, "learned")]
+
+
+def with_correlation(share: float, n: int) -> list[float]:
+    """Values with a given correlation with their index: a line, and a parabola, which has none with it."""
+    line = [i - (n - 1) / 2 for i in range(n)]
+    parabola = [x * x - math.fsum(y * y for y in line) / n for x in line]
+    sizes = [math.sqrt(math.fsum(x * x for x in part)) for part in (line, parabola)]
+    rest = math.sqrt(1 - share**2)
+    return [share * x / sizes[0] + rest * y / sizes[1] for x, y in zip(line, parabola, strict=True)]
+
+
+@pytest.mark.parametrize("rule", list(STAGES.values()))
+def test_the_defaults_are_those_that_the_docstrings_name(rule: type[FixedRange]) -> None:
+    """The published 29 start epochs in turn from the first on."""
+    stages = rule()
+    assert stages.max_start_epoch == 29
+    assert stages.cap == (29 if rule is FixedRange else 1)
+    some = (rule(), rule(2), rule(29), rule(3, order="random"))
+    assert [math.floor(stages.start_epoch(30, 0.9)) for stages in some] == (
+        [1, 1, 1, 26] if rule is FixedRange else [0, 0, 1, 2]
+    )
+    assert rule(max_start_epoch=1).cap == 1
+    with pytest.raises(InputError, match=r"init_epoch \(30\).*max_start_epoch \(29\)"):
+        rule(30)
+
+
+def test_a_stage_by_default() -> None:
+    """Two standard errors are .71 at n = 10; the first test beyond 300 iterations is at 310."""
+    assert run(StageDistillation(), with_correlation(-0.72, 10)) == [(10, "learned")]
+    assert run(StageDistillation(), [1.0, 2.0] * 160) == [(310, "fine-tuning")]
+    assert StageDistillation().max_duration == 300
+
+
+@pytest.mark.parametrize("rule", [StageDistillation, PublishedStages])
+def test_nothing_is_probed_while_fine_tuning(rule: type[StageDistillation] | type[PublishedStages]) -> None:
+    stages = rule(2, 3, max_duration=10)
+    assert stages.probe_epoch == 2
+    run(stages, [1.0, 2.0] * 10)
+    assert stages.probe_epoch is None
+
+
+@pytest.mark.parametrize("rule", [StageDistillation, PublishedStages])
+def test_a_stage_waits_until_its_next_test(rule: type[StageDistillation] | type[PublishedStages]) -> None:
+    stages = rule(1, 3, max_duration=10)
+    run(stages, [1.0, 2.0, 1.0])
+    assert stages.patience == 7
+    run(stages, [2.0, 1.0] * 9)
+    assert stages.fine_tuning
+    assert 0 < stages.patience <= 50 - stages.fine_tuning
+    if isinstance(stages, PublishedStages):
+        assert stages.patience == 29  # of 50 iterations
+
+
+def test_the_published_numbers_are_the_defaults_of_the_published_rule() -> None:
+    stages = PublishedStages()
+    assert (stages.sigma_threshold, stages.max_duration, stages.first_lr_img) == (5, 1000, 1000)
+
+
+def test_the_published_end_is_below_50() -> None:
+    """62.5 x .8 is 50, which is not below it; what begins with 50 shrinks once."""
+    for lr_img, wanted in ((62.5, 2), (50.0, 1)):
+        stages = PublishedStages(1, 1, max_duration=10, lr_img=lr_img)
+        run(stages, [1.0, 2.0] * 10)
+        events = [stages.record() for _ in range(50 * wanted + 30)]
+        assert (events.index("ended") + 20 + 1) // 50 == wanted
+
+
+def test_a_state_is_plain_and_has_these_names() -> None:
+    """It stands in checkpoints."""
+    assert FixedRange(1, 4).state_dict() == {"cap": 4}
+    stages = StageDistillation(1, 4)
+    stages.record(0.5)
+    assert stages.state_dict() == {"cap": 1, "probes": [0.5], "fine_tuning": 0}
+    assert stages.state_dict()["probes"] is not stages.probes
+    published, first = PublishedStages(1, 4), FirstCode(1, 4)
+    published.record(0.5)
+    first.record(0.5)
+    wanted = {"cap": 1, "recorded": 1, "shrinks": 0, "fine_tuning": False, "probes": [0.5]}
+    assert published.state_dict() == wanted
+    assert first.state_dict() == {"cap": 1, "probes": [0.5], "interval": 0, "shrinks": 0}
 
 
 def test_a_fixed_range_never_moves() -> None:
@@ -265,6 +367,11 @@ def test_the_published_rule_ends_at_an_lr_img_of_50() -> None:
     assert shrinks == [14, 24]
     with pytest.raises(InputError, match=r"falls below 50, and it is 0\.003: .* take --model\.stage stage"):
         PublishedStages(lr_img=0.003)
+
+
+def test_the_first_rule_moves_on_where_losses_stay_the_same() -> None:
+    """They fall for 100 iterations, so the interval is 50; the first two intervals that are alike end at 200."""
+    assert run(FirstCode(1, 5), [200.0 - i for i in range(100)] + [101.0] * 110) == [(200, "learned")]
 
 
 def test_what_independent_step_sizes_learn_with() -> None:

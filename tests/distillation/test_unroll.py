@@ -24,10 +24,8 @@ EXACT = [name for name, way in UNROLLS.items() if way.exact]
 
 
 @pytest.fixture(autouse=True)
-def _float64() -> object:
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
+def _float64(float64: None) -> None:
+    """All of this file."""
 
 
 def problem(
@@ -201,14 +199,7 @@ def first_order_by_hand(network, start, target, images, labels, alphas):  # type
 @pytest.mark.parametrize(("everything", "outline"), [(0, 0), (0, 2), (0, 6), (2, 4), (6, 0)])
 def test_the_budget_changes_nothing_but_time(everything: int, outline: int, monkeypatch: pytest.MonkeyPatch) -> None:
     network, start, target = problem()
-    keeps = []
-    linearise = network.derivatives.linearise
-
-    def recording(theta: torch.Tensor, x: torch.Tensor, y: torch.Tensor, keep: Any) -> Step:
-        keeps.append(keep)
-        return linearise(theta, x, y, keep)
-
-    monkeypatch.setattr(network.derivatives, "linearise", recording)
+    keeps = recorded(network, monkeypatch)
     images, labels = torch.empty(CLASSES * IPC, 3, SIDE, SIDE), torch.zeros(CLASSES * IPC, dtype=torch.int64)
     whole, dearest = (network.derivatives.nbytes(start, images, labels, keep) for keep in ("everything", "outline"))
     expected = gradients(plain_unroll, network, start, target, steps=6, strategy="galaxy")
@@ -231,6 +222,8 @@ def test_the_least_that_an_unroll_takes() -> None:
 
     growing = start.nbytes + 2 * images.nbytes
     assert least(Full(memory_budget=0.0), 10) == 10 * (growing + whole)
+    with_momentum = Full().least_memory(network, start, images, 10, momentum=0.9)
+    assert with_momentum == 10 * (growing + start.nbytes + whole)
     for way in (Adjoint, FirstOrder):
         assert least(way(memory_budget=0.0), 10) == 10 * growing
         assert least(way(memory_budget=1.0), 10) == 10 * (growing + whole)
@@ -261,6 +254,7 @@ def test_an_unroll_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
     grads = torch.autograd.grad(end.sum(), images, allow_unused=True)
     assert [grad is None for grad in grads] == [True, True, False]
     assert torch.equal(grads[2], torch.autograd.grad(exact.sum(), images)[2])
+    assert Last().least_memory(network, start, images[0], 4) == 4 * (start.nbytes + 2 * images[0].nbytes)
 
 
 @pytest.mark.parametrize("way", ["adjoint", "full"])
@@ -340,12 +334,27 @@ def test_finite_differences() -> None:
 
 
 @pytest.mark.parametrize("way", UNROLLS)
-def test_without_gradients_nothing_is_kept(way: str) -> None:
+def test_without_gradients_nothing_is_kept(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     network, start, _ = problem()
+    keeps = recorded(network, monkeypatch)
     with torch.no_grad():
         end = unroll(network, start, [torch.randn(2, 3, SIDE, SIDE)] * 2, [torch.tensor([0, 1])] * 2, torch.tensor(0.1), way)
     assert not end.requires_grad
     assert not torch.equal(end, start)
+    assert keeps == ["nothing"] * 2
+
+
+def recorded(network: FunctionalNetwork, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is kept of each step from now on."""
+    keeps: list[str] = []
+    linearise = network.derivatives.linearise
+
+    def recording(theta: torch.Tensor, x: torch.Tensor, y: torch.Tensor, keep: Any) -> Step:
+        keeps.append(keep)
+        return linearise(theta, x, y, keep)
+
+    monkeypatch.setattr(network.derivatives, "linearise", recording)
+    return keeps
 
 
 def test_what_does_not_fit_is_refused() -> None:
@@ -355,6 +364,8 @@ def test_what_does_not_fit_is_refused() -> None:
         unroll(network, start, x, y, torch.tensor(0.1), way="backwards")
     with pytest.raises(ValueError, match="1 minibatches, 2 labels and 1 step sizes"):
         unroll(network, start, x, y * 2, torch.tensor(0.1))
+    with pytest.raises(ValueError, match="2 minibatches, 2 labels and 1 step sizes"):
+        unroll(network, start, x * 2, y * 2, torch.tensor([0.1]))
 
 
 def test_minibatches_are_shuffled_passes() -> None:
