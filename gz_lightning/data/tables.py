@@ -40,7 +40,7 @@ def tables_of(given: Any) -> list[Table]:
         given: One of these, or several as a list; a dictionary of datasets, as ``load_dataset`` gives it, is several.
 
     Raises:
-        InputError: If a folder or pattern has no shard.
+        InputError: If a folder or pattern has no shard, or the list is empty.
     """
     if isinstance(given, dict):
         given = [DatasetTable(dataset, str(name)) for name, dataset in given.items()]
@@ -52,6 +52,8 @@ def tables_of(given: Any) -> list[Table]:
             found.append(one)
         else:
             found += _files_of(Path(one))
+    if not found:
+        raise InputError("the list of tables is empty; name one at least")
     return found
 
 

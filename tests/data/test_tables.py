@@ -194,3 +194,8 @@ def test_null_ids_and_counts_of_votes(name: str, tmp_path: Path) -> None:
     write([IDS[0], None, IDS[2]])
     with pytest.raises(InputError, match=rf"row {3 if name == 'a.csv' else 2}: the object id \(dr7objid\) is empty"):
         read_votes(path, COARSE)
+
+
+def test_an_empty_list_of_tables_is_refused() -> None:
+    with pytest.raises(InputError, match="the list of tables is empty; name one at least"):
+        tables.tables_of([])
