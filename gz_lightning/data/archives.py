@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from gz_lightning.errors import Damaged, InputError, reading
-from gz_lightning.storage.hdf5 import array, dataset, has_dataset, raw_hdf5, read_row_into
+from gz_lightning.storage.hdf5 import DAMAGED_STRUCTURE, array, dataset, has_dataset, raw_hdf5, read_row_into
 
 TAR_SUFFIXES, HDF5_SUFFIXES = (".tar",), (".h5", ".hdf5")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -160,7 +160,10 @@ def hdf5_columns(path: Path) -> list[str]:
         if not has_dataset(file, HDF5_IMAGES):
             return []
         number = len(dataset(file, HDF5_IMAGES, "u", (None, None, None, 3)))
-        return [name for name in file if getattr(file.get(name), "shape", None) == (number,)]
+        try:
+            return [name for name in file if getattr(file.get(name), "shape", None) == (number,)]
+        except DAMAGED_STRUCTURE as error:  # such as links in a circle
+            raise Damaged(f"its parts cannot be read: {' '.join(str(error).split())}") from error
 
 
 def hdf5_rows(path: Path, columns: Sequence[str], rows: int) -> Iterator[pd.DataFrame]:

@@ -184,7 +184,7 @@ def _catalog(
     inside = None if images is None else containers_of(images)
     if table is None and inside is None:
         if classes is not None:
-            raise InputError("--class_column goes with a table; class folders are their own")
+            raise InputError(f"--class_column goes with a table, and {images} is none; class folders are their own")
         return catalog_from_folders(images, tree)
     tables = tables_of(table) if table is not None else inside
     assert tables is not None

@@ -192,7 +192,8 @@ def _frame(record: Mapping[str, Any], name: str) -> pd.DataFrame:
         raise Damaged(f"the rows of {name} are called {short(index)}")
     if name == "confusion" and index != columns:
         raise Damaged("confusion has other rows than columns")
-    if missing := [column for column in NEEDED.get(name, ()) if column not in columns]:
+    needed = ("accuracy",) if name == "scores" and rows else NEEDED.get(name, ())
+    if missing := [column for column in needed if column not in columns]:
         raise Damaged(f"{name} lacks {', '.join(missing)}")
     for place, column in enumerate(columns):
         for row in rows:

@@ -121,7 +121,8 @@ def content_digest(content: Any) -> str:
             if not plain(value):
                 raise Damaged("it holds a tensor that claims more than is there")
             digest.update(f"tensor {value.dtype} {tuple(value.shape)};".encode())
-            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+            flat = torch.cat([value.detach().cpu().reshape(-1)])  # laid out anew: that of an empty tensor may be any
+            digest.update(flat.view(torch.uint8).numpy().data)
         elif isinstance(value, Mapping):
             digest.update(f"mapping {len(value)};".encode())
             waiting += [part for pair in value.items() for part in pair]

@@ -110,3 +110,12 @@ def test_hdf5_that_is_none(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "c.h5", "w") as file:
         file["other"] = np.zeros(3)
     assert hdf5_columns(tmp_path / "c.h5") == []
+
+
+def test_hdf5_whose_links_go_in_a_circle_is_refused(tmp_path: Path) -> None:
+    path = write_galaxy10(tmp_path / "Galaxy10.h5", 3)
+    with h5py.File(path, "a") as file:
+        file["round"] = h5py.SoftLink("/about")
+        file["about"] = h5py.SoftLink("/round")
+    with pytest.raises(InputError, match=r"Galaxy10.h5 cannot be read: its parts cannot be read: .*too many links"):
+        hdf5_columns(path)

@@ -82,3 +82,8 @@ def test_a_bug_in_the_checks_is_no_damage(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(tensors, "MOST_NODES", None)
     with pytest.raises(TypeError):
         load_signed(tmp_path / "a.pt")
+
+
+def test_the_digest_of_an_empty_tensor_does_not_depend_on_its_layout() -> None:
+    odd = torch.as_strided(torch.empty(1), (0,), (0,))
+    assert content_digest([odd]) == content_digest([torch.empty(0)])
