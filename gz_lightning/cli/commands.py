@@ -105,7 +105,7 @@ def _with_value(arg: str, after: str) -> list[str]:
 
 def _demo(args: Sequence[str]) -> None:
     """Run the commands of the demo; ``--real`` alone means true."""
-    args = [part for arg, after in zip(args, [*args[1:], "--"], strict=True) for part in _with_value(arg, after)]
+    args = [part for arg, after in zip(args, [*args, "--"][1:], strict=True) for part in _with_value(arg, after)]
     for command in _function("demo", "cli.demo:demo")(args):
         main(command)
 

@@ -22,6 +22,7 @@ from gz_lightning.distillation.graph import matching
 from gz_lightning.distillation.matching import MATCHES, Drawn, Segment, Segments
 from gz_lightning.distillation.readings import Readings, may_wait
 from gz_lightning.distillation.real import STEPS, RealDrawn, RealGalaxies, check_objective, loaded_step_size
+from gz_lightning.distillation.snapshot import set_of
 from gz_lightning.distillation.stages import TEST_EVERY, FixedRange
 from gz_lightning.distillation.start import (
     augmentation_of,
@@ -38,7 +39,7 @@ from gz_lightning.distillation.start import (
     stages_of,
 )
 from gz_lightning.distillation.unroll import MEMORY_BUDGET, UNROLLS, unroll
-from gz_lightning.distillation.updates import UPDATES, FiniteSteps, mean_of
+from gz_lightning.distillation.updates import UPDATES, FiniteSteps, mean_of, optimizer_of
 from gz_lightning.experts.paths import PATHS
 from gz_lightning.experts.trajectories import matching_experts
 from gz_lightning.networks.registry import allow_network
@@ -49,8 +50,6 @@ from gz_lightning.settings import NonNegativeFloat, NonNegativeInt, PositiveFloa
 from gz_lightning.storage.checkpoints import read_by_checksum
 from gz_lightning.training.trainer import refuse_settings
 
-LABEL_MOMENTUM = 0.9
-"""As in DATM (Guo et al. 2024)."""
 INSTEAD = dict.fromkeys(("max_epochs", "max_steps", "limit_train_batches"), "--model.iterations")
 """Settings of a Trainer, and those of the module that do what they are meant to."""
 LOGGED = ("loss", "probe_loss", "step_size", "stage", "lr_img", "step")
@@ -195,9 +194,8 @@ class TrajectoryMatching(LightningModule):
         self.match = MATCHES[match]
         self.way = UNROLLS[unroll](memory_budget=memory_budget)
         self.update = UPDATES[image_update]
-        self.iteration = prev_iter
         self.steps, self.readings = FiniteSteps(), Readings(self)
-        self.first_step_size, self.resumed = 0.0, False
+        self.iteration, self.first_step_size, self.resumed = prev_iter, 0.0, False
 
     @property
     def galaxies(self) -> Galaxies:
@@ -241,12 +239,7 @@ class TrajectoryMatching(LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """One SGD with a group for each thing learned: two optimizers would count every iteration twice."""
-        rates = {"images": self.lr_img, "step_sizes": self.hparams["lr_lr"], "labels": self.hparams["lr_label"]}
-        pairs = zip(self.learned(), rates.items(), strict=False)
-        groups = [{"params": [parameter], "lr": lr, "name": name} for parameter, (name, lr) in pairs]
-        for group in groups[2:]:
-            group["momentum"] = LABEL_MOMENTUM
-        return torch.optim.SGD(groups, momentum=self.hparams["momentum"])
+        return optimizer_of(self.learned(), self.lr_img, self.hparams)
 
     def configure_callbacks(self) -> list[Callback]:
         """Evaluations, pictures, and the checkpoint to resume from, the last so that it holds the others' records."""
@@ -264,9 +257,7 @@ class TrajectoryMatching(LightningModule):
     def on_fit_start(self) -> None:
         """Refuse to write over a run; find the first step size. One pass over the iterations is all."""
         shown = self.images[: self.hparams["batch_syn"]]
-        steps = {"syn_steps": self.real.window} if self.hparams["objective"] == "real" else {}
-        theta = self.store.parameters(self.store.experts[0], 0)
-        require_unroll_memory(self.way, self.network, theta, shown, {**self.hparams, **steps})
+        require_unroll_memory(self.way, self.network, self.store.parameters(self.store.experts[0], 0), shown, self.hparams)
         self.trainer.fit_loop.max_epochs = 1
         if self.trainer.is_global_zero:
             say(self.plan)
@@ -332,8 +323,7 @@ class TrajectoryMatching(LightningModule):
     def work(self, drawn: Drawn | RealDrawn) -> list[torch.Tensor]:
         """Loss and probe loss of a student, and the gradients of the former: what the device has to do."""
         if isinstance(drawn, RealDrawn):
-            loss = self.real.loss(drawn, self.real.student(drawn, *self.current(), self.step_size(0)))
-            return [loss.detach(), torch.zeros_like(loss).detach(), *torch.autograd.grad(loss, self.learned())]
+            return self.real.work(drawn, *self.current(), self.step_size(0), self.learned())
         segment = self.segments.made(drawn, *self.current())
         student = self.follow(segment, self.step_size(segment.start_epoch))
         loss = self.match(student, segment.start, segment.target)
@@ -365,23 +355,9 @@ class TrajectoryMatching(LightningModule):
 
     def synthetic_set(self) -> SyntheticSet:
         """The distilled set as it is now."""
-        galaxies, (images, labels) = self.galaxies, self.current()
         used = self.log_step_sizes[: self.stages.cap] if len(self.log_step_sizes) > 1 else self.log_step_sizes
-        return SyntheticSet(
-            images=images.detach().cpu().clone(),
-            labels=labels.detach().cpu().clone(),
-            step_sizes=used.detach().exp().cpu(),
-            class_names=galaxies.class_names,
-            mean=galaxies.mean,
-            std=galaxies.std,
-            tree=galaxies.tree,
-            network=self.store.recipe.network,
-            augmentation=self.augmentation,
-            data=galaxies.fingerprint,
-            trajectories=self.store.fingerprint,
-            iteration=self.iteration,
-            configuration=dict(self.hparams),
-        )
+        run: dict[str, Any] = {"iteration": self.iteration, "configuration": dict(self.hparams)}
+        return set_of(*self.current(), used.exp(), self.galaxies, self.store, self.augmentation, **run)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """What Lightning does not keep by itself."""

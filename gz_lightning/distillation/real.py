@@ -72,6 +72,11 @@ def check_objective(settings: Mapping[str, Any]) -> None:
         )
 
 
+def window_of(settings: Mapping[str, Any]) -> int:
+    """Steps that are differentiated."""
+    return int(settings["window"] or max(settings["syn_steps"] // 2, 1))
+
+
 def loaded_step_size(path: str) -> float:
     """The last step size of a distilled set.
 
@@ -146,7 +151,7 @@ class RealGalaxies:
     ) -> RealGalaxies:
         """What settings of a :class:`gz_lightning.distillation.module.TrajectoryMatching` ask for."""
         steps, batch_syn = settings["syn_steps"], settings["batch_syn"]
-        window, batch_real = settings["window"] or max(steps // 2, 1), settings["batch_real"] or BATCH
+        window, batch_real = window_of(settings), settings["batch_real"] or BATCH
         return cls(galaxies, recipe.network, network, steps, window, batch_real, batch_syn, augmentation, way)
 
     def __str__(self) -> str:
@@ -187,6 +192,18 @@ class RealGalaxies:
             theta = unroll(self.network, theta, batches, [labels[part] for part in early], alpha)
         batches = [augment(images[part], self.augmentation, drawn.draws) for part in late]
         return unroll(self.network, theta, batches, [labels[part] for part in late], alpha, self.way)
+
+    def work(
+        self,
+        drawn: RealDrawn,
+        images: torch.Tensor,
+        labels: torch.Tensor,
+        alpha: torch.Tensor,
+        learned: Sequence[torch.Tensor],
+    ) -> list[torch.Tensor]:
+        """The loss, 0 for the probe loss that there is not, and the gradients of what is learned."""
+        loss = self.loss(drawn, self.student(drawn, images, labels, alpha))
+        return [loss.detach(), torch.zeros_like(loss).detach(), *torch.autograd.grad(loss, learned)]
 
     def loss(self, drawn: RealDrawn, student: torch.Tensor) -> torch.Tensor:
         """Cross entropy of a student on augmented training galaxies, shape ()."""

@@ -15,6 +15,7 @@ import torch
 from gz_lightning.augmentation import check_strategy
 from gz_lightning.data.galaxies import Galaxies
 from gz_lightning.distillation.matching import MATCHES, Match, Segment, Segments, matching_loss
+from gz_lightning.distillation.real import window_of
 from gz_lightning.distillation.stages import STAGES, FixedRange
 from gz_lightning.distillation.unroll import MEMORY_BUDGET, UNROLLS, Unroll
 from gz_lightning.distillation.updates import UPDATES
@@ -384,6 +385,8 @@ def require_unroll_memory(
         advice = f"{advice}, or --model.unroll adjoint, which keeps least"
     elif settings["memory_budget"] > MEMORY_BUDGET:
         advice = f"{advice}, or a smaller --model.memory_budget"
-    what = f"{settings['syn_steps']} steps of {len(images)} images (unroll {settings['unroll']})"
-    least = way.least_memory(network, theta, images, settings["syn_steps"], settings["student_momentum"])
+    real = settings["objective"] == "real"
+    steps = window_of(settings) if real else settings["syn_steps"]
+    what = f"{steps} steps of {len(images)} images (unroll {settings['unroll']})"
+    least = way.least_memory(network, theta, images, steps, settings["student_momentum"])
     require_memory(least, images.device, what, advice)

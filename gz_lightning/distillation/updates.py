@@ -5,7 +5,7 @@ Shapes: M images, S step sizes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from gz_lightning.sets.synthetic import SyntheticSet
 
 LARGEST_GRADIENT = 1.0
 """Where the gradient of the log of a step size is cut off: with the default ``lr_lr`` and momentum, 2 % an iteration."""
+LABEL_MOMENTUM = 0.9
+"""As in DATM (Guo et al. 2024)."""
 MOST_IN_A_ROW = 5
 """Iterations without an update after which a run ends."""
 VERDICTS = (
@@ -88,6 +90,22 @@ class Normalised(Published):
 
 UPDATES: dict[str, Published] = {"normalised": Normalised(), "published": Published()}
 """Updates by name; the contract is :class:`Published`'s."""
+
+
+def optimizer_of(learned: Sequence[torch.nn.Parameter], lr_img: float, settings: Mapping[str, Any]) -> torch.optim.SGD:
+    """One SGD with a group for each thing learned.
+
+    Args:
+        learned: Images, log of the step sizes and, where they are learned, logits of the labels.
+        lr_img: Step size on the images.
+        settings: Of the distillation by name: ``lr_lr``, ``lr_label``, ``momentum``.
+    """
+    rates = {"images": lr_img, "step_sizes": settings["lr_lr"], "labels": settings["lr_label"]}
+    pairs = zip(learned, rates.items(), strict=False)
+    groups = [{"params": [parameter], "lr": lr, "name": name} for parameter, (name, lr) in pairs]
+    for group in groups[2:]:
+        group["momentum"] = LABEL_MOMENTUM
+    return torch.optim.SGD(groups, momentum=settings["momentum"])
 
 
 class FiniteSteps:
