@@ -82,8 +82,6 @@ def catalog_from_votes(
     """
     inside = images is None
     sources = tables_of(tables)
-    if not sources:
-        raise InputError("--table names no vote table")
     tree = tree_of(sources[0], tree, inside)
     needed = tree if keep_unlikely else tree.with_left_out
     layouts = [layout_of(source, tree.schema, inside) for source in sources]

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from gz_lightning.cli import commands
+from gz_lightning.cli.commands import COMMANDS
 from gz_lightning.cli.demo import demo, demo_commands
 
 
@@ -29,3 +31,14 @@ def test_the_demo_on_real_galaxies_fetches_them_first(tmp_path: Path, monkeypatc
     tables = f"[{tiny / 'train-00000-of-00001.parquet'}, {tiny / 'test-00000-of-00001.parquet'}]"
     assert commands[1][commands[1].index("--table") + 1] == tables
     assert commands[2:] == demo_commands(tmp_path)[1:]
+
+
+@pytest.mark.parametrize("args", [[], ["--real"]], ids=str)
+def test_the_demo_runs_with_flags_and_without(args: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[list[str]] = []
+    monkeypatch.setattr(commands, "main", ran.append)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GZ_LIGHTNING_CACHE", str(tmp_path / "cache"))
+    COMMANDS["demo"](args)
+    expected = ["prepare", "fit", "distill", "evaluate"]
+    assert [command[0] for command in ran] == (["download", *expected] if "--real" in args else expected)

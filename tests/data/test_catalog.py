@@ -124,7 +124,7 @@ def class_folders(root: Path, names: list[str]) -> Path:
 
 
 def test_an_empty_list_of_tables_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="--table names no vote table"):
+    with pytest.raises(InputError, match="the list of tables is empty"):
         catalog_from_votes([], tmp_path)
 
 
