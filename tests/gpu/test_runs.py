@@ -150,7 +150,7 @@ def test_commands(device: torch.device, toy_path: Path, tmp_path: Path) -> None:
 def test_what_cannot_fit_is_refused_before_it_fails(device: torch.device, toy: Galaxies) -> None:
     convnet = ConvNet(3, 16, width=8, depth=2)
     theta, images = FunctionalNetwork.parameters_of(convnet).to(device), torch.zeros(3, 3, 16, 16, device=device)
-    settings = {"syn_steps": 10**9, "memory_budget": 0.25, "student_momentum": 0.0}
+    settings = {"objective": "match", "syn_steps": 10**9, "memory_budget": 0.25, "student_momentum": 0.0}
     for name, way in UNROLLS.items():
         with pytest.raises(InputError, match=rf"take at least .* GiB .*\({device.type}.*\); take fewer --model.syn_steps"):
             require_unroll_memory(way(), FunctionalNetwork(convnet), theta, images, {**settings, "unroll": name})
