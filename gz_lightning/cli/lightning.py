@@ -43,7 +43,6 @@ QUIET = (
     ".*`max_epochs` was not set.*",  # the modules set it
     ".*You passed in a `val_dataloader` but have no `validation_step`.*",  # EvaluateOnValidation validates
     ".*is smaller than the logging interval.*",
-    ".*Total length of `.*` across ranks is zero.*",  # a finished run that is resumed
     ".*Total length of .* across ranks is zero.*",  # a finished run that is started again
     ".*when logging on epoch level in distributed setting.*",  # each process trains other experts
 )

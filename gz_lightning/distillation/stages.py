@@ -367,7 +367,8 @@ class FirstCode(FixedRange):
 
     def state_dict(self) -> dict[str, Any]:
         """All that changes, as plain numbers."""
-        return {"cap": self.cap, "probes": list(self.probes), "interval": self.interval, "shrinks": self.shrinks}
+        changing = {name: getattr(self, name) for name in ("cap", "interval", "shrinks", "restarts")}
+        return changing | {"probes": list(self.probes)}
 
 
 STAGES: dict[str, type[FixedRange]] = {

@@ -179,7 +179,7 @@ def test_a_state_is_plain_and_has_these_names() -> None:
     first.record(0.5)
     wanted = {"cap": 1, "recorded": 1, "shrinks": 0, "fine_tuning": False, "probes": [0.5]}
     assert published.state_dict() == wanted
-    assert first.state_dict() == {"cap": 1, "probes": [0.5], "interval": 0, "shrinks": 0}
+    assert first.state_dict() == {"cap": 1, "probes": [0.5], "interval": 0, "shrinks": 0, "restarts": False}
 
 
 def test_a_fixed_range_never_moves() -> None:
@@ -324,9 +324,11 @@ def moves(stages: FixedRange, losses: list[float]) -> list[tuple[int, str, int]]
             events.append((iteration, event, stages.cap))
         if stages.ended:
             break
-        if iteration % 100 == 0 and not stages.restarts:
-            state = json.loads(json.dumps(stages.state_dict()))
+        if iteration % 100 == 0:
+            before, state = stages.restarts, json.loads(json.dumps(stages.state_dict()))
+            stages.restarts = False
             stages.load_state_dict(state)
+            assert stages.restarts == before  # else a resumed run would go on with the old momentum
     return events
 
 
