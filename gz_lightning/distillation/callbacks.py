@@ -30,8 +30,13 @@ from gz_lightning.training.fresh import accuracies
 
 CLIP = 2.5
 """Standard deviations at which the published pictures are cut off."""
-COURSE = ("loss", "probe_loss", "step_size", "stage")
+COURSE = ("loss", "probe_loss", "real_loss", "step_size", "stage")
 """Numbers that make the course of a run."""
+LOSSES = {
+    "loss": "matching loss",
+    "probe_loss": "probe loss, of the next start epoch",
+    "real_loss": "cross entropy on real galaxies",
+}
 RUNNING = 25
 """Iterations of a running mean."""
 COLLAPSED = 0.01
@@ -152,7 +157,7 @@ def course_figure(course: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(7, 6.4), layout="constrained", dpi=120)
     losses, sizes, stages = figure.subplots(3, 1, sharex=True, height_ratios=(3, 2, 1))
     across = course["iteration"]
-    for name, label in (("loss", "matching loss"), ("probe_loss", "probe loss, of the next start epoch")):
+    for name, label in LOSSES.items():
         if course[name].notna().any():
             (line,) = losses.plot(across, course[name], linewidth=0.5, alpha=0.35)
             running = course[name].rolling(RUNNING, min_periods=1).mean()
@@ -183,8 +188,10 @@ class Curves(Callback):
 
     def note(self, note: Note, distiller: Distiller) -> None:
         """Take note of an iteration; NaN where a number is not finite, or there was no probe."""
-        probe = math.nan if distiller.stages.probe_epoch is None else note.probe_loss
-        row = float(note.iteration + 1), note.loss, probe, note.step_size, float(distiller.stages.cap)
+        finishing = distiller.finish.begun(note.iteration)
+        probe = math.nan if finishing or distiller.stages.probe_epoch is None else note.probe_loss
+        losses = (math.nan, probe, note.loss) if finishing else (note.loss, probe, math.nan)
+        row = float(note.iteration + 1), *losses, note.step_size, float(distiller.stages.cap)
         self.course.append([value if math.isfinite(value) else math.nan for value in row])
 
     def on_train_batch_end(
@@ -307,9 +314,10 @@ class ResumeCheckpoint(Checkpoint):
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say how to resume what a time limit or a callback stopped."""
-        distiller, iterations = cast(Distiller, pl_module), pl_module.hparams["iterations"]
-        if trainer.is_global_zero and distiller.iteration < iterations and not distiller.stages.ended:
-            say(f"stopped after {distiller.iteration} of {iterations} iterations; {self._how_to_resume(trainer)}")
+        distiller = cast(Distiller, pl_module)
+        if trainer.is_global_zero and not distiller.finish.ended(distiller.iteration):
+            most = distiller.iteration + distiller.finish.most(distiller.iteration)
+            say(f"stopped after {distiller.iteration} of {most} iterations; {self._how_to_resume(trainer)}")
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Say how to resume."""

@@ -18,6 +18,7 @@ from torch import nn
 from gz_lightning.data.datamodule import datamodule_of
 from gz_lightning.data.galaxies import Galaxies
 from gz_lightning.distillation.callbacks import CollapseWatch, Curves, EvaluateSynthetic, ResumeCheckpoint
+from gz_lightning.distillation.finish import AT, LR_IMG, Finish, finish_of
 from gz_lightning.distillation.graph import matching
 from gz_lightning.distillation.matching import MATCHES, Drawn, Segment, Segments
 from gz_lightning.distillation.readings import Readings, may_wait
@@ -70,15 +71,17 @@ class TrajectoryMatching(LightningModule):
         trajectories: Folder of the experts; buffer_path of the published code.
         ipc: Images per class.
         syn_steps: Steps of the student in an outer iteration, N. Default: as published for Galaxy Zoo 2, 50 where ipc is 1
-            and 20 where it is more; of objective real 80, at most.
+            and 20 where it is more; of objective real 300, at most.
         expert_epochs: Epochs of the expert that those steps are to match, m. Default: those in which the expert takes
             five times as many steps, at least 1, at most a third of the trajectory. Published: 1.
         segments_per_step: Segments whose mean an iteration matches; under DDP this many of each process.
-        objective: match (the experts' trajectories) or real (cross entropy of fresh networks on real galaxies, a finish of
-            distilled images: :mod:`gz_lightning.distillation.real`; it needs load_syn_image, begins with the step size of
-            that set and looks at no setting of matching).
-        window: Last steps of a student that are differentiated (objective real). Default: half of syn_steps.
-        batch_real: Training galaxies that score a student (objective real). Default: 256.
+        finish: Iterations of a finish on real galaxies (:mod:`gz_lightning.distillation.real`) once the stages have ended or
+            ``iterations`` are over, with a step size on the images that falls from 0.003 (at 32 px) to 0. Default: 400 for
+            stage ``stage`` with normalised updates and one step size; 0, for no finish, with all others.
+        objective: match (the experts' trajectories, then the finish) or real (a finish of ``iterations`` of images distilled
+            before: it needs load_syn_image, begins with the step size of that set and looks at no setting of matching).
+        window: Last steps of a student that are differentiated in the finish. Default: 20.
+        batch_real: Training galaxies that score a student of the finish. Default: 256.
         student_momentum: Momentum of the student's SGD, below 1. Published: 0.
         path: raw (the epochs as they were; published) or straight (from the expert's first to its last epoch in a straight
             line, layer by layer, at the expert's pace; start epochs are then real numbers).
@@ -147,6 +150,7 @@ class TrajectoryMatching(LightningModule):
         syn_steps: PositiveInt | None = None,
         expert_epochs: PositiveInt | None = None,
         segments_per_step: PositiveInt = 1,
+        finish: NonNegativeInt | None = None,
         objective: Literal["match", "real"] = "match",
         window: PositiveInt | None = None,
         batch_real: PositiveInt | None = None,
@@ -190,7 +194,7 @@ class TrajectoryMatching(LightningModule):
         self.save_hyperparameters()  # takes the value above
         check_settings(TrajectoryMatching.__init__, self.hparams, "--model.")
         check_together(self.hparams)
-        check_objective(self.hparams)
+        check_objective(self.hparams, finish_of(self.hparams))
         self.match = MATCHES[match]
         self.way = UNROLLS[unroll](memory_budget=memory_budget)
         self.update = UPDATES[image_update]
@@ -218,14 +222,15 @@ class TrajectoryMatching(LightningModule):
         self.augmentation: str = settings["augmentation"] or augmentation_of(self.store)
         if settings["objective"] == "real":
             self.expert_epochs, self.stages = 0, FixedRange(1, 1)
-            self.real = RealGalaxies.of(settings, galaxies, self.store.recipe, self.network, self.augmentation, self.way)
-            self.plan = str(self.real)
+            matching, finish, rate = settings["prev_iter"], settings["iterations"] - settings["prev_iter"], self.lr_img
         else:
             self.expert_epochs = epochs_to_match(settings, self.store, len(galaxies.train))
             self.stages = stages_of(settings, self.store, self.expert_epochs, self.lr_img)
             sizes = settings["syn_steps"], settings["batch_syn"]
             self.segments = Segments(PATHS[settings["path"]](self.store), self.expert_epochs, *sizes, self.augmentation)
-            self.plan = describe_matching(settings, self.store, len(galaxies.train), self.expert_epochs, self.stages)
+            matching, finish, rate = settings["iterations"], finish_of(settings), LR_IMG * AT / galaxies.resolution
+        self.real = RealGalaxies.of(settings, galaxies, self.store.recipe, self.network, self.augmentation, self.way)
+        self.finish = Finish(matching, finish, rate, self.stages)
         images, self.labels = first_images(settings, galaxies, self.store, self.network)
         self.images = nn.Parameter(images)
         number = self.stages.max_start_epoch if settings["step_sizes"] == "independent" else 1
@@ -252,7 +257,7 @@ class TrajectoryMatching(LightningModule):
 
     def train_dataloader(self) -> Iterable[int]:
         """One item for each outer iteration to do; what an iteration draws depends on its number alone."""
-        return range(max(self.hparams["iterations"] - self.iteration, 0))
+        return range(self.finish.most(self.iteration))
 
     def on_fit_start(self) -> None:
         """Refuse to write over a run; find the first step size. One pass over the iterations is all."""
@@ -260,11 +265,15 @@ class TrajectoryMatching(LightningModule):
         require_unroll_memory(self.way, self.network, self.store.parameters(self.store.experts[0], 0), shown, self.hparams)
         self.trainer.fit_loop.max_epochs = 1
         if self.trainer.is_global_zero:
-            say(self.plan)
+            if self.hparams["objective"] == "match":
+                say(describe_matching(self.hparams, self.store, len(self.galaxies.train), self.expert_epochs, self.stages))
+            if self.finish.iterations:
+                say(f"{self.finish.iterations} iterations of a finish on real galaxies: {self.real}")
         self.labels = self.labels.to(self.device)  # no buffer: DDP would send it in every iteration
         self.readings.wait = may_wait(self.trainer, self.device)
         parts = self.match, type(self.way), type(self.network.module)
         self.matched = matching(self.work, self.hparams, self.device, self.augmentation, self.trainer.world_size, parts)
+        self.finish.begins(self.iteration)
         if self.resumed:
             return
         ResumeCheckpoint.require_none(self.trainer)
@@ -289,7 +298,7 @@ class TrajectoryMatching(LightningModule):
     def drawn(self, place: int) -> Drawn | RealDrawn:
         """What the student at a place is to do; all that is random depends on iteration and place alone."""
         draws = generator(self.hparams["seed"], "iteration", self.iteration, *([place] if place else []))
-        if self.hparams["objective"] == "real":
+        if self.finish.begun(self.iteration):
             return self.real.drawn(len(self.images), draws)
         expert = self.segments.expert(draws)
         number = self.iteration * self.hparams["segments_per_step"] * self.trainer.world_size + place
@@ -310,7 +319,7 @@ class TrajectoryMatching(LightningModule):
         number = self.hparams["segments_per_step"]  # of this process; all are counted together
         places = range(self.trainer.global_rank * number, (self.trainer.global_rank + 1) * number)
         drawn = [self.drawn(place) for place in places]
-        results = [self.matched(one) for one in drawn]
+        results = [(self.work if isinstance(one, RealDrawn) else self.matched)(one) for one in drawn]
         loss, probe_loss, *gradients = mean_of(results, self.trainer.strategy.reduce)
         verdict = self.move(loss, gradients)
         losses = {math.floor(one.start_epoch): result[0] for one, result in zip(drawn, results, strict=True)}
@@ -342,11 +351,12 @@ class TrajectoryMatching(LightningModule):
         """Move what is learned; the verdict of :class:`FiniteSteps`."""
         optimizer, learned = self.optimizers(), self.learned()
         assert isinstance(optimizer, LightningOptimizer)
-        self.update(loss, *gradients)
+        finishing = self.finish.begun(self.iteration)
+        (UPDATES["normalised"] if finishing else self.update)(loss, *gradients)
         for parameter, gradient in zip(learned, gradients, strict=True):
             parameter.grad = gradient
         images, step_sizes = optimizer.param_groups[:2]
-        images["lr"] = self.lr_img * self.stages.lr_factor
+        images["lr"] = self.finish.lr_img(self.iteration) if finishing else self.lr_img * self.stages.lr_factor
         if self.hparams["step_sizes"] == "independent":
             step_sizes["lr"] = self.hparams["lr_lr"] * self.stages.lr_lr_factor
         if self.stages.restarts:
@@ -363,12 +373,22 @@ class TrajectoryMatching(LightningModule):
         """What Lightning does not keep by itself."""
         checkpoint["distillation"] = {
             "iteration": self.iteration,
-            "finished": self.stages.ended or self.iteration >= self.hparams["iterations"],
+            "finished": self.finish.ended(self.iteration),
             "stages": self.stages.state_dict(),
+            "finish": self.finish.state_dict(),
+            "students": self.students(),
             "first_step_size": self.first_step_size,
             "trajectories": self.store.fingerprint,
             "data": self.galaxies.fingerprint,
         }
+
+    def students(self) -> list[dict[str, Any]]:
+        """The pool of the finish, of each process; all of them must ask for it together."""
+        pools: list[Any] = [self.real.state()]
+        if self.trainer.world_size > 1:
+            pools = [None] * self.trainer.world_size
+            torch.distributed.all_gather_object(pools, self.real.state())
+        return pools
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Resume, if this is the same distillation.
@@ -383,3 +403,5 @@ class TrajectoryMatching(LightningModule):
         self.resumed = True
         self.iteration, self.first_step_size = state["iteration"], state["first_step_size"]
         self.stages.load_state_dict(state["stages"])
+        self.finish.load_state_dict(state["finish"])
+        self.real.load_state(state["students"][self.trainer.global_rank])

@@ -18,6 +18,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import LambdaCallback
 
 from gz_lightning.data.galaxies import Galaxies
+from gz_lightning.distillation.finish import Finish
 from gz_lightning.distillation.stages import FixedRange
 from gz_lightning.distillation.updates import FiniteSteps
 from gz_lightning.progress import say
@@ -60,6 +61,7 @@ class Distiller(Protocol):
 
     iteration: int
     stages: FixedRange
+    finish: Finish
     steps: FiniteSteps
     readings: Readings
     lr_img: float
@@ -141,9 +143,9 @@ class Readings:
         return (
             not self.wait
             or batches % max(self.distiller.trainer.log_every_n_steps, 1) == 0  # type: ignore[attr-defined]
-            or len(self.unread) >= self.distiller.stages.patience
+            or len(self.unread) >= self.distiller.finish.patience(self.distiller.iteration)
             or done % settings["eval_it"] == 0
-            or done >= settings["iterations"]
+            or self.distiller.finish.most(done) <= len(self.unread)
         )
 
     def take(self) -> list[Note]:
@@ -175,14 +177,23 @@ class Readings:
                 place, trainer = f"iteration {note.iteration}, {note.place}", distiller.trainer
                 last = Path(trainer.default_root_dir) / "last.h5"
                 distiller.steps.refused(wrong, place, distiller.synthetic_set(), last, write=trainer.is_global_zero)
+            if distiller.finish.begins(note.iteration + 1):
+                most = distiller.finish.iterations
+                say(f"iteration {note.iteration}: the matching is over; {most} iterations on real galaxies follow")
+            distiller.trainer.should_stop = distiller.trainer.should_stop or distiller.finish.ended(note.iteration + 1)
 
     def _record(self, note: Note) -> None:
-        stages, sizes = self.distiller.stages, self.distiller.log_step_sizes
-        shown = {"loss": note.loss, "stage": stages.cap, "step_size": note.step_size}
-        logged = {"step": note.iteration, "lr_img": self.distiller.lr_img * stages.lr_factor}  # step: the loggers' axis
-        logged |= {f"loss/start_epoch_{epoch}": value for epoch, value in note.losses.items()}
+        stages, finish = self.distiller.stages, self.distiller.finish
+        finishing = finish.begun(note.iteration)
+        loss, rate = "loss", self.distiller.lr_img * stages.lr_factor
+        if finishing:
+            loss, rate = "real_loss", finish.lr_img(note.iteration)
+        shown = {loss: note.loss, "stage": stages.cap, "step_size": note.step_size}
+        logged = {"step": note.iteration, "lr_img": rate}  # step: the loggers' axis
+        if not finishing:
+            logged |= {f"loss/start_epoch_{epoch}": value for epoch, value in note.losses.items()}
         logged |= {f"step_size/start_epoch_{epoch}": alpha for epoch, alpha in note.step_sizes.items()}
-        probe = None if stages.probe_epoch is None else note.probe_loss
+        probe = None if finishing or stages.probe_epoch is None else note.probe_loss
         if probe is not None:
             logged["probe_loss"] = probe
             if not math.isfinite(probe):
@@ -191,13 +202,17 @@ class Readings:
         # As tensors of the host: of numbers Lightning would make some on the device.
         self.distiller.log_dict({name: torch.tensor(float(value)) for name, value in shown.items()}, prog_bar=True)
         self.distiller.log_dict({name: torch.tensor(float(value)) for name, value in logged.items()})
+        if not finishing:
+            self._tell_stages(note.iteration, probe)
+
+    def _tell_stages(self, iteration: int, probe: float | None) -> None:
+        stages, sizes = self.distiller.stages, self.distiller.log_step_sizes
         before = stages.cap
         if (event := stages.record(probe)) is not None:
-            say(f"iteration {note.iteration}: {event}; start epochs below {stages.cap} are matched")
+            say(f"iteration {iteration}: {event}; start epochs below {stages.cap} are matched")
         if len(sizes) > 1:
             with torch.no_grad():  # a new start epoch begins with the step size of the one before
                 sizes[before : stages.cap] = sizes[before - 1]
-        self.distiller.trainer.should_stop = self.distiller.trainer.should_stop or stages.ended
 
 
 def may_wait(trainer: Trainer, device: torch.device) -> bool:

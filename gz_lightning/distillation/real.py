@@ -1,9 +1,17 @@
 """Cross entropy on real galaxies as what students are scored by: a finish of images that trajectories have shaped.
 
-A student that matches an expert can at best become one. Here nothing is matched (RaT-BPTT, Feng et al. 2023): a fresh
-network takes u steps of SGD on the images without a gradient, then W with one, and the loss is its cross entropy on
-augmented training galaxies. The gradient through these W steps is exact. What the u steps before would add to it is left
-out, as published. It needs images that teach something already: from random real galaxies the loss does not fall.
+A student that matches an expert can at best become one. Here nothing is matched (RaT-BPTT, Feng et al. 2023): students are
+trained on the images by SGD with momentum, as the networks are that a set is scored by, and the loss is their cross
+entropy on augmented training galaxies. It is differentiated exactly through their last W steps; what the steps before
+would add is left out, as published.
+
+Students are not trained anew for each iteration: a pool of them is kept (FRePo, Zhou et al. 2022). An iteration draws one,
+takes its next W steps and puts it back, W steps older; one of T steps makes room for a fresh one. So students of every age
+are scored for the cost of their last W steps. Their momentum begins anew with each window.
+
+Networks that are trained on a handful of images are far too sure of themselves, and most of their cross entropy is that.
+So logits are divided by a temperature first, the best of a grid for each batch (Guo et al. 2017): what is left is what they
+confuse. The gradient takes the temperature as given.
 
 Shapes: M images, K leaves, N galaxies of a batch, T steps (``syn_steps``), W steps of the window, P parameters.
 """
@@ -11,7 +19,7 @@ Shapes: M images, K leaves, N galaxies of a batch, T steps (``syn_steps``), W st
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
@@ -23,58 +31,62 @@ from gz_lightning.distillation.matching import minibatches
 from gz_lightning.distillation.unroll import Unroll, unroll
 from gz_lightning.errors import InputError
 from gz_lightning.experts.trajectories import Recipe
+from gz_lightning.networks.derivatives import derivatives_of
 from gz_lightning.networks.functional import FunctionalNetwork
 from gz_lightning.networks.registry import build_network
 from gz_lightning.sets.synthetic import SyntheticSet
 
-STEPS, BATCH = 80, 256
-"""Steps of a student at most, and galaxies that score it, where ``syn_steps`` and ``batch_real`` are not given."""
+STEPS, WINDOW, BATCH = 300, 20, 256
+"""Steps of a student at most, those that are differentiated, and galaxies that score it, where they are not given."""
+POOL = 12
+"""Students that are kept."""
+STUDENT_MOMENTUM = 0.9
+"""As in :class:`gz_lightning.training.protocol.Protocol`."""
+TEMPERATURES = tuple(10 ** (-1.5 + 0.1 * i) for i in range(36))
 MATCHING_ALONE = {
     **{"expert_epochs": None, "student_momentum": 0.0, "path": "raw", "match": "distance", "stage": "stage"},
     **{"init_epoch": 1, "max_start_epoch": None, "start_epochs": "cycle", "sigma_threshold": 2.0, "max_duration": 300},
-    **{"step_sizes": "global"},
+    **{"step_sizes": "global", "image_update": "normalised"},
 }
 """Settings that only matching looks at, with their defaults."""
 REAL_ALONE = ("window", "batch_real")
-EARLIEST = 8
-"""The window does not begin in the first T / 8 steps, which are chaotic."""
 
 
-def check_objective(settings: Mapping[str, Any]) -> None:
+def check_objective(settings: Mapping[str, Any], finish: int) -> None:
     """Refuse settings that the objective does not look at.
 
     Args:
         settings: Settings of a :class:`gz_lightning.distillation.module.TrajectoryMatching` by name.
+        finish: Iterations of the finish of a run that matches.
 
     Raises:
         InputError: With the flag.
     """
-    if settings["objective"] == "match":
+    real = settings["objective"] == "real"
+    if not real and not finish:
         for name in REAL_ALONE:
             if settings[name] is not None:
-                raise InputError(
-                    f"--model.{name} is of --model.objective real, and this run matches trajectories: leave it out"
-                )
+                raise InputError(f"--model.{name} is of a finish on real galaxies, and this run has none: leave it out")
+    if finish and settings["step_sizes"] != "global":
+        raise InputError("--model.finish needs one step size: --model.step_sizes global")
+    steps = settings["syn_steps"] if real else STEPS
+    if (real or finish) and settings["window"] is not None and settings["window"] > steps:
+        what = "--model.syn_steps" if real else "the steps of a student of the finish"
+        raise InputError(f"--model.window ({settings['window']}) must be at most {what} ({steps})")
+    if not real:
         return
     for name, default in MATCHING_ALONE.items():
         if settings[name] != default:
             raise InputError(f"--model.{name} is of --model.objective match, and this run is of real: leave it out")
+    if settings["finish"] is not None:
+        raise InputError("--model.finish is of --model.objective match; a run of real has --model.iterations")
     if settings["graph"] in ("on", True):
         raise InputError("--model.graph on is of --model.objective match: leave it out")
-    if settings["window"] is not None and settings["window"] > settings["syn_steps"]:
-        raise InputError(
-            f"--model.window ({settings['window']}) must be at most --model.syn_steps ({settings['syn_steps']})"
-        )
     if settings["lr_teacher"] is None and settings["load_syn_image"] is None:
         raise InputError(
             "--model.objective real finishes images that were distilled: name them by --model.load_syn_image (or give "
-            "--model.lr_teacher to begin with others; from random galaxies the loss does not fall)"
+            "--model.lr_teacher to begin with others)"
         )
-
-
-def window_of(settings: Mapping[str, Any]) -> int:
-    """Steps that are differentiated."""
-    return int(settings["window"] or max(settings["syn_steps"] // 2, 1))
 
 
 def loaded_step_size(path: str) -> float:
@@ -93,15 +105,17 @@ class RealDrawn(NamedTuple):
     """What is drawn for a student and read for its score.
 
     Args:
-        initialisation: Seed of its parameters.
-        before: Steps without a gradient, u.
-        rows: Places of the images of each of its u + W steps.
+        student: Its place in the pool.
+        age: Steps that it has taken; those of a fresh one are still to be taken, without a gradient.
+        initialisation: Seed of its parameters, if it is a fresh one, else None.
+        rows: Places of the images of each of its steps.
         galaxies: Places of N training galaxies.
         draws: Generator of the augmentations.
     """
 
-    initialisation: int
-    before: int
+    student: int
+    age: int
+    initialisation: int | None
     rows: Sequence[torch.Tensor]
     galaxies: torch.Tensor
     draws: torch.Generator
@@ -110,12 +124,12 @@ class RealDrawn(NamedTuple):
     @property
     def place(self) -> str:
         """Where it is, in words."""
-        return f"initialisation {self.initialisation}, window after step {self.before}"
+        return f"student {self.student} after step {self.age}"
 
 
-@dataclass(frozen=True)
+@dataclass
 class RealGalaxies:
-    """Trains fresh networks on the images and scores them on training galaxies.
+    """Trains a pool of networks on the images and scores them on training galaxies.
 
     Args:
         galaxies: The galaxies.
@@ -127,6 +141,7 @@ class RealGalaxies:
         batch_syn: Images of a minibatch; None: all.
         augmentation: Of images and galaxies, see :func:`gz_lightning.augmentation.augment`.
         way: How to differentiate through the window.
+        pool: For each student its age, and its parameters once it has some.
     """
 
     galaxies: Galaxies
@@ -138,6 +153,7 @@ class RealGalaxies:
     batch_syn: int | None
     augmentation: str
     way: Unroll
+    pool: list[tuple[int, torch.Tensor | None]] = field(default_factory=lambda: [(0, None)] * POOL)
 
     @classmethod
     def of(
@@ -150,14 +166,16 @@ class RealGalaxies:
         way: Unroll,
     ) -> RealGalaxies:
         """What settings of a :class:`gz_lightning.distillation.module.TrajectoryMatching` ask for."""
-        steps, batch_syn = settings["syn_steps"], settings["batch_syn"]
-        window, batch_real = window_of(settings), settings["batch_real"] or BATCH
-        return cls(galaxies, recipe.network, network, steps, window, batch_real, batch_syn, augmentation, way)
+        steps = settings["syn_steps"] if settings["objective"] == "real" else STEPS
+        window, batch_real = settings["window"] or min(WINDOW, steps), settings["batch_real"] or BATCH
+        return cls(
+            galaxies, recipe.network, network, steps, window, batch_real, settings["batch_syn"], augmentation, way
+        )  # fmt: skip
 
     def __str__(self) -> str:
         return (
-            f"each iteration trains a fresh network for up to {self.syn_steps} steps, differentiates the last "
-            f"{self.window}, and scores it on {self.batch_real} of the {len(self.galaxies.train):,} training galaxies"
+            f"each takes one of {len(self.pool)} students (of up to {self.syn_steps} steps), differentiates its next "
+            f"{self.window} steps, and scores it on {self.batch_real} of the {len(self.galaxies.train):,} training galaxies"
         )
 
     def drawn(self, num_images: int, draws: torch.Generator) -> RealDrawn:
@@ -167,15 +185,20 @@ class RealGalaxies:
             num_images: M.
             draws: Random generator.
         """
-        initialisation = int(torch.randint(2**31, (), generator=draws))
-        latest = self.syn_steps - self.window
-        before = int(torch.randint(min(self.syn_steps // EARLIEST, latest), latest + 1, (), generator=draws))
+        student = int(torch.randint(len(self.pool), (), generator=draws))
+        initialisation, offset = (int(torch.randint(most, (), generator=draws)) for most in (2**31, self.window))
+        age, theta = self.pool[student]
+        if theta is None:  # the first ones are of all ages
+            age, fresh = student * (self.syn_steps - self.window) // len(self.pool), True
+        elif fresh := age + self.window > self.syn_steps:
+            age = min(offset, self.syn_steps - self.window)
+        before = age if fresh else 0
         rows = minibatches(num_images, self.batch_syn, before + self.window, draws)
         galaxies = torch.randint(len(self.galaxies.train), (self.batch_real,), generator=draws)
-        return RealDrawn(initialisation, before, rows, galaxies, draws)
+        return RealDrawn(student, age, initialisation if fresh else None, rows, galaxies, draws)
 
     def student(self, drawn: RealDrawn, images: torch.Tensor, labels: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
-        """theta_{u+W}, shape (P,), differentiable through its last W steps.
+        """The student after its window, shape (P,), differentiable through its last W steps.
 
         Args:
             drawn: Of :meth:`drawn`; its generator is used up.
@@ -184,14 +207,16 @@ class RealGalaxies:
             alpha: Step size, shape ().
         """
         rows = [part.to(images.device) for part in drawn.rows]
-        fresh = build_network(self.description, seed=drawn.initialisation)
-        theta = self.network.parameters_of(fresh).to(images)
-        early, late = rows[: drawn.before], rows[drawn.before :]
+        theta = self.pool[drawn.student][1]
+        if drawn.initialisation is not None or theta is None:
+            theta = self.network.parameters_of(build_network(self.description, seed=drawn.initialisation))
+        theta = theta.to(images)
+        early, late = rows[: -self.window], rows[-self.window :]
         with torch.no_grad():
             batches = [augment(images[part], self.augmentation, drawn.draws) for part in early]
-            theta = unroll(self.network, theta, batches, [labels[part] for part in early], alpha)
+            theta = unroll(self.network, theta, batches, [labels[part] for part in early], alpha, momentum=STUDENT_MOMENTUM)
         batches = [augment(images[part], self.augmentation, drawn.draws) for part in late]
-        return unroll(self.network, theta, batches, [labels[part] for part in late], alpha, self.way)
+        return unroll(self.network, theta, batches, [labels[part] for part in late], alpha, self.way, STUDENT_MOMENTUM)
 
     def work(
         self,
@@ -201,13 +226,36 @@ class RealGalaxies:
         alpha: torch.Tensor,
         learned: Sequence[torch.Tensor],
     ) -> list[torch.Tensor]:
-        """The loss, 0 for the probe loss that there is not, and the gradients of what is learned."""
-        loss = self.loss(drawn, self.student(drawn, images, labels, alpha))
-        return [loss.detach(), torch.zeros_like(loss).detach(), *torch.autograd.grad(loss, learned)]
+        """The loss, 0 for the probe loss that there is not, and the gradients of what is learned; the student ages."""
+        student = self.student(drawn, images, labels, alpha)
+        loss, gradient = self.score(drawn, student.detach())
+        self.keep(drawn, student.detach())
+        return [loss, torch.zeros_like(loss), *torch.autograd.grad(student, learned, gradient)]
 
-    def loss(self, drawn: RealDrawn, student: torch.Tensor) -> torch.Tensor:
-        """Cross entropy of a student on augmented training galaxies, shape ()."""
+    def keep(self, drawn: RealDrawn, student: torch.Tensor) -> None:
+        """Put a student back into the pool, W steps older; one that is not finite makes room for a fresh one."""
+        sound = bool(torch.isfinite(student).all())
+        self.pool[drawn.student] = (drawn.age + self.window if sound else self.syn_steps), student
+
+    @torch.no_grad()
+    def score(self, drawn: RealDrawn, student: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Cross entropy of a student on augmented training galaxies, shape (), and its gradient, shape (P,)."""
         train, device = self.galaxies.train, student.device
         pixels = self.galaxies.standardise(train.pixels(drawn.galaxies).to(device)).to(student.dtype)
-        logits = self.network(student, augment(pixels, self.augmentation, drawn.draws))
-        return F.cross_entropy(logits, train.labels[drawn.galaxies].to(device))
+        pixels, labels = augment(pixels, self.augmentation, drawn.draws), train.labels[drawn.galaxies].to(device)
+        logits = self.network(student, pixels)
+        losses = torch.stack([F.cross_entropy(logits / temperature, labels) for temperature in TEMPERATURES])
+        loss, coolest = losses.min(0)
+        temperature = losses.new_tensor(TEMPERATURES)[coolest]
+        # The derivatives are those of a plain cross entropy: with these shares its error is that of the scaled logits.
+        error = ((logits / temperature).softmax(1) - F.one_hot(labels, logits.shape[1])) / temperature
+        shares = logits.softmax(1) - error
+        return loss, derivatives_of(self.network).linearise(student, pixels, shares, "nothing").gradient
+
+    def state(self) -> dict[str, Any]:
+        """The pool: ages, and parameters of those that have some."""
+        return {"ages": [age for age, _ in self.pool], "students": [theta for _, theta in self.pool]}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Resume from a state."""
+        self.pool = list(zip(state["ages"], state["students"], strict=True))

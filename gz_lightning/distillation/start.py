@@ -15,7 +15,7 @@ import torch
 from gz_lightning.augmentation import check_strategy
 from gz_lightning.data.galaxies import Galaxies
 from gz_lightning.distillation.matching import MATCHES, Match, Segment, Segments, matching_loss
-from gz_lightning.distillation.real import window_of
+from gz_lightning.distillation.real import STUDENT_MOMENTUM, WINDOW
 from gz_lightning.distillation.stages import STAGES, FixedRange
 from gz_lightning.distillation.unroll import MEMORY_BUDGET, UNROLLS, Unroll
 from gz_lightning.distillation.updates import UPDATES
@@ -42,7 +42,7 @@ SEARCH_SEGMENTS = 12
 LEAST_SHARE = 1e-3
 """A leaf that no volunteer chose gets this share before the logarithm, so that it can be learned."""
 FREE_TO_CHANGE = (
-    *("trajectories", "iterations", "eval_it", "num_eval", "epoch_eval_train", "load_syn_image"),
+    *("trajectories", "iterations", "eval_it", "num_eval", "epoch_eval_train", "load_syn_image", "finish"),
     *("unroll", "memory_budget", "compile", "graph"),  # but for rounding
 )
 """Settings that a resumed run may change: they do not shape the images, or are checked by fingerprint."""
@@ -386,7 +386,7 @@ def require_unroll_memory(
     elif settings["memory_budget"] > MEMORY_BUDGET:
         advice = f"{advice}, or a smaller --model.memory_budget"
     real = settings["objective"] == "real"
-    steps = window_of(settings) if real else settings["syn_steps"]
+    steps = (settings["window"] or min(WINDOW, settings["syn_steps"])) if real else settings["syn_steps"]
     what = f"{steps} steps of {len(images)} images (unroll {settings['unroll']})"
-    least = way.least_memory(network, theta, images, steps, settings["student_momentum"])
-    require_memory(least, images.device, what, advice)
+    momentum = STUDENT_MOMENTUM if real else settings["student_momentum"]
+    require_memory(way.least_memory(network, theta, images, steps, momentum), images.device, what, advice)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from lightning.pytorch import Callback, LightningModule, Trainer
 
 from gz_lightning.augmentation import augment
 from gz_lightning.data.galaxies import Galaxies
@@ -23,68 +24,109 @@ from tests.distillation.conftest import Distil
 
 
 def real_galaxies(toy: Galaxies, experts: Path, way: str, **sizes: Any) -> RealGalaxies:
-    settings = {"syn_steps": 6, "window": 3, "batch_real": 16, "batch_syn": None} | sizes
+    settings = {"objective": "real", "syn_steps": 9, "window": 3, "batch_real": 16, "batch_syn": None} | sizes
     recipe = TrajectoryStore(experts).recipe
     network = FunctionalNetwork(build_network(recipe.network))
     return RealGalaxies.of(settings, toy, recipe, network, "galaxy", UNROLLS[way]())
 
 
-def written_out(real: RealGalaxies, images: torch.Tensor, labels: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
-    """RaT-BPTT: train, forget the graph, train the window, and score on a batch of real galaxies."""
-    draws = generator("real")
-    seed = int(torch.randint(2**31, (), generator=draws))
-    last_begin = real.syn_steps - real.window
-    first_begin = min(real.syn_steps // 8, last_begin)
-    begin = first_begin + int(torch.randint(last_begin - first_begin + 1, (), generator=draws))
-    orders = [torch.arange(len(images)) for _ in range(begin + real.window)]
-    if real.batch_syn is not None:
-        orders = []
-        while len(orders) < begin + real.window:
-            orders += torch.randperm(len(images), generator=draws).split(real.batch_syn)
-    rows = torch.randint(len(real.galaxies.train), (real.batch_real,), generator=draws)
-    theta = FunctionalNetwork.parameters_of(build_network(real.description, seed=seed)).to(images).requires_grad_()
-    for step in range(begin + real.window):
-        if step == begin:
-            theta = theta.detach().requires_grad_()
-        batch = augment(images[orders[step]], "galaxy", draws)
-        loss = F.cross_entropy(real.network(theta, batch), labels[orders[step]])
-        (gradient,) = torch.autograd.grad(loss, theta, create_graph=True)
-        theta = theta - alpha * gradient
-    galaxies = real.galaxies.standardise(real.galaxies.train.images[rows]).to(images)
-    return F.cross_entropy(real.network(theta, augment(galaxies, "galaxy", draws)), real.galaxies.train.labels[rows])
+class WrittenOut:
+    """RaT-BPTT with a pool: train, forget the graph, train the window, and score on a batch of real galaxies."""
+
+    def __init__(self, real: RealGalaxies) -> None:
+        self.real = real
+        self.students: dict[int, tuple[int, torch.Tensor]] = {}
+
+    def loss(self, images: torch.Tensor, labels: torch.Tensor, alpha: torch.Tensor, draws: torch.Generator) -> torch.Tensor:
+        real, number = self.real, len(self.real.pool)
+        student = int(torch.randint(number, (), generator=draws))
+        seed = int(torch.randint(2**31, (), generator=draws))
+        offset = int(torch.randint(real.window, (), generator=draws))
+        fresh = FunctionalNetwork.parameters_of(build_network(real.description, seed=seed)).to(images)
+        before = 0
+        if student not in self.students:
+            before = student * (real.syn_steps - real.window) // number
+            age, theta = before, fresh
+        else:
+            age, theta = self.students[student]
+            if age + real.window > real.syn_steps:
+                before = min(offset, real.syn_steps - real.window)
+                age, theta = before, fresh
+        orders = [torch.arange(len(images)) for _ in range(before + real.window)]
+        if real.batch_syn is not None:
+            orders = []
+            while len(orders) < before + real.window:
+                orders += torch.randperm(len(images), generator=draws).split(real.batch_syn)
+        rows = torch.randint(len(real.galaxies.train), (real.batch_real,), generator=draws)
+        velocity = torch.zeros_like(theta)
+        theta = theta.requires_grad_()
+        for step in range(before + real.window):
+            if step == before:
+                theta, velocity = theta.detach().requires_grad_(), torch.zeros_like(theta)
+            batch = augment(images[orders[step]], "galaxy", draws)
+            loss = F.cross_entropy(real.network(theta, batch), labels[orders[step]])
+            (gradient,) = torch.autograd.grad(loss, theta, create_graph=True)
+            velocity = 0.9 * velocity + gradient
+            theta = theta - alpha * velocity
+        self.students[student] = age + real.window, theta.detach()
+        galaxies = real.galaxies.standardise(real.galaxies.train.images[rows]).to(images)
+        logits = real.network(theta, augment(galaxies, "galaxy", draws))
+        labels = real.galaxies.train.labels[rows]
+        grid = [10 ** (-1.5 + 0.1 * i) for i in range(36)]
+        losses: list[torch.Tensor] = [F.cross_entropy(logits / temperature, labels) for temperature in grid]
+        return min(losses, key=lambda loss: float(loss.detach()))
 
 
 @pytest.mark.parametrize("way", [name for name, way in UNROLLS.items() if way.exact])
-@pytest.mark.parametrize("sizes", [{}, {"batch_syn": 2}, {"window": 6}, {"syn_steps": 20, "window": 2}], ids=str)
+@pytest.mark.parametrize("sizes", [{}, {"batch_syn": 2}, {"window": 9}, {"syn_steps": 20, "window": 2}], ids=str)
 def test_loss_and_gradients_are_those_of_plain_autograd(
     way: str, sizes: dict[str, int], toy: Galaxies, toy_experts: Path
 ) -> None:
     real = real_galaxies(toy, toy_experts, way, **sizes)
+    real.pool = real.pool[:2]
+    written_out = WrittenOut(real)
     images = torch.randn(6, 3, 16, 16, dtype=torch.float64, generator=generator(3)).requires_grad_()
     labels, alpha = torch.arange(6) % 3, torch.tensor(0.05, dtype=torch.float64, requires_grad=True)
-    expected = written_out(real, images, labels, alpha)
-    drawn = real.drawn(len(images), generator("real"))
-    loss = real.loss(drawn, real.student(drawn, images, labels, alpha))
-    assert float(loss.detach()) == pytest.approx(float(expected.detach()), rel=1e-12)
-    theirs = torch.autograd.grad(expected, [images, alpha])
-    for ours, one in zip(torch.autograd.grad(loss, [images, alpha]), theirs, strict=True):
-        assert float(one.norm()) > 1e-9
-        assert float((ours - one).norm() / one.norm()) < 1e-9
+    for iteration in range(9):  # each student is retired at least once
+        expected = written_out.loss(images, labels, alpha, generator("real", iteration))
+        drawn = real.drawn(len(images), generator("real", iteration))
+        loss, none, *gradients = real.work(drawn, images, labels, alpha, [images, alpha])
+        assert float(loss) == pytest.approx(float(expected.detach()), rel=1e-12)
+        assert not none
+        for ours, theirs in zip(gradients, torch.autograd.grad(expected, [images, alpha]), strict=True):
+            assert float(theirs.norm()) > 1e-9
+            assert float((ours - theirs).norm() / theirs.norm()) < 1e-9
 
 
-def test_windows_begin_everywhere_but_in_the_first_steps(toy: Galaxies, toy_experts: Path) -> None:
-    real = real_galaxies(toy, toy_experts, "adjoint", syn_steps=16, window=10)
-    draws = generator(1)
-    drawn = [real.drawn(6, draws) for _ in range(200)]
-    assert {one.before for one in drawn} == {2, 3, 4, 5, 6}
-    assert all(len(one.rows) == one.before + 10 for one in drawn)
-    assert len({one.initialisation for one in drawn}) == 200
-    assert {int(place) for one in drawn for place in one.galaxies} == set(range(len(toy.train)))
-    default = RealGalaxies.of(
-        {"syn_steps": 80, "window": None, "batch_real": None, "batch_syn": None}, toy, TrajectoryStore(toy_experts).recipe,
-        real.network, "none", real.way,
-    )  # fmt: skip
-    assert (default.window, default.batch_real) == (40, 256)
+def test_students_of_all_ages_are_scored_and_none_gets_too_old(toy: Galaxies, toy_experts: Path) -> None:
+    real = real_galaxies(toy, toy_experts, "adjoint", syn_steps=100, window=10)
+    draws, ages, seeds = generator(1), [], []
+    for _ in range(400):
+        drawn = real.drawn(6, draws)
+        assert len(drawn.rows) == (10 if drawn.initialisation is None else drawn.age + 10)
+        real.keep(drawn, torch.ones(3))
+        ages.append(drawn.age)
+        seeds += [] if drawn.initialisation is None else [drawn.initialisation]
+    assert set(range(10)) <= set(ages)  # windows are not always at the same steps
+    assert max(ages) in range(81, 91), max(ages)
+    assert len({age // 10 for age in ages}) == 10
+    assert len(set(seeds)) == len(seeds) > 30
+
+
+def test_a_student_that_is_not_finite_makes_room_for_a_fresh_one(toy: Galaxies, toy_experts: Path) -> None:
+    real = real_galaxies(toy, toy_experts, "adjoint")
+    real.pool = real.pool[:1]
+    real.keep(real.drawn(6, generator(1)), torch.ones(3))
+    assert real.drawn(6, generator(2)).initialisation is None
+    real.keep(real.drawn(6, generator(2)), torch.tensor([1.0, torch.nan, 1.0]))
+    assert real.drawn(6, generator(3)).initialisation is not None
+
+
+def test_sizes_that_are_not_given_are_the_default(toy: Galaxies, toy_experts: Path) -> None:
+    settings = {"objective": "match", "syn_steps": 50, "window": None, "batch_real": None, "batch_syn": None}
+    recipe, network = TrajectoryStore(toy_experts).recipe, FunctionalNetwork(TrajectoryStore(toy_experts).network())
+    default = RealGalaxies.of(settings, toy, recipe, network, "none", UNROLLS["adjoint"]())
+    assert (default.syn_steps, default.window, default.batch_real, len(default.pool)) == (300, 20, 256, 12)
 
 
 def test_a_finish_begins_with_the_set_and_its_step_size_and_the_real_loss_falls(
@@ -92,6 +134,7 @@ def test_a_finish_begins_with_the_set_and_its_step_size_and_the_real_loss_falls(
 ) -> None:
     matched = distil(tmp_path / "matched", iterations=1).synthetic_set()
     matched.step_sizes = torch.tensor([0.02])
+    matched.images = torch.randn(matched.images.shape, generator=generator(5))  # nothing is to be learned from these yet
     matched.save(tmp_path / "matched.h5")
     real: dict[str, Any] = {
         "objective": "real", "load_syn_image": str(tmp_path / "matched.h5"), "lr_teacher": None, "syn_steps": 20,
@@ -100,41 +143,77 @@ def test_a_finish_begins_with_the_set_and_its_step_size_and_the_real_loss_falls(
     capsys.readouterr()
     finished = distil(tmp_path / "run", **real, iterations=40)
     said = " ".join(capsys.readouterr().err.split())
-    assert "trains a fresh network for up to 20 steps, differentiates the last 10, and scores it on 256 of the" in said
+    assert "40 iterations of a finish on real galaxies: each takes one of 12 students (of up to 20 steps)" in said
     assert finished.first_step_size == pytest.approx(0.02)
     assert not torch.equal(finished.images, matched.images)
     losses = []
     for images in (matched.images, finished.images.detach()):
         drawn = [finished.real.drawn(len(images), generator("score", i)) for i in range(8)]
         students = [finished.real.student(one, images, matched.labels, torch.tensor(0.02)) for one in drawn]
-        scores = [finished.real.loss(*pair).detach() for pair in zip(drawn, students, strict=True)]
+        scores = [finished.real.score(one, student.detach())[0] for one, student in zip(drawn, students, strict=True)]
         losses.append(float(torch.stack(scores).mean()))
-    assert losses[1] < losses[0] - 0.01
+    assert losses[1] < 0.8 * losses[0]
 
 
-def test_a_finish_goes_on_with_the_same_bits(distil: Distil, tmp_path: Path) -> None:
-    distil(tmp_path / "matched", iterations=1).synthetic_set().save(tmp_path / "matched.h5")
-    real: dict[str, Any] = {"objective": "real", "load_syn_image": str(tmp_path / "matched.h5"), "lr_teacher": None}
-    whole = distil(tmp_path / "whole", **real, iterations=4)
-    distil(tmp_path / "cut", **real, iterations=2)
-    resumed = distil(tmp_path / "cut", tmp_path / "cut" / "checkpoints" / "last.ckpt", **real, iterations=4)
-    assert resumed.iteration == 4
+class StopAt(Callback):
+    """Ends a run after an iteration, as a time limit would."""
+
+    def __init__(self, iteration: int) -> None:
+        self.iteration = iteration
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *rest: Any) -> None:
+        assert isinstance(pl_module, TrajectoryMatching)
+        trainer.should_stop = trainer.should_stop or pl_module.iteration >= self.iteration
+
+
+FINISH: dict[str, Any] = {"iterations": 3, "finish": 5, "init_epoch": 1, "max_duration": 10}
+
+
+@pytest.mark.parametrize("cut", [1, 3, 4])
+def test_a_run_with_a_finish_goes_on_with_the_same_bits(distil: Distil, tmp_path: Path, cut: int) -> None:
+    whole = distil(tmp_path / "whole", **FINISH)
+    distil(tmp_path / "cut", callbacks=[StopAt(cut)], **FINISH)
+    resumed = distil(tmp_path / "cut", tmp_path / "cut" / "checkpoints" / "last.ckpt", **FINISH)
+    assert resumed.iteration == whole.iteration == 8
     assert torch.equal(resumed.images, whole.images)
     assert torch.equal(resumed.log_step_sizes, whole.log_step_sizes)
+
+
+def test_a_finish_that_has_begun_keeps_its_length(distil: Distil, tmp_path: Path) -> None:
+    distil(tmp_path / "cut", callbacks=[StopAt(4)], **FINISH)
+    checkpoint = tmp_path / "cut" / "checkpoints" / "last.ckpt"
+    for change in ({"finish": 6}, {"iterations": 4}):
+        with pytest.raises(InputError, match=r"began at iteration 3, for 5 iterations.*cannot change any more"):
+            distil(tmp_path / "cut", checkpoint, **FINISH | change)
+
+
+def test_the_finish_follows_the_stages(distil: Distil, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    alone = distil(tmp_path / "alone", **FINISH | {"finish": 0})
+    capsys.readouterr()
+    run = distil(tmp_path / "run", **FINISH)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "iteration 2: the matching is over; 5 iterations on real galaxies follow" in said
+    assert run.iteration == 8
+    assert alone.iteration == 3
+    assert run.finish.first == 3
+    assert not torch.equal(run.images, alone.images)
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"window": 5}, "--model.window is of --model.objective real"),
-        ({"batch_real": 5}, "--model.batch_real is of --model.objective real"),
+        ({"finish": 0, "window": 5}, "--model.window is of a finish on real galaxies"),
+        ({"stage": "fixed", "batch_real": 5}, "--model.batch_real is of a finish on real galaxies"),
         ({"objective": "real", "load_syn_image": "a.h5", "path": "straight"}, "--model.path is of --model.objective match"),
         ({"objective": "real", "load_syn_image": "a.h5", "stage": "fixed"}, "--model.stage is of --model.objective match"),
         ({"objective": "real", "load_syn_image": "a.h5", "graph": "on"}, "--model.graph on is of --model.objective match"),
         (
-            {"objective": "real", "load_syn_image": "a.h5", "window": 81},
-            r"window \(81\) must be at most --model.syn_steps",
+            {"objective": "real", "load_syn_image": "a.h5", "window": 301},
+            r"window \(301\) must be at most --model.syn_steps",
         ),
+        ({"window": 301}, r"window \(301\) must be at most the steps of a student of the finish"),
+        ({"finish": 5, "step_sizes": "independent"}, "--model.finish needs one step size"),
+        ({"objective": "real", "load_syn_image": "a.h5", "finish": 5}, "a run of real has --model.iterations"),
         ({"objective": "real"}, "name them by --model.load_syn_image"),
     ],
 )
