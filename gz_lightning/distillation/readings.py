@@ -145,7 +145,7 @@ class Readings:
             or batches % max(self.distiller.trainer.log_every_n_steps, 1) == 0  # type: ignore[attr-defined]
             or len(self.unread) >= self.distiller.finish.patience(self.distiller.iteration)
             or done % settings["eval_it"] == 0
-            or self.distiller.finish.most(done) <= len(self.unread)
+            or self.distiller.finish.most(done) == 0
         )
 
     def take(self) -> list[Note]:

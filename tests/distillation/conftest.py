@@ -14,7 +14,8 @@ from gz_lightning.data.datamodule import GalaxyZoo2DataModule
 from gz_lightning.distillation.module import TrajectoryMatching
 
 SETTINGS: dict[str, Any] = {
-    "ipc": 2, "syn_steps": 3, "iterations": 6, "eval_it": 100, "num_eval": 1, "epoch_eval_train": 2, "lr_teacher": 0.05,
+    "ipc": 2, "syn_steps": 3, "iterations": 6, "finish": 0, "eval_it": 100, "num_eval": 1, "epoch_eval_train": 2,
+    "lr_teacher": 0.05,
 }  # fmt: skip
 
 

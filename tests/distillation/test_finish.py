@@ -32,6 +32,7 @@ def test_it_begins_where_the_stages_end() -> None:
         assert finish.begun(iteration) == bool(events)
         if not events:
             stages.record(0.5)
+    assert finish.first is not None
     assert events == [finish.first]
     assert iteration == finish.first + 5
     assert stages.ended

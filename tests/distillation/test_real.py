@@ -137,8 +137,8 @@ def test_a_finish_begins_with_the_set_and_its_step_size_and_the_real_loss_falls(
     matched.images = torch.randn(matched.images.shape, generator=generator(5))  # nothing is to be learned from these yet
     matched.save(tmp_path / "matched.h5")
     real: dict[str, Any] = {
-        "objective": "real", "load_syn_image": str(tmp_path / "matched.h5"), "lr_teacher": None, "syn_steps": 20,
-        "lr_img": 0.05,
+        "objective": "real", "finish": None, "load_syn_image": str(tmp_path / "matched.h5"), "lr_teacher": None,
+        "syn_steps": 20, "lr_img": 0.05,
     }  # fmt: skip
     capsys.readouterr()
     finished = distil(tmp_path / "run", **real, iterations=40)
@@ -232,5 +232,5 @@ def test_a_set_without_a_step_size_needs_one(distil: Distil, tmp_path: Path) -> 
     bare.step_sizes = torch.empty(0)
     bare.save(tmp_path / "bare.h5")
     with pytest.raises(InputError, match=r"bare.h5 has no step size; give --model.lr_teacher"):
-        distil(tmp_path / "run", objective="real", load_syn_image=str(tmp_path / "bare.h5"), lr_teacher=None)
+        distil(tmp_path / "run", objective="real", finish=None, load_syn_image=str(tmp_path / "bare.h5"), lr_teacher=None)
     assert len(SyntheticSet.load(tmp_path / "bare.h5").step_sizes) == 0

@@ -102,7 +102,7 @@ def test_nothing_of_an_iteration_is_left_on_the_cpu(name: str, distil: Distil, t
     module.labels = module.labels.to("meta")
     module.trainer.strategy.optimizers = [module.configure_optimizers()]
     module.matched, module.readings.wait = module.work, True
-    module.hparams["iterations"], module.trainer.log_every_n_steps = 1000, 1000  # type: ignore[attr-defined]
+    module.finish.matching, module.trainer.log_every_n_steps = 1000, 1000  # type: ignore[attr-defined]
     with NoWaiting("meta") as mode:
         for _ in range(2):
             module.training_step(0, 0)
