@@ -10,22 +10,8 @@ from typing import Any
 from gz_lightning.distillation.stages import FixedRange
 from gz_lightning.errors import InputError
 
-FINISH = 400
-"""Iterations of the finish of a run in stages."""
-LR_IMG, AT = 0.003, 32
+LR_IMG, AT = 0.002, 32
 """Step size on the images at the beginning of a finish, at 32 px; an image moves by the same length at each resolution."""
-
-
-def finish_of(settings: Mapping[str, Any]) -> int:
-    """Iterations of the finish: those that are asked for, or the default, which a run in our stages alone has.
-
-    The recipes of others (a fixed range, the authors' stages, their update of the images, a step size for each start epoch)
-    are left as they are.
-    """
-    if settings["objective"] == "real":
-        return 0
-    ours = settings["stage"] == "stage" and settings["image_update"] == "normalised" and settings["step_sizes"] == "global"
-    return int(settings["finish"]) if settings["finish"] is not None else FINISH * ours
 
 
 class Finish:

@@ -18,11 +18,12 @@ from torch import nn
 from gz_lightning.data.datamodule import datamodule_of
 from gz_lightning.data.galaxies import Galaxies
 from gz_lightning.distillation.callbacks import CollapseWatch, Curves, EvaluateSynthetic, ResumeCheckpoint
-from gz_lightning.distillation.finish import AT, LR_IMG, Finish, finish_of
+from gz_lightning.distillation.defaults import defaults_of, images_of_a_step, matching_rate
+from gz_lightning.distillation.finish import AT, LR_IMG, Finish
 from gz_lightning.distillation.graph import matching
 from gz_lightning.distillation.matching import MATCHES, Drawn, Segment, Segments
 from gz_lightning.distillation.readings import Readings, may_wait
-from gz_lightning.distillation.real import STEPS, RealDrawn, RealGalaxies, check_objective, loaded_step_size
+from gz_lightning.distillation.real import RealDrawn, RealGalaxies, check_objective, loaded_step_size
 from gz_lightning.distillation.snapshot import set_of
 from gz_lightning.distillation.stages import TEST_EVERY, FixedRange
 from gz_lightning.distillation.start import (
@@ -71,16 +72,17 @@ class TrajectoryMatching(LightningModule):
         trajectories: Folder of the experts; buffer_path of the published code.
         ipc: Images per class.
         syn_steps: Steps of the student in an outer iteration, N. Default: as published for Galaxy Zoo 2, 50 where ipc is 1
-            and 20 where it is more; of objective real 300, at most.
+            and 20 where it is more, or 40 where a finish follows; of objective real 240, at most.
         expert_epochs: Epochs of the expert that those steps are to match, m. Default: those in which the expert takes
-            five times as many steps, at least 1, at most a third of the trajectory. Published: 1.
+            five times as many steps (ten times, where a finish follows the matching of more than one image per class), at
+            least 1, at most a third of the trajectory. Published: 1.
         segments_per_step: Segments whose mean an iteration matches; under DDP this many of each process.
         finish: Iterations of a finish on real galaxies (:mod:`gz_lightning.distillation.real`) once the stages have ended or
-            ``iterations`` are over, with a step size on the images that falls from 0.003 (at 32 px) to 0. Default: 400 for
-            stage ``stage`` with normalised updates and one step size; 0, for no finish, with all others.
+            ``iterations`` are over, with a step size on the images that falls from 0.002 (at 32 px) to 0. Default: 600
+            (300 of more than one image per class) where ``iterations`` is not given, in stage ``stage`` with normalised updates and one step size; else 0, none.
         objective: match (the experts' trajectories, then the finish) or real (a finish of ``iterations`` of images distilled
             before: it needs load_syn_image, begins with the step size of that set and looks at no setting of matching).
-        window: Last steps of a student that are differentiated in the finish. Default: 20.
+        window: Last steps of a student that are differentiated in the finish. Default: 60.
         batch_real: Training galaxies that score a student of the finish. Default: 256.
         student_momentum: Momentum of the student's SGD, below 1. Published: 0.
         path: raw (the epochs as they were; published) or straight (from the expert's first to its last epoch in a straight
@@ -88,7 +90,8 @@ class TrajectoryMatching(LightningModule):
         match: Matching loss by name: distance (the published one).
         stage: stage (move on by itself from early to later epochs), fixed (all start epochs from the beginning), published
             or first_code (the stage rules of the authors' two codes, see :mod:`gz_lightning.distillation.stages`).
-        init_epoch: Stage distillation begins with the start epochs below this one.
+        init_epoch: Stage distillation begins with the start epochs below this one. Default: 1; expert_epochs where a finish
+            follows the matching of more than one image per class.
         max_start_epoch: Start epochs stay below this one. Default: as far as the trajectories go. Published: 29 of 50.
         start_epochs: cycle or random.
         sigma_threshold: How clearly probe losses must fall for a stage to be learned, in standard errors. Published: 5,
@@ -104,8 +107,9 @@ class TrajectoryMatching(LightningModule):
             units of standardised pixels; where the matching loss is above 1, that is where the student ends farther from
             the expert than it began, all updates are divided by it; the gradient of the log of the step sizes is cut off
             at 1) or published (plain SGD).
-        lr_img: Step size of SGD on the images. Default: 0.003 at 32 px and inversely as the resolution, so that an image
-            moves by the same length at each (normalised), or 1000 (published; right at 128 px only).
+        lr_img: Step size of SGD on the images while experts are matched. Default: 0.003 at 32 px (ten times as much for one
+            image per class, where a finish follows) and inversely as the resolution, so that an image moves by the same
+            length at each (normalised), or 1000 (published; right at 128 px only).
         momentum: Momentum of SGD on the images and on the step sizes, below 1. Published: 0.5.
         pix_init: First images: noise, real (random training galaxies of the leaf), mean (means of the leaf), or another
             coreset: herding, k-centre, k-means-nearest, most confident.
@@ -113,7 +117,8 @@ class TrajectoryMatching(LightningModule):
         labels: hard (the leaf), votes (the volunteers' shares for each leaf: those of the galaxies that an image is made
             of, of noise the mean of its leaf) or experts (what trained experts say of the first images).
         lr_label: Step size of SGD (momentum 0.9) on the logits of soft labels; 0 leaves them as they are. DATM: 2 to 10.
-        batch_syn: Images in each step of the student. Default: all.
+        batch_syn: Images in each step of the student. Default: all; half of them where a finish follows the matching of more
+            than one image per class.
         augmentation: galaxy, none, or families of DSA joined by underscores. Default: that of the experts.
         unroll: How to differentiate through the steps: adjoint (exact; of a further step it keeps the parameters and the
             minibatch) or full (exact; it keeps the whole graph), or first_order, an approximation.
@@ -124,7 +129,8 @@ class TrajectoryMatching(LightningModule):
             instead of thousands; results are the same. It needs a GPU, augmentation galaxy or none, and global step
             sizes; auto captures where these are given, there is one device, and matching loss, unroll and network are
             the package's own; off (false) does not. Where the capture fails, a remark says so and iterations run without.
-        iterations: Outer iterations; Iteration of the published code. A run in stages may end before.
+        iterations: Outer iterations that match; Iteration of the published code. Stages may end before. Default: 200 for one
+            image per class and 60 for more, where a finish follows; as finish of objective real; else the published 5000.
         prev_iter: Outer iterations that load_syn_image has behind it; counting continues from there.
         eval_it: Outer iterations between evaluations on the validation galaxies.
         num_eval: Fresh networks in an evaluation.
@@ -158,7 +164,7 @@ class TrajectoryMatching(LightningModule):
         path: str = "raw",
         match: str = "distance",
         stage: str = "stage",
-        init_epoch: PositiveInt = 1,
+        init_epoch: PositiveInt | None = None,
         max_start_epoch: PositiveInt | None = None,
         start_epochs: Literal["cycle", "random"] = "cycle",
         sigma_threshold: PositiveFloat = 2.0,
@@ -179,7 +185,7 @@ class TrajectoryMatching(LightningModule):
         memory_budget: NonNegativeFloat = MEMORY_BUDGET,
         compile: bool = False,
         graph: Literal["auto", "on", "off"] | bool = "auto",
-        iterations: PositiveInt = 5000,
+        iterations: PositiveInt | None = None,
         prev_iter: NonNegativeInt = 0,
         eval_it: PositiveInt = 200,
         num_eval: PositiveInt = 5,
@@ -189,12 +195,11 @@ class TrajectoryMatching(LightningModule):
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
-        if syn_steps is None:
-            syn_steps = STEPS if objective == "real" else 50 if ipc == 1 else 20
-        self.save_hyperparameters()  # takes the value above
+        iterations, finish, syn_steps = defaults_of(locals()).values()
+        self.save_hyperparameters()  # takes the values above
         check_settings(TrajectoryMatching.__init__, self.hparams, "--model.")
         check_together(self.hparams)
-        check_objective(self.hparams, finish_of(self.hparams))
+        check_objective(self.hparams)
         self.match = MATCHES[match]
         self.way = UNROLLS[unroll](memory_budget=memory_budget)
         self.update = UPDATES[image_update]
@@ -213,7 +218,10 @@ class TrajectoryMatching(LightningModule):
             return  # fit is called once more in a notebook: continue
         settings, galaxies = self.hparams, self.galaxies
         galaxies.require("train", "val")
-        self.lr_img = self.update.lr_img(galaxies.resolution) if settings["lr_img"] is None else settings["lr_img"]
+        self.lr_img = settings["lr_img"]
+        if self.lr_img is None:
+            self.lr_img = self.update.lr_img(galaxies.resolution) * matching_rate(settings)
+        self.batch_syn = images_of_a_step(settings, settings["ipc"] * galaxies.num_classes)
         name = None if settings["network"] is None else allow_network(settings["network"])
         self.store = matching_experts(settings["trajectories"], galaxies, {"name": name})
         self.network = network_of(self.store, galaxies)
@@ -226,10 +234,12 @@ class TrajectoryMatching(LightningModule):
         else:
             self.expert_epochs = epochs_to_match(settings, self.store, len(galaxies.train))
             self.stages = stages_of(settings, self.store, self.expert_epochs, self.lr_img)
-            sizes = settings["syn_steps"], settings["batch_syn"]
+            sizes = settings["syn_steps"], self.batch_syn
             self.segments = Segments(PATHS[settings["path"]](self.store), self.expert_epochs, *sizes, self.augmentation)
-            matching, finish, rate = settings["iterations"], finish_of(settings), LR_IMG * AT / galaxies.resolution
-        self.real = RealGalaxies.of(settings, galaxies, self.store.recipe, self.network, self.augmentation, self.way)
+            matching, finish, rate = settings["iterations"], settings["finish"], LR_IMG * AT / galaxies.resolution
+        self.real = RealGalaxies.of(
+            settings, galaxies, self.store.recipe, self.network, self.batch_syn, self.augmentation, self.way
+        )
         self.finish = Finish(matching, finish, rate, self.stages)
         images, self.labels = first_images(settings, galaxies, self.store, self.network)
         self.images = nn.Parameter(images)
@@ -261,7 +271,7 @@ class TrajectoryMatching(LightningModule):
 
     def on_fit_start(self) -> None:
         """Refuse to write over a run; find the first step size. One pass over the iterations is all."""
-        shown = self.images[: self.hparams["batch_syn"]]
+        shown = self.images[: self.batch_syn]
         require_unroll_memory(self.way, self.network, self.store.parameters(self.store.experts[0], 0), shown, self.hparams)
         self.trainer.fit_loop.max_epochs = 1
         if self.trainer.is_global_zero:

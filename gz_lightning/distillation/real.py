@@ -27,6 +27,7 @@ import torch.nn.functional as F
 
 from gz_lightning.augmentation import augment
 from gz_lightning.data.galaxies import Galaxies
+from gz_lightning.distillation.defaults import REAL_STEPS
 from gz_lightning.distillation.matching import minibatches
 from gz_lightning.distillation.unroll import Unroll, unroll
 from gz_lightning.errors import InputError
@@ -36,8 +37,8 @@ from gz_lightning.networks.functional import FunctionalNetwork
 from gz_lightning.networks.registry import build_network
 from gz_lightning.sets.synthetic import SyntheticSet
 
-STEPS, WINDOW, BATCH = 300, 20, 256
-"""Steps of a student at most, those that are differentiated, and galaxies that score it, where they are not given."""
+WINDOW, BATCH = 60, 256
+"""Steps that are differentiated, and galaxies that score a student, where they are not given."""
 POOL = 12
 """Students that are kept."""
 STUDENT_MOMENTUM = 0.9
@@ -45,31 +46,30 @@ STUDENT_MOMENTUM = 0.9
 TEMPERATURES = tuple(10 ** (-1.5 + 0.1 * i) for i in range(36))
 MATCHING_ALONE = {
     **{"expert_epochs": None, "student_momentum": 0.0, "path": "raw", "match": "distance", "stage": "stage"},
-    **{"init_epoch": 1, "max_start_epoch": None, "start_epochs": "cycle", "sigma_threshold": 2.0, "max_duration": 300},
+    **{"init_epoch": None, "max_start_epoch": None, "start_epochs": "cycle", "sigma_threshold": 2.0, "max_duration": 300},
     **{"step_sizes": "global", "image_update": "normalised"},
 }
 """Settings that only matching looks at, with their defaults."""
 REAL_ALONE = ("window", "batch_real")
 
 
-def check_objective(settings: Mapping[str, Any], finish: int) -> None:
+def check_objective(settings: Mapping[str, Any]) -> None:
     """Refuse settings that the objective does not look at.
 
     Args:
         settings: Settings of a :class:`gz_lightning.distillation.module.TrajectoryMatching` by name.
-        finish: Iterations of the finish of a run that matches.
 
     Raises:
         InputError: With the flag.
     """
-    real = settings["objective"] == "real"
+    real, finish = settings["objective"] == "real", settings["finish"]
     if not real and not finish:
         for name in REAL_ALONE:
             if settings[name] is not None:
                 raise InputError(f"--model.{name} is of a finish on real galaxies, and this run has none: leave it out")
     if finish and settings["step_sizes"] != "global":
         raise InputError("--model.finish needs one step size: --model.step_sizes global")
-    steps = settings["syn_steps"] if real else STEPS
+    steps = settings["syn_steps"] if real else REAL_STEPS
     if (real or finish) and settings["window"] is not None and settings["window"] > steps:
         what = "--model.syn_steps" if real else "the steps of a student of the finish"
         raise InputError(f"--model.window ({settings['window']}) must be at most {what} ({steps})")
@@ -78,7 +78,7 @@ def check_objective(settings: Mapping[str, Any], finish: int) -> None:
     for name, default in MATCHING_ALONE.items():
         if settings[name] != default:
             raise InputError(f"--model.{name} is of --model.objective match, and this run is of real: leave it out")
-    if settings["finish"] is not None:
+    if finish:
         raise InputError("--model.finish is of --model.objective match; a run of real has --model.iterations")
     if settings["graph"] in ("on", True):
         raise InputError("--model.graph on is of --model.objective match: leave it out")
@@ -162,14 +162,15 @@ class RealGalaxies:
         galaxies: Galaxies,
         recipe: Recipe,
         network: FunctionalNetwork,
+        batch_syn: int | None,
         augmentation: str,
         way: Unroll,
     ) -> RealGalaxies:
         """What settings of a :class:`gz_lightning.distillation.module.TrajectoryMatching` ask for."""
-        steps = settings["syn_steps"] if settings["objective"] == "real" else STEPS
+        steps = settings["syn_steps"] if settings["objective"] == "real" else REAL_STEPS
         window, batch_real = settings["window"] or min(WINDOW, steps), settings["batch_real"] or BATCH
         return cls(
-            galaxies, recipe.network, network, steps, window, batch_real, settings["batch_syn"], augmentation, way
+            galaxies, recipe.network, network, steps, window, batch_real, batch_syn, augmentation, way
         )  # fmt: skip
 
     def __str__(self) -> str:

@@ -14,6 +14,7 @@ import torch
 
 from gz_lightning.augmentation import check_strategy
 from gz_lightning.data.galaxies import Galaxies
+from gz_lightning.distillation.defaults import first_cap, steps_matched
 from gz_lightning.distillation.matching import MATCHES, Match, Segment, Segments, matching_loss
 from gz_lightning.distillation.real import STUDENT_MOMENTUM, WINDOW
 from gz_lightning.distillation.stages import STAGES, FixedRange
@@ -33,9 +34,6 @@ from gz_lightning.sets.synthetic import SyntheticSet
 from gz_lightning.settings import check_name
 from gz_lightning.storage.text import naming_file
 
-STEPS_MATCHED = 5
-"""Steps of the expert for one of the student: in trials at 20 steps on real and simulated galaxies (32 px, 27 steps an
-epoch, 300 iterations) 1 / 3 / 5 / 8 epochs gave 46 / 52 / 55 / 53 % and - / 47 / 60 / 51 %."""
 STEP_SIZE_GRID = tuple(float(f"{x:.3g}") for x in torch.logspace(-4, -1, 13).tolist())
 """1e-4 to 0.1, four a decade."""
 SEARCH_SEGMENTS = 12
@@ -139,7 +137,7 @@ def augmentation_of(store: TrajectoryStore) -> str:
 
 
 def epochs_to_match(settings: Mapping[str, Any], store: TrajectoryStore, galaxies: int) -> int:
-    """Epochs m to match: ``expert_epochs`` or those in which an expert takes ``STEPS_MATCHED`` times ``syn_steps`` steps.
+    """Epochs m to match: ``expert_epochs`` or those in which an expert takes five or ten times ``syn_steps`` steps.
 
     Args:
         settings: Settings of the distillation by name.
@@ -159,7 +157,7 @@ def epochs_to_match(settings: Mapping[str, Any], store: TrajectoryStore, galaxie
             f"rotations {rotations!r:.40}), as imported ones do not; give --model.expert_epochs"
         )
     syn_steps: int = settings["syn_steps"]
-    return max(1, min(round(STEPS_MATCHED * syn_steps / steps), store.num_epochs // 3))
+    return max(1, min(round(steps_matched(settings) * syn_steps / steps), store.num_epochs // 3))
 
 
 def describe_matching(
@@ -204,7 +202,7 @@ def stages_of(settings: Mapping[str, Any], store: TrajectoryStore, expert_epochs
             f"within the {store.num_epochs} epochs of {store.folder}"
         )
     return STAGES[settings["stage"]](
-        settings["init_epoch"],
+        first_cap(settings, expert_epochs, max_start_epoch),
         max_start_epoch,
         settings["start_epochs"],
         settings["sigma_threshold"],

@@ -4,21 +4,9 @@ import math
 
 import pytest
 
-from gz_lightning.distillation.finish import FINISH, Finish, finish_of
+from gz_lightning.distillation.finish import Finish
 from gz_lightning.distillation.stages import FixedRange, StageDistillation
 from gz_lightning.errors import InputError
-
-MATCHING = {"objective": "match", "finish": None, "stage": "stage", "image_update": "normalised", "step_sizes": "global"}
-
-
-def test_runs_in_our_stages_have_a_finish_and_those_of_others_have_none() -> None:
-    assert finish_of(MATCHING) == FINISH
-    for other in (
-        {"stage": "fixed"}, {"stage": "published"}, {"image_update": "published"}, {"step_sizes": "independent"},
-    ):  # fmt: skip
-        assert finish_of(MATCHING | other) == 0
-        assert finish_of(MATCHING | other | {"finish": 7}) == 7
-    assert finish_of(MATCHING | {"finish": 0}) == finish_of(MATCHING | {"objective": "real"}) == 0
 
 
 def test_it_begins_where_the_stages_end() -> None:

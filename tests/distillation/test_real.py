@@ -27,7 +27,7 @@ def real_galaxies(toy: Galaxies, experts: Path, way: str, **sizes: Any) -> RealG
     settings = {"objective": "real", "syn_steps": 9, "window": 3, "batch_real": 16, "batch_syn": None} | sizes
     recipe = TrajectoryStore(experts).recipe
     network = FunctionalNetwork(build_network(recipe.network))
-    return RealGalaxies.of(settings, toy, recipe, network, "galaxy", UNROLLS[way]())
+    return RealGalaxies.of(settings, toy, recipe, network, sizes.get("batch_syn"), "galaxy", UNROLLS[way]())
 
 
 class WrittenOut:
@@ -123,10 +123,10 @@ def test_a_student_that_is_not_finite_makes_room_for_a_fresh_one(toy: Galaxies, 
 
 
 def test_sizes_that_are_not_given_are_the_default(toy: Galaxies, toy_experts: Path) -> None:
-    settings = {"objective": "match", "syn_steps": 50, "window": None, "batch_real": None, "batch_syn": None}
+    settings = {"objective": "match", "syn_steps": 50, "window": None, "batch_real": None}
     recipe, network = TrajectoryStore(toy_experts).recipe, FunctionalNetwork(TrajectoryStore(toy_experts).network())
-    default = RealGalaxies.of(settings, toy, recipe, network, "none", UNROLLS["adjoint"]())
-    assert (default.syn_steps, default.window, default.batch_real, len(default.pool)) == (300, 20, 256, 12)
+    default = RealGalaxies.of(settings, toy, recipe, network, None, "none", UNROLLS["adjoint"]())
+    assert (default.syn_steps, default.window, default.batch_real, len(default.pool)) == (240, 60, 256, 12)
 
 
 def test_a_finish_begins_with_the_set_and_its_step_size_and_the_real_loss_falls(
@@ -202,16 +202,16 @@ def test_the_finish_follows_the_stages(distil: Distil, tmp_path: Path, capsys: p
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"finish": 0, "window": 5}, "--model.window is of a finish on real galaxies"),
+        ({"iterations": 9, "window": 5}, "--model.window is of a finish on real galaxies"),
         ({"stage": "fixed", "batch_real": 5}, "--model.batch_real is of a finish on real galaxies"),
         ({"objective": "real", "load_syn_image": "a.h5", "path": "straight"}, "--model.path is of --model.objective match"),
         ({"objective": "real", "load_syn_image": "a.h5", "stage": "fixed"}, "--model.stage is of --model.objective match"),
         ({"objective": "real", "load_syn_image": "a.h5", "graph": "on"}, "--model.graph on is of --model.objective match"),
         (
-            {"objective": "real", "load_syn_image": "a.h5", "window": 301},
-            r"window \(301\) must be at most --model.syn_steps",
+            {"objective": "real", "load_syn_image": "a.h5", "window": 241},
+            r"window \(241\) must be at most --model.syn_steps",
         ),
-        ({"window": 301}, r"window \(301\) must be at most the steps of a student of the finish"),
+        ({"window": 241}, r"window \(241\) must be at most the steps of a student of the finish"),
         ({"finish": 5, "step_sizes": "independent"}, "--model.finish needs one step size"),
         ({"objective": "real", "load_syn_image": "a.h5", "finish": 5}, "a run of real has --model.iterations"),
         ({"objective": "real"}, "name them by --model.load_syn_image"),
