@@ -37,8 +37,8 @@ from gz_lightning.networks.functional import FunctionalNetwork
 from gz_lightning.networks.registry import build_network
 from gz_lightning.sets.synthetic import SyntheticSet
 
-WINDOW, BATCH = 60, 256
-"""Steps that are differentiated, and galaxies that score a student, where they are not given."""
+WINDOW, WINDOW_MORE, BATCH = 60, 20, 256
+"""Steps that are differentiated, of one image per class and of more, and galaxies that score a student, where not given."""
 POOL = 12
 """Students that are kept."""
 STUDENT_MOMENTUM = 0.9
@@ -87,6 +87,12 @@ def check_objective(settings: Mapping[str, Any]) -> None:
             "--model.objective real finishes images that were distilled: name them by --model.load_syn_image (or give "
             "--model.lr_teacher to begin with others)"
         )
+
+
+def window_of(settings: Mapping[str, Any]) -> int:
+    """Steps that are differentiated. Those on many images are dearer, and need not reach as far back."""
+    steps: int = settings["syn_steps"] if settings["objective"] == "real" else REAL_STEPS
+    return int(settings["window"] or min(WINDOW if settings["ipc"] == 1 else WINDOW_MORE, steps))
 
 
 def loaded_step_size(path: str) -> float:
@@ -168,7 +174,7 @@ class RealGalaxies:
     ) -> RealGalaxies:
         """What settings of a :class:`gz_lightning.distillation.module.TrajectoryMatching` ask for."""
         steps = settings["syn_steps"] if settings["objective"] == "real" else REAL_STEPS
-        window, batch_real = settings["window"] or min(WINDOW, steps), settings["batch_real"] or BATCH
+        window, batch_real = window_of(settings), settings["batch_real"] or BATCH
         return cls(
             galaxies, recipe.network, network, steps, window, batch_real, batch_syn, augmentation, way
         )  # fmt: skip

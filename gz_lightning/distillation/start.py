@@ -16,7 +16,7 @@ from gz_lightning.augmentation import check_strategy
 from gz_lightning.data.galaxies import Galaxies
 from gz_lightning.distillation.defaults import first_cap, steps_matched
 from gz_lightning.distillation.matching import MATCHES, Match, Segment, Segments, matching_loss
-from gz_lightning.distillation.real import STUDENT_MOMENTUM, WINDOW
+from gz_lightning.distillation.real import STUDENT_MOMENTUM, window_of
 from gz_lightning.distillation.stages import STAGES, FixedRange
 from gz_lightning.distillation.unroll import MEMORY_BUDGET, UNROLLS, Unroll
 from gz_lightning.distillation.updates import UPDATES
@@ -384,7 +384,7 @@ def require_unroll_memory(
     elif settings["memory_budget"] > MEMORY_BUDGET:
         advice = f"{advice}, or a smaller --model.memory_budget"
     real = settings["objective"] == "real"
-    steps = (settings["window"] or min(WINDOW, settings["syn_steps"])) if real else settings["syn_steps"]
+    steps = window_of(settings) if real else settings["syn_steps"]
     what = f"{steps} steps of {len(images)} images (unroll {settings['unroll']})"
     momentum = STUDENT_MOMENTUM if real else settings["student_momentum"]
     require_memory(way.least_memory(network, theta, images, steps, momentum), images.device, what, advice)

@@ -12,7 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from gz_lightning.augmentation import augment
 from gz_lightning.data.galaxies import Galaxies
 from gz_lightning.distillation.module import TrajectoryMatching
-from gz_lightning.distillation.real import MATCHING_ALONE, RealGalaxies
+from gz_lightning.distillation.real import MATCHING_ALONE, RealGalaxies, window_of
 from gz_lightning.distillation.unroll import UNROLLS
 from gz_lightning.errors import InputError
 from gz_lightning.experts.trajectories import TrajectoryStore
@@ -24,7 +24,7 @@ from tests.distillation.conftest import Distil
 
 
 def real_galaxies(toy: Galaxies, experts: Path, way: str, **sizes: Any) -> RealGalaxies:
-    settings = {"objective": "real", "syn_steps": 9, "window": 3, "batch_real": 16, "batch_syn": None} | sizes
+    settings = {"objective": "real", "ipc": 1, "syn_steps": 9, "window": 3, "batch_real": 16, "batch_syn": None} | sizes
     recipe = TrajectoryStore(experts).recipe
     network = FunctionalNetwork(build_network(recipe.network))
     return RealGalaxies.of(settings, toy, recipe, network, sizes.get("batch_syn"), "galaxy", UNROLLS[way]())
@@ -123,10 +123,11 @@ def test_a_student_that_is_not_finite_makes_room_for_a_fresh_one(toy: Galaxies, 
 
 
 def test_sizes_that_are_not_given_are_the_default(toy: Galaxies, toy_experts: Path) -> None:
-    settings = {"objective": "match", "syn_steps": 50, "window": None, "batch_real": None}
+    settings = {"objective": "match", "ipc": 1, "syn_steps": 50, "window": None, "batch_real": None}
     recipe, network = TrajectoryStore(toy_experts).recipe, FunctionalNetwork(TrajectoryStore(toy_experts).network())
     default = RealGalaxies.of(settings, toy, recipe, network, None, "none", UNROLLS["adjoint"]())
     assert (default.syn_steps, default.window, default.batch_real, len(default.pool)) == (240, 60, 256, 12)
+    assert [window_of(settings | {"ipc": ipc}) for ipc in (1, 2, 10)] == [60, 20, 20]
 
 
 def test_a_finish_begins_with_the_set_and_its_step_size_and_the_real_loss_falls(
