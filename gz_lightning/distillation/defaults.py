@@ -12,7 +12,7 @@ from typing import Any
 
 REAL_STEPS = 240
 """Steps of a student of the finish, at most."""
-FINISH, FINISH_MORE = 600, 300
+FINISH, FINISH_MORE = 300, 200
 """Iterations of the finish of a default run, for one image per class, and for more."""
 LONG = 5000
 """Iterations of a run without a finish (published)."""
@@ -40,7 +40,7 @@ def defaults_of(settings: Mapping[str, Any]) -> dict[str, Any]:
         >>> ours = {"stage": "stage", "image_update": "normalised", "step_sizes": "global", "objective": "match", "ipc": 1}
         >>> nothing = dict.fromkeys(("iterations", "finish", "syn_steps"))
         >>> defaults_of({**nothing, **ours})
-        {'iterations': 200, 'finish': 600, 'syn_steps': 50}
+        {'iterations': 200, 'finish': 300, 'syn_steps': 50}
         >>> defaults_of({**nothing, **ours, "iterations": 400})
         {'iterations': 400, 'finish': 0, 'syn_steps': 50}
     """

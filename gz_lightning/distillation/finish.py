@@ -10,7 +10,7 @@ from typing import Any
 from gz_lightning.distillation.stages import FixedRange
 from gz_lightning.errors import InputError
 
-LR_IMG, AT = 0.002, 32
+LR_IMG, AT = 0.003, 32
 """Step size on the images at the beginning of a finish, at 32 px; an image moves by the same length at each resolution."""
 
 

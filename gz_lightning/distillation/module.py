@@ -78,8 +78,8 @@ class TrajectoryMatching(LightningModule):
             least 1, at most a third of the trajectory. Published: 1.
         segments_per_step: Segments whose mean an iteration matches; under DDP this many of each process.
         finish: Iterations of a finish on real galaxies (:mod:`gz_lightning.distillation.real`) once the stages have ended or
-            ``iterations`` are over, with a step size on the images that falls from 0.002 (at 32 px) to 0. Default: 600
-            (300 of more than one image per class) where ``iterations`` is not given, in stage ``stage`` with normalised
+            ``iterations`` are over, with a step size on the images that falls from 0.003 (at 32 px) to 0. Default: 300
+            (200 of more than one image per class) where ``iterations`` is not given, in stage ``stage`` with normalised
             updates and one step size; else 0, none.
         objective: match (the experts' trajectories, then the finish) or real (a finish of ``iterations`` of images distilled
             before: it needs load_syn_image, begins with the step size of that set and looks at no setting of matching).

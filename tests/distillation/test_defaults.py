@@ -11,8 +11,8 @@ from gz_lightning.distillation.module import TrajectoryMatching
 @pytest.mark.parametrize(
     ("given", "iterations", "finish", "syn_steps"),
     [
-        ({}, 200, 600, 50),
-        ({"ipc": 10}, 60, 300, 40),
+        ({}, 200, 300, 50),
+        ({"ipc": 10}, 60, 200, 40),
         ({"iterations": 400}, 400, 0, 50),
         ({"iterations": 400, "ipc": 10}, 400, 0, 20),
         ({"iterations": 400, "finish": 30}, 400, 30, 50),
@@ -22,7 +22,7 @@ from gz_lightning.distillation.module import TrajectoryMatching
         ({"image_update": "published"}, 5000, 0, 50),
         ({"step_sizes": "independent"}, 5000, 0, 50),
         ({"stage": "fixed", "finish": 30}, 200, 30, 50),
-        ({"objective": "real", "load_syn_image": "set.h5"}, 600, 0, 240),
+        ({"objective": "real", "load_syn_image": "set.h5"}, 300, 0, 240),
     ],
     ids=str,
 )
