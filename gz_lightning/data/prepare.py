@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import torch
 
+from gz_lightning.cost import announce
 from gz_lightning.data.arrow import DatasetTable
 from gz_lightning.data.catalog import Catalog
 from gz_lightning.data.class_columns import catalog_from_classes, class_column
@@ -257,6 +258,10 @@ def _simulate(
         raise InputError(
             f"the leaves of the tree '{tree.name}' are not made of simulated ones; use a tree of {simplified.name}"
         )
+    announce(
+        f"{len(parts) * per_class:,} simulated galaxies of {len(parts)} leaves at {resolution} px",
+        *(2 * 4 * 3 * resolution**2 * len(parts) * per_class, 3 * resolution**2 * len(parts) * per_class, output),
+    )
     made = torch.tensor([part[n % len(part)] for part in parts for n in range(per_class)])
     simulated = simulate_galaxies(made, resolution=resolution, seed=seed)
     object_ids = tuple(f"simulated-{seed}-{i:06d}" for i in range(len(made)))
