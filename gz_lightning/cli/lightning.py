@@ -33,6 +33,7 @@ from gz_lightning.progress import say
 from gz_lightning.settings import check_settings
 from gz_lightning.storage.checkpoints import LAST
 from gz_lightning.storage.whole import locked, remove_stale
+from gz_lightning.training.quiet import quiet
 
 T = TypeVar("T")
 TRAINER_DEFAULTS = {
@@ -138,6 +139,7 @@ class GalaxyCLI(LightningCLI):
             module: Its LightningModule.
             args: The settings.
         """
+        quiet()
         logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
         cls.command = command
         with contextlib.ExitStack() as cls.at_end:
