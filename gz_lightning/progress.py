@@ -20,7 +20,7 @@ else:
 T = TypeVar("T")
 PAUSE = 10.0
 """Seconds between plain lines at least."""
-PARTS = 20
+PARTS = 10
 """Plain lines about one piece of work at most, beside the first and the last."""
 MEASURED = 3
 """Updates before the time left is told."""
@@ -75,8 +75,8 @@ _lines = _Lines()
 class Bar:
     """The progress of one piece of work: what is done in words, and after a few measured steps the time left.
 
-    On a terminal a bar, which is gone once the work is done. Elsewhere a plain line after ten seconds, and at each twentieth
-    of the work after that, no two within ten seconds. Either way one line remains when the work is done.
+    On a terminal a bar, which is gone once the work is done. Elsewhere a plain line after ten seconds, and at each tenth of
+    the work after that, no two within ten seconds. Either way one line remains when the work is done.
 
     Args:
         text: What is done, in words.
@@ -168,9 +168,9 @@ def ticking(things: str, total: int, quiet: bool = False) -> Iterator[Callable[.
     bar.close()
 
 
-def track(items: Iterable[T], description: str, total: int) -> Iterator[T]:
-    """Yield ``items`` while a bar shows how many of ``total`` are done, and the time left."""
-    bar, number = Bar(f"{description}: 0 of {total:,}", total), 0
+def track(items: Iterable[T], description: str, total: int, quiet: bool = False) -> Iterator[T]:
+    """Yield ``items`` while a bar shows how many of ``total`` are done, and the time left; ``quiet`` as of :class:`Bar`."""
+    bar, number = Bar(f"{description}: 0 of {total:,}", total, quiet=quiet), 0
     try:
         for number, item in enumerate(items, 1):
             yield item

@@ -335,7 +335,7 @@ def first_step_size(
         places.append((segments.expert(draws), start_epoch))
     drawn = (
         segments.at(*place, images, labels, generator(seed, "step size", i))
-        for i, place in enumerate(track(places, "first step size, segments tried", len(places)))
+        for i, place in enumerate(track(places, "first step size, segments tried", len(places), quiet=True))
     )
     alpha, losses = search_step_size(drawn, lambda segment, alpha: student(segment, torch.tensor(alpha)), match)
     say(f"first step size {alpha:.3g}: matching loss {losses[alpha]:.3f}")
