@@ -25,20 +25,18 @@ TYPED = {
     **{f"{name} --mistyped": (name, "--mistyped", "1") for name in ("prepare", "download", "evaluate", "report")},
     "trajectories check --mistyped": ("trajectories", "check", "--mistyped", "1"),
 }
+"""Commands that are answered and end."""
 FIRST_WORDS = {
     "evaluate": ("evaluate", "none.h5", "none.h5"),
-    "report": ("report", "none"),
-    "trajectories check": ("trajectories", "check", "none"),
     "prepare": ("prepare", "--output", "none/none.h5", "--images", "none"),
-    "fit": ("fit", "--data.path", "none.h5", "--wandb", "off"),
     "distill": ("distill", "--data.path", "none.h5", "--wandb", "off"),
 }
-"""Commands that load PyTorch, and then find that a file is absent."""
+"""Commands that load PyTorch, of which only the time until their first words is taken."""
 FLOOR = ("-c", "import lightning.pytorch")
 PACKAGES = ("torch", "lightning", "jsonargparse", "rich")
 
 
-def run(command: tuple[str, ...], checkout: Path) -> dict[str, float]:
+def run(command: tuple[str, ...], checkout: Path, to_its_end: bool = True) -> dict[str, float]:
     """Seconds of a process: of the processor, on the clock, and until its first words."""
     environment = {**os.environ, "PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1", "TERM": "dumb"}
     before, begin = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
@@ -48,32 +46,33 @@ def run(command: tuple[str, ...], checkout: Path) -> dict[str, float]:
     assert process.stdout is not None
     process.stdout.read(1)
     first = time.perf_counter() - begin
-    process.stdout.read()
+    if to_its_end:
+        process.stdout.read()
+    else:
+        process.kill()
     process.wait()
+    process.stdout.close()
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return {"processor": used, "clock": time.perf_counter() - begin, "first words": first}
 
 
-def measure(checkouts: dict[str, Path], turns: int) -> dict[str, Any]:
+Job = tuple[str, str]
+"""A command, and the checkout that it is run in."""
+
+
+def summary(taken: dict[Job, list[dict[str, float]]]) -> dict[str, Any]:
     """Medians of each command in each checkout, and the ratios of the medians of processor time."""
-    jobs = {(name, of): ("-m", "gz_lightning", *args) for name, args in {**TYPED, **FIRST_WORDS}.items() for of in checkouts}
-    jobs["import lightning.pytorch", "new"] = FLOOR
-    taken: dict[tuple[str, str], list[dict[str, float]]] = {job: [] for job in jobs}
-    for _ in range(turns):
-        for (name, of), command in jobs.items():
-            taken[name, of].append(run(command, checkouts[of]))
     medians: dict[str, dict[str, dict[str, float]]] = {}
     for (name, of), results in taken.items():
         median = {what: round(statistics.median(one[what] for one in results), 3) for what in results[0]}
         medians.setdefault(name, {})[of] = median
     floor = medians["import lightning.pytorch"]["new"]["processor"]
     ratios = {}
-    for name in TYPED:
-        new = medians[name]["new"]["processor"]
-        ratios[name] = {"to import lightning.pytorch": round(new / floor, 3)}
-        if "old" in medians[name]:
-            ratios[name]["to the old checkout"] = round(new / medians[name]["old"]["processor"], 3)
+    for name, of in medians.items():
+        ratios[name] = {"to import lightning.pytorch": round(of["new"]["processor"] / floor, 3)}
+        if "old" in of:
+            ratios[name]["to the old checkout"] = round(of["new"]["processor"] / of["old"]["processor"], 3)
     return {"seconds": medians, "ratios of processor time": ratios}
 
 
@@ -86,16 +85,22 @@ def main() -> None:
     checkouts = {"new": ROOT} if settings.old is None else {"old": settings.old.resolve(), "new": ROOT}
     for checkout in checkouts.values():  # once before, for the disk cache and the compiled files
         run(("-m", "gz_lightning", "fit", "--model.nothing", "1"), checkout)
-    record = {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
-        "versions": {name: version(name) for name in PACKAGES},
-        "turns": settings.turns,
-        **measure(checkouts, settings.turns),
-    }
-    text = json.dumps(record, indent=1)
-    print(text)
-    if settings.json is not None:
-        settings.json.write_text(text + "\n")
+    jobs = {(name, of): ("-m", "gz_lightning", *args) for name, args in {**TYPED, **FIRST_WORDS}.items() for of in checkouts}
+    jobs["import lightning.pytorch", "new"] = FLOOR
+    taken: dict[Job, list[dict[str, float]]] = {job: [] for job in jobs}
+    for turn in range(1, settings.turns + 1):
+        for (name, of), command in jobs.items():
+            taken[name, of].append(run(command, checkouts[of], name not in FIRST_WORDS))
+        record = {
+            "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+            "versions": {name: version(name) for name in PACKAGES},
+            "turns": turn,
+            **summary(taken),
+        }
+        text = json.dumps(record, indent=1)
+        print(text)
+        if settings.json is not None:  # after each turn: a record of fewer turns is one too
+            settings.json.write_text(text + "\n")
 
 
 if __name__ == "__main__":
