@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -90,7 +91,9 @@ class Bar:
         self.began = self.said = time.monotonic()
         self.updates, self.part = 0, -1
         self.measured_from = (self.began, done)
-        self.line = _lines.add(total) if console is not None and console.is_terminal and not console.is_jupyter else None
+        self.is_shown = os.environ.get("LOCAL_RANK", "0") == "0"  # of several processes of a run the first has the terminal
+        has_bars = self.is_shown and console is not None and console.is_terminal and not console.is_jupyter
+        self.line = _lines.add(total) if has_bars else None
         self._show()
 
     @property
@@ -113,7 +116,7 @@ class Bar:
         """End the bar; ``whole``: the work is done, and a line on it remains."""
         if self.line is not None:
             _lines.remove(self.line)
-        if whole and not self.quiet:
+        if whole and not self.quiet and self.is_shown:
             say(f"{self.text} ({clock(time.monotonic() - self.began)})")
 
     def _show(self) -> None:
@@ -121,7 +124,7 @@ class Bar:
         words = self.text if left is None else f"{self.text}, {clock(left)} left"
         if self.line is not None and _lines.display is not None:
             _lines.display.update(self.line, completed=self.done, description=words)
-        elif left is not None and self.total is not None:
+        elif left is not None and self.total is not None and self.is_shown:
             now, part = time.monotonic(), int(PARTS * self.done / self.total)
             if part > self.part and now - self.said >= PAUSE and self.done < self.total:
                 self.said, self.part = now, part
@@ -158,7 +161,8 @@ def ticking(things: str, total: int, quiet: bool = False) -> Iterator[Callable[.
 
     def tick(share: float, of: str = "") -> None:
         done = bar.done + share
-        bar.update(done, f"{things}: {min(round(done, 6), total):,.0f} of {total:,}{of and f' ({of})'}")
+        whole = min(int(done + 1e-6), total)  # shares add up to a whole number but for rounding
+        bar.update(done, f"{things}: {whole:,} of {total:,}{of and f' ({of})'}")
 
     try:
         yield tick

@@ -91,7 +91,8 @@ def _without_dry_run(args: Sequence[str]) -> tuple[bool, list[str]]:
     """Whether a dry run is asked for, and the arguments without that."""
     from gz_lightning.cli.parser import bare_true
 
-    named = bare_true(args, ["--dry_run"])
+    parts = [part for arg in args for part in (arg.split("=", 1) if arg.startswith("--dry_run=") else [arg])]
+    named = bare_true(parts, ["--dry_run"])
     if "--dry_run" not in named:
         return False, list(args)
     place = named.index("--dry_run")

@@ -38,9 +38,11 @@ def cost_of(settings: Mapping[str, Any], done: int, parameters: int, images: tor
     """
     left, evaluations = max(settings["iterations"] - done, 0), evaluations_of(settings, done)
     steps = settings["syn_steps"] * settings["segments_per_step"]
+    may_end = settings["stage"] != "fixed" and settings["objective"] == "match"
     words = (
-        f"{left:,} iteration{'s' * (left != 1)} x {steps} steps on {len(images)} images, a network of {parameters:,} "
-        f"parameters; {evaluations} evaluations x {settings['num_eval']} networks x {settings['epoch_eval_train']:,} epochs"
+        f"{left:,} iteration{'s' * (left != 1)}{' at most' * may_end} x {steps} steps on {len(images)} images, "
+        f"a network of {parameters:,} parameters; {evaluations} evaluations x {settings['num_eval']} networks x "
+        f"{settings['epoch_eval_train']:,} epochs"
     )
     # Two sets of float32, and a checkpoint with the momentum of the images.
     return words, 4 * images.nbytes + PICTURES * evaluations

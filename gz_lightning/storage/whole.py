@@ -43,6 +43,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         >>> with atomic_write("table.csv") as temporary:  # doctest: +SKIP
         ...     temporary.write_text("a,b")
     """
+    assert not is_dry(), "a dry run writes nothing"
     path = Path(path)
     with report_unwritable(path):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -272,7 +272,7 @@ def test_a_dry_run_says_what_it_would_take_and_writes_nothing(
         (["fit", *FIT], "1 expert x 2 epochs x "),  # of simulated galaxies, which nobody keeps
         (
             ["distill", "--data.path", data, "--model.trajectories", str(toy_experts), *DISTILL],
-            "2 iterations x 2 steps ",
+            "2 iterations at most x 2 steps ",
         ),
         (["evaluate", synthetic, data, *EVALUATE], " fresh networks of "),
     ):

@@ -10,6 +10,8 @@ SETTINGS = {
     "syn_steps": 50,
     "segments_per_step": 2,
     "num_eval": 5,
+    "stage": "stage",
+    "objective": "match",
     "epoch_eval_train": 1000,
 }
 
@@ -28,6 +30,7 @@ def test_evaluations_are_those_of_the_callback() -> None:
 def test_the_words_and_the_bytes() -> None:
     words, disk = cost_of(SETTINGS, 31, 123_456, torch.zeros(5, 3, 32, 32))
     assert words == (
-        "29 iterations x 100 steps on 5 images, a network of 123,456 parameters; 2 evaluations x 5 networks x 1,000 epochs"
+        "29 iterations at most x 100 steps on 5 images, a network of 123,456 parameters; "
+        "2 evaluations x 5 networks x 1,000 epochs"
     )
     assert 4 * 4 * 5 * 3 * 32**2 < disk < 10**6

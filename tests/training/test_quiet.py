@@ -49,7 +49,7 @@ def test_commands_and_notebooks_show_no_remark_that_helps_nobody(toy_path: Path,
     for said in (
         "2 experts x 2 epochs x 1 steps (4 in all)",
         "expert 2 of 2, epoch 2 of 2, validation ",
-        "3 iterations x 2 steps on 3 images",
+        "3 iterations at most x 2 steps on 3 images",
         "first step size ",
         "iteration 3 of 3, start epochs below 1, loss ",
         "fresh networks: ",
