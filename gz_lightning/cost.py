@@ -11,6 +11,11 @@ import psutil
 from gz_lightning.progress import say
 
 
+LATER = 2e8
+"""Bytes that every process takes later, for figures, loggers and freed memory that it keeps. Without them (five classes of 32
+px, width 32, one thread) .93, 1.1 and 1.1 GB were announced for fit, distill and evaluate, and the peaks were 1.1, 1.3, 1.1."""
+
+
 class DryRunEnds(Exception):  # noqa: N818 - no error
     """A dry run has said what the work would take, and ends; nothing was written."""
 
@@ -50,7 +55,7 @@ def announce(work: str, memory: float, disk: float, place: object) -> None:
         DryRunEnds: In a dry run.
     """
     held = psutil.Process().memory_info().rss
-    say(f"{work}; {size(disk)} in {place}, about {size(held + memory)} of memory")
+    say(f"{work}; {size(disk)} in {place}, about {size(held + LATER + memory)} of memory")
     if is_dry():
         raise DryRunEnds
 

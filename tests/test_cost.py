@@ -5,14 +5,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from gz_lightning.cost import announce, dry_run, is_dry, size
+from gz_lightning.cost import LATER, announce, dry_run, is_dry, size
 from gz_lightning.storage.whole import locked
 
 
 def test_memory_counts_what_the_process_holds_already(capsys: pytest.CaptureFixture[str]) -> None:
     announce("3 experts", memory=50e9, disk=2e6, place="experts")
     held = psutil.Process().memory_info().rss
-    assert capsys.readouterr().err == f"3 experts; 2 MB in experts, about {size(held + 50e9)} of memory\n"
+    assert capsys.readouterr().err == f"3 experts; 2 MB in experts, about {size(held + LATER + 50e9)} of memory\n"
 
 
 def test_a_dry_run_ends_where_work_would_begin(capsys: pytest.CaptureFixture[str]) -> None:
