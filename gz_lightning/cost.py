@@ -10,10 +10,9 @@ import psutil
 
 from gz_lightning.progress import say
 
-
 LATER = 2e8
-"""Bytes that every process takes later, for figures, loggers and freed memory that it keeps. Without them (five classes of 32
-px, width 32, one thread) .93, 1.1 and 1.1 GB were announced for fit, distill and evaluate, and the peaks were 1.1, 1.3, 1.1."""
+"""Bytes that every process takes later, for figures, loggers and freed memory that it keeps. Without them .93, 1.1, 1.1 GB
+were announced for fit, distill and evaluate (five classes of 32 px, width 32, one thread), and 1.1, 1.3, 1.1 GB taken."""
 
 
 class DryRunEnds(Exception):  # noqa: N818 - no error

@@ -135,7 +135,7 @@ class Bar:
 def doing(text: str) -> Iterator[None]:
     """Say what the block does: a moving bar on a terminal while it runs, one line elsewhere."""
     bar = Bar(text, None, quiet=True)
-    if bar.line is None:
+    if bar.line is None and bar.is_shown:
         say(f"{text} ...")
     try:
         yield
