@@ -80,12 +80,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--old", type=Path, help="another checkout to measure in turns with this one")
     parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--only", nargs="*", help="commands to measure, by the names in the record; default: all")
     parser.add_argument("--json", type=Path, help="file for the record")
     settings = parser.parse_args()
     checkouts = {"new": ROOT} if settings.old is None else {"old": settings.old.resolve(), "new": ROOT}
-    for checkout in checkouts.values():  # once before, for the disk cache and the compiled files
-        run(("-m", "gz_lightning", "fit", "--model.nothing", "1"), checkout)
-    jobs = {(name, of): ("-m", "gz_lightning", *args) for name, args in {**TYPED, **FIRST_WORDS}.items() for of in checkouts}
+    commands = {name: args for name, args in {**TYPED, **FIRST_WORDS}.items() if name in (settings.only or [name])}
+    jobs = {(name, of): ("-m", "gz_lightning", *args) for name, args in commands.items() for of in checkouts}
     jobs["import lightning.pytorch", "new"] = FLOOR
     taken: dict[Job, list[dict[str, float]]] = {job: [] for job in jobs}
     for turn in range(1, settings.turns + 1):
