@@ -69,10 +69,11 @@ def summary(taken: dict[Job, list[dict[str, float]]]) -> dict[str, Any]:
         medians.setdefault(name, {})[of] = median
     floor = medians["import lightning.pytorch"]["new"]["processor"]
     ratios = {}
-    for name, of in medians.items():
-        ratios[name] = {"to import lightning.pytorch": round(of["new"]["processor"] / floor, 3)}
-        if "old" in of:
-            ratios[name]["to the old checkout"] = round(of["new"]["processor"] / of["old"]["processor"], 3)
+    for name, median_of in medians.items():
+        new = median_of["new"]["processor"]
+        ratios[name] = {"to import lightning.pytorch": round(new / floor, 3)}
+        if "old" in median_of:
+            ratios[name]["to the old checkout"] = round(new / median_of["old"]["processor"], 3)
     return {"seconds": medians, "ratios of processor time": ratios}
 
 
