@@ -16,6 +16,7 @@ import yaml
 
 from gz_lightning.augmentation import FAMILIES
 from gz_lightning.cli.commands import COMMANDS, main
+from gz_lightning.cli.help import MODULES
 from gz_lightning.data.datamodule import GalaxyZoo2DataModule
 from gz_lightning.data.tree import TREES
 from gz_lightning.distillation.matching import MATCHES
@@ -57,8 +58,10 @@ def test_links(page: Path) -> None:
 def flags_of(command: str) -> set[str]:
     """All flags of a command, from its help."""
     told = io.StringIO()
-    with contextlib.redirect_stdout(told), contextlib.suppress(SystemExit):
-        main([*command.split(), "--help"])
+    parts = ("--help", "--model.help", "--data.help", "--trainer.help") if command in MODULES else ("--help",)
+    for part in parts:
+        with contextlib.redirect_stdout(told), contextlib.suppress(SystemExit):
+            main([*command.split(), part])
     return set(re.findall(r"--[\w.]+", told.getvalue()))
 
 

@@ -10,7 +10,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "gz_lightning"
 FLOORS = (
-    ("version", "errors", "randomness", "interrupts", "progress", "memory", "settings", "shapes", "augmentation"),
+    ("version", "errors", "randomness", "interrupts", "progress", "cost", "memory", "settings", "shapes", "augmentation"),
     ("storage",),
     ("figures",),
     ("networks",),

@@ -6,7 +6,9 @@ YAML keys. The others are plain functions, the same that a notebook calls.
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import functools
 import importlib
 import os
 import signal
@@ -17,7 +19,7 @@ from typing import Any, NoReturn
 
 from gz_lightning.errors import InputError
 from gz_lightning.interrupts import interrupted, signals_interrupt
-from gz_lightning.progress import say
+from gz_lightning.progress import doing, say
 from gz_lightning.version import __version__
 
 HELP = f"""gz-lightning {__version__}: distil Galaxy Zoo 2 galaxies by trajectory matching
@@ -42,6 +44,17 @@ UNWRITABLE = (
 """What the system answers where a file cannot be written."""
 TRAINING = ("fit", "distill", "evaluate")
 """Commands that train networks, which is faster with :func:`gz_lightning.memory.keep_freed_memory`."""
+COSTLY = ("prepare", "evaluate")
+"""Functions that say what they will take before they begin; ``fit`` and ``distill`` do too, and have a setting for it."""
+DRY_RUN = "With --dry_run it says what it would take, and ends: nothing is computed or written."
+LIGHT = ("download", "demo")
+"""Commands that need no PyTorch."""
+ON_TRAJECTORIES = {
+    "info": "experts.inspection:info",
+    "check": "experts.inspection:check",
+    "export": "experts.exchange:export_buffers",
+    "import": "experts.exchange:import_buffers",
+}
 
 
 def _load(place: str) -> Any:
@@ -57,23 +70,72 @@ def _function(name: str, place: str) -> Callable[[Sequence[str]], Any]:
         from jsonargparse import auto_cli
 
         from gz_lightning.cli.parser import Formatter, OneLine, by_name, description
-        from gz_lightning.settings import checked
+        from gz_lightning.cost import dry_run
 
-        function = checked(_load(place))  # jsonargparse lets null pass for any type
+        function = _late(name, place)
         shown: dict[str, Any] = {"prog": f"gz-lightning {name}", "description": description(function)}
+        is_dry = False
+        if name in COSTLY:
+            is_dry, args = _without_dry_run(args)
+            shown["epilog"] = DRY_RUN
         args = by_name(function, args)
-        return auto_cli(function, args=args, as_positional=False, formatter_class=Formatter, parser_class=OneLine, **shown)
+        with dry_run() if is_dry else contextlib.nullcontext():
+            return auto_cli(
+                function, args=args, as_positional=False, formatter_class=Formatter, parser_class=OneLine, **shown
+            )
 
     return run
 
 
-def _module(name: str, place: str) -> Callable[[Sequence[str]], None]:
+def _without_dry_run(args: Sequence[str]) -> tuple[bool, list[str]]:
+    """Whether a dry run is asked for, and the arguments without that."""
+    from gz_lightning.cli.parser import bare_true
+
+    parts = [part for arg in args for part in (arg.split("=", 1) if arg.startswith("--dry_run=") else [arg])]
+    named = bare_true(parts, ["--dry_run"])
+    if "--dry_run" not in named:
+        return False, list(args)
+    place = named.index("--dry_run")
+    value = named[place + 1]
+    if value not in ("true", "false"):
+        raise InputError(f"--dry_run is true or false, not '{value}'")
+    return value == "true", named[:place] + named[place + 2 :]
+
+
+def _late(name: str, place: str) -> Callable[..., Any]:
+    """A function of the package, of which only the declaration is read until it is called with settings of its types."""
+    from gz_lightning.cli.declarations import declaration
+    from gz_lightning.settings import checked
+
+    declared = checked(declaration(place))  # jsonargparse lets null pass for any type
+
+    @functools.wraps(declared)
+    def call(**settings: Any) -> Any:
+        declared(**settings)
+        return _loaded(name, place)(**settings)
+
+    return call
+
+
+def _loaded(name: str, place: str) -> Any:
+    """What carries out a command; while PyTorch is loaded, that is said."""
+    with contextlib.nullcontext() if "torch" in sys.modules or name in LIGHT else doing("loading PyTorch"):
+        if name in TRAINING:
+            _load("memory:keep_freed_memory")()
+        return _load(place)
+
+
+def _module(name: str) -> Callable[[Sequence[str]], None]:
     """A command that trains a LightningModule."""
 
     def run(args: Sequence[str]) -> None:
-        from gz_lightning.cli.lightning import GalaxyCLI
+        from gz_lightning.cli.help import MODULES, help_of
 
-        GalaxyCLI.run(name, _load(place), args)
+        if text := help_of(name, args):
+            print(text, end="")
+            raise SystemExit(0)  # as argparse does after a help
+        cli = _loaded(name, "cli.lightning:GalaxyCLI")
+        cli.run(name, _loaded(name, MODULES[name]), args)
 
     return run
 
@@ -92,20 +154,13 @@ def _trajectories(args: Sequence[str]) -> Any:
     from jsonargparse import auto_cli
 
     from gz_lightning.cli.parser import OneLine
-    from gz_lightning.experts.exchange import export_buffers, import_buffers
-    from gz_lightning.experts.inspection import check, info
 
-    commands: dict[str, Any] = {"info": info, "check": check, "export": export_buffers, "import": import_buffers}
+    commands: dict[str, Any] = {word: _late("trajectories", place) for word, place in ON_TRAJECTORIES.items()}
     return auto_cli(commands, args=list(args) or ["--help"], prog="gz-lightning trajectories", parser_class=OneLine)
 
 
-def _with_value(arg: str, after: str) -> list[str]:
-    return [arg, "true"] if arg == "--real" and after.startswith("-") else [arg]
-
-
 def _demo(args: Sequence[str]) -> None:
-    """Run the commands of the demo; ``--real`` alone means true."""
-    args = [part for arg, after in zip(args, [*args, "--"][1:], strict=True) for part in _with_value(arg, after)]
+    """Run the commands of the demo."""
     for command in _function("demo", "cli.demo:demo")(args):
         main(command)
 
@@ -113,9 +168,9 @@ def _demo(args: Sequence[str]) -> None:
 COMMANDS: dict[str, Callable[[Sequence[str]], Any]] = {
     "download": _function("download", "data.download:download"),
     "prepare": _prepare,
-    "fit": _module("fit", "experts.module:ExpertModule"),
+    "fit": _module("fit"),
     "trajectories": _trajectories,
-    "distill": _module("distill", "distillation.module:TrajectoryMatching"),
+    "distill": _module("distill"),
     "evaluate": _function("evaluate", "evaluation.evaluate:evaluate"),
     "report": _function("report", "report.page:report"),
     "demo": _demo,
@@ -144,8 +199,6 @@ def main(args: Sequence[str] | None = None) -> None:
         raise SystemExit(2)
     try:
         with signals_interrupt():
-            if command in TRAINING:
-                _load("memory:keep_freed_memory")()
             result = COMMANDS[command](rest)
             if result is not None:
                 _print(str(result))  # formats its tables, which takes a while and can be interrupted too

@@ -8,7 +8,7 @@ import inspect
 import logging
 import os
 import sys
-import warnings
+import tempfile
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,9 +19,12 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+from lightning.pytorch.trainer.states import TrainerFn
 
-from gz_lightning.cli.parser import Formatter, LightningOneLine, description
+from gz_lightning.cli.help import add_run_settings
+from gz_lightning.cli.parser import Formatter, OneLine, bare_true, description
 from gz_lightning.cli.ranks import ranks_end_together
+from gz_lightning.cost import dry_run, is_dry
 from gz_lightning.data import datamodule
 from gz_lightning.data.datamodule import GalaxyZoo2DataModule
 from gz_lightning.errors import InputError
@@ -30,6 +33,7 @@ from gz_lightning.progress import say
 from gz_lightning.settings import check_settings
 from gz_lightning.storage.checkpoints import LAST
 from gz_lightning.storage.whole import locked, remove_stale
+from gz_lightning.training.quiet import quiet
 
 T = TypeVar("T")
 TRAINER_DEFAULTS = {
@@ -37,23 +41,16 @@ TRAINER_DEFAULTS = {
     "enable_model_summary": False,
     "log_every_n_steps": 10,
 }
-QUIET = (
-    ".*does not have many workers.*",  # batches are slices of a tensor in memory
-    ".*isinstance\\(treespec, LeafSpec\\).*",  # a deprecated use of torch inside Lightning
-    ".*`max_epochs` was not set.*",  # the modules set it
-    ".*You passed in a `val_dataloader` but have no `validation_step`.*",  # EvaluateOnValidation validates
-    ".*is smaller than the logging interval.*",
-    ".*Total length of .* across ranks is zero.*",  # a finished run that is started again
-    ".*when logging on epoch level in distributed setting.*",  # each process trains other experts
-)
 WANDB_MODES = ("offline", "online", "off")
 COMPLAINTS = (
     *(MisconfigurationException, ArithmeticError, AssertionError, AttributeError, ImportError, LookupError),
     *(RuntimeError, TypeError, ValueError),
 )
 """What constructors of Lightning and of loggers raise about their settings. (Of an OSError main tells what it means.)"""
-PARTS = ("model", "data", "trainer")
-PARTS_HELP = "--model.help, --data.help and --trainer.help show one part of this."
+
+
+class LightningOneLine(OneLine, LightningArgumentParser):
+    """The parser of the commands of LightningCLI, with errors in one line."""
 
 
 def _is_first() -> bool:
@@ -142,8 +139,7 @@ class GalaxyCLI(LightningCLI):
             module: Its LightningModule.
             args: The settings.
         """
-        for message in QUIET:
-            warnings.filterwarnings("ignore", message)
+        quiet()
         logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
         cls.command = command
         with contextlib.ExitStack() as cls.at_end:
@@ -157,7 +153,6 @@ class GalaxyCLI(LightningCLI):
                     "prog": f"gz-lightning {command}",
                     "description": description(module),
                     "formatter_class": Formatter,
-                    "epilog": PARTS_HELP,
                 },
                 args=list(args),
                 run=False,
@@ -165,6 +160,8 @@ class GalaxyCLI(LightningCLI):
                 load_from_checkpoint_support=False,  # it would write the parser's own objects into the checkpoint
                 save_config_kwargs={"overwrite": True},  # a logger of the user's may have the same folder again
             )
+            if is_dry():
+                cli.announce()
             try:
                 with ranks_end_together(cli.trainer, command):
                     cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=cli.checkpoint(), weights_only=True)
@@ -181,28 +178,16 @@ class GalaxyCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the run folder, the checkpoint to resume, and Weights & Biases."""
-        parser.add_argument("--run_dir", type=str, default=f"runs/{self.command}", help="Folder that the run writes into.")
+        add_run_settings(parser, self.command)
         parser.link_arguments("run_dir", "trainer.default_root_dir")
-        parser.add_argument(
-            "--ckpt_path",
-            type=str | None,
-            default=None,
-            help="Checkpoint to resume; 'last' is that of the run folder, or a new start if it has none.",
-        )
-        parser.add_argument(
-            "--wandb", type=str, default="offline", help="Weights & Biases: offline (needs no account), online or off."
-        )
-        parser.add_argument("--wandb_name", type=str | None, default=None, help="Name of the run in Weights & Biases.")
-        parser.add_argument("--wandb_project", type=str, default="gz_lightning", help="Project in Weights & Biases.")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse ``args``, never ``sys.argv``; ``--model.help`` shows the settings of the module only."""
-        for part in PARTS:
-            if f"--{part}.help" in args:
-                sections = parser.format_help().split("\n\n")
-                print(next(section for section in sections if f"\n  --{part} CONFIG" in section))
-                raise SystemExit(0)
-        self.config = parser.parse_args(args)
+        """Parse ``args``, never ``sys.argv``; ``--trainer.help`` shows the settings of the Trainer only."""
+        if "--trainer.help" in args:
+            sections = parser.format_help().split("\n\n")
+            print(next(section for section in sections if "\n  --trainer CONFIG" in section))
+            raise SystemExit(0)
+        self.config = parser.parse_args(bare_true(args, ["--dry_run"]))
 
     def before_instantiate_classes(self) -> None:
         """Check what no constructor does, and lock the run folder. Leaves the configuration as it is: it will be saved."""
@@ -212,7 +197,9 @@ class GalaxyCLI(LightningCLI):
                 raise InputError(f"--{part} should hold settings by name")
         if config.wandb not in WANDB_MODES:
             raise InputError(f"--wandb is offline, online or off, not '{config.wandb}'")
-        if _is_first():
+        if config.dry_run:
+            self.at_end.enter_context(dry_run())
+        elif _is_first():
             lock = Path(config.run_dir) / ".lock"
             self.at_end.enter_context(locked(lock, f"into {config.run_dir}; wait for it, or name another --run_dir"))
             remove_stale(Path(config.run_dir))
@@ -268,10 +255,30 @@ class GalaxyCLI(LightningCLI):
         Raises:
             InputError: If it refuses its settings.
         """
-        if self.config.trainer.logger in (None, True):
+        if is_dry():
+            kwargs["logger"] = False
+        elif self.config.trainer.logger in (None, True):
             kwargs["logger"] = self.loggers()
         with _refused_settings():
             return super().instantiate_trainer(**kwargs)
+
+    def announce(self) -> None:
+        """Say what the run would take, as it does when it begins, without a run: a Trainer would write logs.
+
+        Raises:
+            DryRunEnds: When all is said.
+        """
+        self.trainer.state.fn = TrainerFn.FITTING
+        self.trainer.datamodule = self.datamodule  # type: ignore[attr-defined]
+        self.model.trainer = self.datamodule.trainer = self.trainer
+        self.model.configure_callbacks()  # refuses settings of the Trainer
+        with tempfile.TemporaryDirectory() as folder:
+            if self.datamodule.simulated and not self.datamodule.path.exists():
+                self.datamodule.path = Path(folder, self.datamodule.path.name)
+                with dry_run(False):
+                    self.datamodule.prepare_data()
+            self.model.setup("fit")
+            self.model.announce()
 
     def loggers(self) -> list[Logger]:
         """The default loggers: CSV and, unless it is off or not installed, Weights & Biases."""
@@ -284,7 +291,9 @@ class GalaxyCLI(LightningCLI):
             name = config.wandb_name or Path(config.run_dir).resolve().name
             place = {"name": name, "save_dir": config.run_dir, "project": config.wandb_project}
             with _refused_settings():
-                loggers.append(WandbLogger(**place, offline=mode == "offline"))
+                logger = WandbLogger(**place, offline=mode == "offline")
+            logger._wandb_init.pop("anonymous", None)  # Lightning always gives it, and wandb remarks that it does nothing
+            loggers.append(logger)
             self.at_end.callback(_finish_wandb)
         return loggers
 

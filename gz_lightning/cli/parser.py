@@ -19,7 +19,6 @@ from typing import Any, NoReturn
 
 import yaml
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, get_loader, set_loader
-from lightning.pytorch.cli import LightningArgumentParser
 
 from gz_lightning.errors import Damaged, InputError
 from gz_lightning.storage.text import check_keys, read_yaml
@@ -37,6 +36,8 @@ CLASS = re.compile(r"<class '(\w+)'>")
 MOST_SAID = 400
 """Characters of a message at most; a refused value may have any length."""
 SECTION = re.compile(r"^(Args|Attributes|Example|Raises|Returns|Shape|Yields):$", re.MULTILINE)
+ROLE = re.compile(r":\w+:`~?([^`]*)`")
+"""A reference of a docstring, such as one to a class."""
 MOST_COLUMNS = 100
 RANGED = re.compile(r"Annotated\[(\w+), ([^\]]*)\]")
 
@@ -108,10 +109,10 @@ class OneLine(ArgumentParser):
 
 
 def by_name(function: Callable[..., Any], args: Sequence[str]) -> list[str]:
-    """Arguments of a command, with flags for the values that have none.
+    """Arguments of a command, with flags for the values that have none, and values for the flags that need none.
 
     Values before the first flag are the required settings of the function, in their order. A required list takes several
-    values, with its flag or without.
+    values, with its flag or without. A flag of true or false alone means true.
 
     Args:
         function: The function that the command calls.
@@ -140,16 +141,23 @@ def by_name(function: Callable[..., Any], args: Sequence[str]) -> list[str]:
                 values = [json.dumps(values)]
         if values:
             named += [flag, values.pop(0)]
-    return [*named, *values, *rest]
+    return [*named, *values, *bare_true(rest, [f"--{name}" for name, hint in hints.items() if hint is bool])]
+
+
+def bare_true(args: Sequence[str], flags: Sequence[str]) -> list[str]:
+    """Arguments in which some flags, if no value follows, have the value true.
+
+    Example:
+        >>> bare_true(["--real", "--output", "x"], ["--real"])
+        ['--real', 'true', '--output', 'x']
+    """
+    followed = zip(args, [*args, "-"][1:], strict=True)
+    return [part for arg, after in followed for part in ([arg, "true"] if arg in flags and after[:1] == "-" else [arg])]
 
 
 def _values(args: Sequence[str]) -> list[str]:
     """The arguments before the first flag."""
     return list(itertools.takewhile(lambda arg: not arg.startswith("-"), args))
-
-
-class LightningOneLine(OneLine, LightningArgumentParser):
-    """The same for the commands of LightningCLI."""
 
 
 def plainer(message: str) -> str:
@@ -177,7 +185,8 @@ class Formatter(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):
     """Keeps the paragraphs of the description, and shows a range as ``int >= 1``."""
 
     def _expand_help(self, action: argparse.Action) -> str:
-        return RANGED.sub(lambda found: f"{found[1]} {found[2]}".rstrip(), super()._expand_help(action))
+        words = RANGED.sub(lambda found: f"{found[1]} {found[2]}".rstrip(), super()._expand_help(action))
+        return ROLE.sub(r"\1", words)
 
 
 def description(thing: Any) -> str:
@@ -191,6 +200,11 @@ def description(thing: Any) -> str:
         >>> description(check)
         'Read everything, and name what is damaged.'
     """
-    words = SECTION.split(inspect.getdoc(thing) or "")[0].replace("``", "").strip()
+    words = ROLE.sub(r"\1", SECTION.split(inspect.getdoc(thing) or "")[0]).replace("``", "").strip()
+    return "\n\n".join(wrapped(part) for part in words.split("\n\n"))
+
+
+def wrapped(paragraph: str) -> str:
+    """A paragraph in lines of the terminal's width."""
     columns = min(shutil.get_terminal_size().columns, MOST_COLUMNS) - 2
-    return "\n\n".join(textwrap.fill(" ".join(part.split()), columns) for part in words.split("\n\n"))
+    return textwrap.fill(" ".join(paragraph.split()), columns)

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 from matplotlib.figure import Figure
 
+from gz_lightning.cost import announce
 from gz_lightning.data.catalog import Catalog
 from gz_lightning.data.cutouts import Rejects, common_size, decode_cutouts, in_groups, plan_of, refusing_huge
 from gz_lightning.data.embedded import Content, Inside, in_storage_order
@@ -22,6 +23,9 @@ from gz_lightning.data.selection import SPLITS, TIE, Selection
 from gz_lightning.errors import InputError
 from gz_lightning.progress import say, track
 from gz_lightning.storage.whole import atomic_write, require_disk
+
+DECODING = 50 * 2**20
+"""Bytes that a thread holds while it decodes a group of cut-outs, about."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +127,10 @@ def pack(
     if not unfinished.exists():
         needed = 3 * resolution**2 * len(files)
         require_disk(needed, output.parent, f"{len(files)} galaxies", "take fewer (--per_class) or a smaller --resolution")
+    announce(
+        f"{len(files):,} galaxies of {len(catalog.class_names)} leaves to pack at {resolution} px",
+        *(workers * DECODING, 3 * resolution**2 * len(files), output),
+    )
     used = np.ones(len(files), dtype=bool)
     with PackedWriter(unfinished, len(files), resolution, plan_of(files, resolution, crop, size)) as writer:
         if writer.resumed:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import torch
 
+from gz_lightning.cost import announce
 from gz_lightning.data.arrow import DatasetTable
 from gz_lightning.data.catalog import Catalog
 from gz_lightning.data.class_columns import catalog_from_classes, class_column
@@ -25,7 +26,7 @@ from gz_lightning.data.tables import Table, tables_of
 from gz_lightning.data.tree import TREES, Leaf, get_tree
 from gz_lightning.data.vote_catalog import catalog_from_votes, tree_of
 from gz_lightning.errors import InputError
-from gz_lightning.progress import say
+from gz_lightning.progress import doing, say
 from gz_lightning.settings import AnyTable, NonNegativeInt, PositiveInt, Range, Share, checked
 from gz_lightning.storage.whole import locked
 
@@ -145,7 +146,8 @@ def prepare(
             prepared = _simulate(output, configuration, tree, per_class, resolution, val_fraction, test_fraction, seed)
         else:
             origin = images, table, mapping, tree, votes, class_column
-            catalog = _catalog(configuration, *origin, max_missing, keep_unlikely)
+            with doing("reading the galaxies' labels and looking for their images"):
+                catalog = _catalog(configuration, *origin, max_missing, keep_unlikely)
             say(f"{len(catalog)} galaxies with images")
             selection = select(
                 catalog.object_ids,
@@ -257,8 +259,13 @@ def _simulate(
         raise InputError(
             f"the leaves of the tree '{tree.name}' are not made of simulated ones; use a tree of {simplified.name}"
         )
+    announce(
+        f"{len(parts) * per_class:,} simulated galaxies of {len(parts)} leaves at {resolution} px",
+        *(2 * 4 * 3 * resolution**2 * len(parts) * per_class, 3 * resolution**2 * len(parts) * per_class, output),
+    )
     made = torch.tensor([part[n % len(part)] for part in parts for n in range(per_class)])
-    simulated = simulate_galaxies(made, resolution=resolution, seed=seed)
+    with doing("simulating galaxies"):
+        simulated = simulate_galaxies(made, resolution=resolution, seed=seed)
     object_ids = tuple(f"simulated-{seed}-{i:06d}" for i in range(len(made)))
     catalog = Catalog(tree.name, tree.class_names, object_ids, tree.confidences(simulated.votes))
     selection = select(object_ids, catalog.confidences, tree.class_names, None, 0.0, val_fraction, test_fraction)

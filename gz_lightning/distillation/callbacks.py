@@ -21,7 +21,7 @@ from gz_lightning.distillation.readings import Distiller, Note
 from gz_lightning.errors import InputError
 from gz_lightning.figures import MOST_IMAGES, at_places, leaf_figure, save_figure
 from gz_lightning.interrupts import interrupt
-from gz_lightning.progress import say
+from gz_lightning.progress import say, ticking
 from gz_lightning.randomness import derived_seed
 from gz_lightning.sets.synthetic import SyntheticSet
 from gz_lightning.storage.checkpoints import LAST, save_last
@@ -127,17 +127,19 @@ class EvaluateSynthetic(Callback):
 
     def _accuracies(self, synthetic: SyntheticSet, distiller: Distiller) -> list[float]:
         seed = derived_seed(self.seed, "evaluation")
-        return accuracies(
-            synthetic.images.to(distiller.device),
-            synthetic.labels,
-            synthetic.network,
-            synthetic.step_sizes.tolist(),
-            protocol.Protocol(epochs=self.epochs, augmentation=synthetic.augmentation, seed=seed),
-            distiller.galaxies,
-            ["val"],
-            self.num_eval,
-            synthetic.configuration["syn_steps"],
-        )["val"]
+        with ticking(f"iteration {synthetic.iteration}, networks trained on it", self.num_eval, quiet=True) as tick:
+            return accuracies(
+                synthetic.images.to(distiller.device),
+                synthetic.labels,
+                synthetic.network,
+                synthetic.step_sizes.tolist(),
+                protocol.Protocol(epochs=self.epochs, augmentation=synthetic.augmentation, seed=seed),
+                distiller.galaxies,
+                ["val"],
+                self.num_eval,
+                synthetic.configuration["syn_steps"],
+                tick,
+            )["val"]
 
     def state_dict(self) -> dict[str, Any]:
         """The scores so far."""

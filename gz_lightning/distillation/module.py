@@ -15,9 +15,11 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import nn
 
+from gz_lightning.cost import announce
 from gz_lightning.data.datamodule import datamodule_of
 from gz_lightning.data.galaxies import Galaxies
 from gz_lightning.distillation.callbacks import CollapseWatch, Curves, EvaluateSynthetic, ResumeCheckpoint
+from gz_lightning.distillation.cost import cost_of
 from gz_lightning.distillation.defaults import defaults_of, images_of_a_step, matching_rate
 from gz_lightning.distillation.finish import AT, LR_IMG, Finish
 from gz_lightning.distillation.graph import matching
@@ -50,12 +52,16 @@ from gz_lightning.randomness import generator
 from gz_lightning.sets.synthetic import SyntheticSet
 from gz_lightning.settings import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Range, check_settings
 from gz_lightning.storage.checkpoints import read_by_checksum
+from gz_lightning.training.quiet import quiet
+from gz_lightning.training.run_bar import run_bar
 from gz_lightning.training.trainer import refuse_settings
 
 INSTEAD = dict.fromkeys(("max_epochs", "max_steps", "limit_train_batches"), "--model.iterations")
 """Settings of a Trainer, and those of the module that do what they are meant to."""
 LOGGED = ("loss", "probe_loss", "step_size", "stage", "lr_img", "step")
 """Metrics that callbacks may monitor."""
+
+quiet()
 
 
 class TrajectoryMatching(LightningModule):
@@ -265,7 +271,15 @@ class TrajectoryMatching(LightningModule):
         evaluation = EvaluateSynthetic(every, settings["num_eval"], settings["epoch_eval_train"], settings["seed"])
         curves, watch = Curves(every), CollapseWatch()
         self.readings.observers = [curves, watch]
-        return [evaluation, curves, watch, ResumeCheckpoint(every)]
+        return [*run_bar(self.trainer), evaluation, curves, watch, ResumeCheckpoint(every)]
+
+    def progress(self) -> tuple[float, float, str]:
+        """Iterations done, all, and where the run is in words."""
+        finishing = self.finish.begun(self.iteration)
+        stage = ", on real galaxies" if finishing else f", start epochs below {self.stages.cap}"
+        loss = "" if math.isnan(self.readings.last_loss) else f", loss {self.readings.last_loss:.2f}"
+        total = self.iteration + self.finish.most(self.iteration)
+        return self.iteration, total, f"iteration {self.iteration:,} of {total:,}{stage}{loss}"
 
     def train_dataloader(self) -> Iterable[int]:
         """One item for each outer iteration to do; what an iteration draws depends on its number alone."""
@@ -273,20 +287,16 @@ class TrajectoryMatching(LightningModule):
 
     def on_fit_start(self) -> None:
         """Refuse to write over a run; find the first step size. One pass over the iterations is all."""
-        shown = self.images[: self.batch_syn]
-        require_unroll_memory(self.way, self.network, self.store.parameters(self.store.experts[0], 0), shown, self.hparams)
+        self.announce()
         self.trainer.fit_loop.max_epochs = 1
-        if self.trainer.is_global_zero:
-            if self.hparams["objective"] == "match":
-                say(describe_matching(self.hparams, self.store, len(self.galaxies.train), self.expert_epochs, self.stages))
-            if self.finish.iterations:
-                say(f"{self.finish.iterations} iterations of a finish on real galaxies: {self.real}")
         self.labels = self.labels.to(self.device)  # no buffer: DDP would send it in every iteration
         self.readings.wait = may_wait(self.trainer, self.device)
         parts = self.match, type(self.way), type(self.network.module)
         self.matched = matching(self.work, self.hparams, self.device, self.augmentation, self.trainer.world_size, parts)
         self.finish.begins(self.iteration)
         if self.resumed:
+            if self.trainer.is_global_zero:
+                say(f"going on from iteration {self.iteration}")
             return
         ResumeCheckpoint.require_none(self.trainer)
         if self.hparams["lr_teacher"] is None:
@@ -297,6 +307,19 @@ class TrajectoryMatching(LightningModule):
                 alpha = first_step_size(*draws, self.follow, self.match, self.hparams["seed"])
             self.log_step_sizes.detach().fill_(math.log(alpha))
         self.first_step_size = float(self.log_step_sizes.detach().min().exp())
+
+    def announce(self) -> None:
+        """Refuse what does not fit into memory; say what an iteration does, and what the run takes."""
+        theta, shown = self.store.parameters(self.store.experts[0], 0), self.images[: self.batch_syn]
+        memory = require_unroll_memory(self.way, self.network, theta, shown, self.hparams)
+        if not self.trainer.is_global_zero:
+            return
+        if self.hparams["objective"] == "match":
+            say(describe_matching(self.hparams, self.store, len(self.galaxies.train), self.expert_epochs, self.stages))
+        if self.finish.iterations:
+            say(f"{self.finish.iterations} iterations of a finish on real galaxies: {self.real}")
+        work, disk = cost_of(self.hparams, self.iteration, self.finish, self.real.window, len(theta), self.images)
+        announce(work, memory, disk, self.trainer.default_root_dir)
 
     def on_train_end(self) -> None:
         """Refuse to end without a single update."""

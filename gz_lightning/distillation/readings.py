@@ -85,7 +85,7 @@ class Distiller(Protocol):
     def trainer(self) -> Trainer:
         """Its Trainer."""
 
-    def log_dict(self, dictionary: Mapping[str, Any], prog_bar: bool = False) -> None:
+    def log_dict(self, dictionary: Mapping[str, Any]) -> None:
         """Log metrics."""
 
     def synthetic_set(self) -> SyntheticSet:
@@ -108,10 +108,12 @@ class Readings:
     Attributes:
         wait: Whether numbers may stay unread; else they are due at once.
         observers: Callbacks that are told of every iteration.
+        last_loss: Loss of the last iteration that was read; NaN before the first.
     """
 
     def __init__(self, distiller: Distiller) -> None:
         self.distiller, self.wait = distiller, False
+        self.last_loss = math.nan
         self.observers: list[Observer] = []
         self.unread: list[tuple[int, str, Sequence[int], torch.Tensor]] = []
 
@@ -185,11 +187,12 @@ class Readings:
     def _record(self, note: Note) -> None:
         stages, finish = self.distiller.stages, self.distiller.finish
         finishing = finish.begun(note.iteration)
+        self.last_loss = note.loss
         loss, rate = "loss", self.distiller.lr_img * stages.lr_factor
         if finishing:
             loss, rate = "real_loss", finish.lr_img(note.iteration)
-        shown = {loss: note.loss, "stage": stages.cap, "step_size": note.step_size}
-        logged = {"step": note.iteration, "lr_img": rate}  # step: the loggers' axis
+        logged: dict[str, float] = {loss: note.loss, "stage": stages.cap, "step_size": note.step_size}
+        logged |= {"step": note.iteration, "lr_img": rate}  # step: the loggers' axis
         if not finishing:
             logged |= {f"loss/start_epoch_{epoch}": value for epoch, value in note.losses.items()}
         logged |= {f"step_size/start_epoch_{epoch}": alpha for epoch, alpha in note.step_sizes.items()}
@@ -200,7 +203,6 @@ class Readings:
                 say(f"iteration {note.iteration}: the probe loss ({probe}) is not finite; it counts as {FAR_OFF:g}")
                 probe = FAR_OFF
         # As tensors of the host: of numbers Lightning would make some on the device.
-        self.distiller.log_dict({name: torch.tensor(float(value)) for name, value in shown.items()}, prog_bar=True)
         self.distiller.log_dict({name: torch.tensor(float(value)) for name, value in logged.items()})
         if not finishing:
             self._tell_stages(note.iteration, probe)

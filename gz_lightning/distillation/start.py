@@ -27,7 +27,7 @@ from gz_lightning.memory import require_memory
 from gz_lightning.networks.derivatives import Network
 from gz_lightning.networks.functional import FunctionalNetwork
 from gz_lightning.networks.registry import check_network
-from gz_lightning.progress import say
+from gz_lightning.progress import say, track
 from gz_lightning.randomness import generator
 from gz_lightning.sets.coresets import initial_images, pix_inits
 from gz_lightning.sets.synthetic import SyntheticSet
@@ -331,7 +331,10 @@ def first_step_size(
     for i in range(SEARCH_SEGMENTS):
         start_epoch = stages.start_epoch(i, float(torch.rand((), generator=draws)))
         places.append((segments.expert(draws), start_epoch))
-    drawn = (segments.at(*place, images, labels, generator(seed, "step size", i)) for i, place in enumerate(places))
+    drawn = (
+        segments.at(*place, images, labels, generator(seed, "step size", i))
+        for i, place in enumerate(track(places, "first step size, segments tried", len(places), quiet=True))
+    )
     alpha, losses = search_step_size(drawn, lambda segment, alpha: student(segment, torch.tensor(alpha)), match)
     say(f"first step size {alpha:.3g}: matching loss {losses[alpha]:.3f}")
     return alpha
@@ -365,8 +368,8 @@ def search_step_size(
 
 def require_unroll_memory(
     way: Unroll, network: Network, theta: torch.Tensor, images: torch.Tensor, settings: Mapping[str, Any]
-) -> None:
-    """Refuse an unroll that cannot fit into memory, before hours of work.
+) -> float:
+    """Refuse an unroll that cannot fit into memory, before hours of work; the bytes that it takes at least.
 
     Args:
         way: How to differentiate.
@@ -387,4 +390,6 @@ def require_unroll_memory(
     steps = window_of(settings) if real else settings["syn_steps"]
     what = f"{steps} steps of {len(images)} images (unroll {settings['unroll']})"
     momentum = STUDENT_MOMENTUM if real else settings["student_momentum"]
-    require_memory(way.least_memory(network, theta, images, steps, momentum), images.device, what, advice)
+    least = way.least_memory(network, theta, images, steps, momentum)
+    require_memory(least, images.device, what, advice)
+    return least

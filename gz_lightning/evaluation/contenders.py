@@ -87,6 +87,14 @@ class Contender:
             return self.networks * sum(draws)
         return self.judges * sum(draws) + self.networks * draws[0]
 
+    @property
+    def steps(self) -> int:
+        """Steps of SGD that they take in all."""
+        first, training = self.candidates[0], self.training
+        epochs = len(training.step_size_schedule(first.step_sizes, self.syn_steps))
+        batches = math.ceil(len(first.sets[0][0]) * training.symmetries / training.batch_size)
+        return self.trainings * epochs * batches
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -136,7 +144,7 @@ def compete(
     network: Mapping[str, Any],
     galaxies: Galaxies,
     device: torch.device,
-    tick: Callable[[], Any] = lambda: None,
+    tick: Callable[[float], Any] = lambda share: None,
 ) -> Outcome:
     """Train and score a contender.
 
@@ -149,7 +157,7 @@ def compete(
         network: Description of the network.
         galaxies: Gives validation and test galaxies.
         device: Where to train.
-        tick: Called once for each network that is trained.
+        tick: See :func:`gz_lightning.training.fresh.train_networks`.
     """
 
     def scored(candidates: Sequence[Candidate], networks: int, *splits: str) -> list[dict[str, torch.Tensor]]:

@@ -20,6 +20,7 @@ import torch
 from gz_lightning.data.galaxies import Galaxies
 from gz_lightning.errors import InputError
 from gz_lightning.evaluation.contenders import FULL_DATA, RANDOM_REAL, Candidate, Contender, Outcome, compete
+from gz_lightning.evaluation.cost import announce_networks
 from gz_lightning.evaluation.record import Evaluation
 from gz_lightning.evaluation.tables import save_figures, tabulated
 from gz_lightning.evaluation.unfinished import UnfinishedEvaluation
@@ -27,7 +28,7 @@ from gz_lightning.experts.teachers import Teacher
 from gz_lightning.figures import MOST_IMAGES, at_places
 from gz_lightning.memory import require_memory
 from gz_lightning.networks.registry import build_network, check_network, describe_network
-from gz_lightning.progress import say, track
+from gz_lightning.progress import doing, say, ticking
 from gz_lightning.randomness import generator
 from gz_lightning.sets.coresets import ALIASES, CORESETS, Chosen, Features, coreset, galaxies_at, hidden_features
 from gz_lightning.sets.sources import read_sets, unfinished
@@ -37,8 +38,8 @@ from gz_lightning.storage.text import naming_file
 from gz_lightning.storage.whole import locked
 from gz_lightning.training.protocol import SCORE_BATCH, Protocol
 
-BASELINES = [*CORESETS, FULL_DATA]
-"""The baselines by default."""
+BASELINES = ["random real", "class mean", "herding", "k-centre", "k-means-nearest", "most confident", "full data"]
+"""The baselines by default: all that there are, as literals, for the command line reads them without importing this."""
 STEP_SIZES = [0.001, 0.003, 0.01, 0.03, 0.1]
 """Step sizes that a baseline's is chosen from on validation galaxies."""
 FULL_BATCH = 64
@@ -151,7 +152,8 @@ def evaluate(
         training = Protocol(epochs=epochs, augmentation=augmentation or first.augmentation, seed=seed, symmetries=symmetries)
         ipc = math.ceil(len(first) / galaxies.num_classes)  # a leaf may have fewer, as learned labels move
         features = None if teacher is None else hidden_features(teacher.model, galaxies)
-        real = _real_sets(rivals, galaxies, ipc, draws, features, seed)
+        with doing("choosing real galaxies to compare with"):
+            real = _real_sets(rivals, galaxies, ipc, draws, features, seed)
         distilled = functools.partial(_distilled, sets, alphas=alphas, training=training, networks=num_eval)
         beside = functools.partial(
             _baselines, real, alphas=alphas, training=training, full_epochs=full_epochs, networks=num_eval
@@ -167,6 +169,8 @@ def evaluate(
             soft += beside(lambda chosen: chosen.soft_labels)
         elif expert is not None:
             soft += beside(lambda chosen: expert.labels(chosen.images))
+        planned = [*hard, *soft, *(one.only(one.candidates[0].name) for one in hard if one.name in ACROSS for _ in others)]
+        announce_networks(planned, first.network, where, folder)
         kept = UnfinishedEvaluation(folder / "unfinished", _content(galaxies), str(where))
         outcomes = iter(_scored([(one, first.network) for one in [*hard, *soft]], galaxies, where, kept))
         scored = {one.name: next(outcomes) for one in hard}
@@ -296,19 +300,15 @@ def _scored(
     outcomes: list[Outcome] = []
     if not jobs:
         return outcomes
-    total = sum(contender.trainings for contender, _ in jobs)
-    progress = iter(track(range(total), "training fresh networks", total))
-    tick = functools.partial(next, progress, None)
-    for contender, network in jobs:
-        outcome = kept.find(contender, network)
-        if outcome is None:
-            outcome = compete(contender, network, galaxies, device, tick)
-            kept.keep(outcome, network)
-        else:
-            for _ in range(contender.trainings):
-                tick()
-        outcomes.append(outcome)
-    next(progress, None)
+    with ticking("fresh networks", sum(contender.trainings for contender, _ in jobs)) as tick:
+        for contender, network in jobs:
+            outcome = kept.find(contender, network)
+            if outcome is None:
+                outcome = compete(contender, network, galaxies, device, functools.partial(tick, of=contender.name))
+                kept.keep(outcome, network)
+            else:
+                tick(contender.trainings)
+            outcomes.append(outcome)
     return outcomes
 
 

@@ -1,4 +1,4 @@
-"""What experts have beside their training: a lock and a checkpoint of their group, and the time left."""
+"""What experts have beside their training: a lock and a checkpoint of their group."""
 
 from __future__ import annotations
 
@@ -93,18 +93,3 @@ class GroupLock(Callback):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Release them after a failure, where teardown is not called."""
         self.locks.close()
-
-
-class TimeLeft(Callback):
-    """Shows ``minutes_left`` in the progress bar."""
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock."""
-        self.began_at, self.first_epoch = time.monotonic(), trainer.current_epoch
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """All epochs take the same time."""
-        done = trainer.current_epoch + 1 - self.first_epoch
-        left = (trainer.max_epochs or 0) - trainer.current_epoch - 1
-        minutes = (time.monotonic() - self.began_at) / 60 / done * left
-        pl_module.log("minutes_left", minutes, prog_bar=True, logger=False)

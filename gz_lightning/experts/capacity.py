@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from gz_lightning.cost import announce
+from gz_lightning.data.galaxies import Galaxies
 from gz_lightning.experts.trajectories import PRECISIONS
 from gz_lightning.memory import require_memory
 from gz_lightning.networks.ensemble import Ensemble
@@ -16,6 +19,8 @@ from gz_lightning.storage.whole import require_disk
 MAPS_PER_BLOCK = 8
 """Full-size maps of the first block that a training step holds at most, deeper blocks included: what norm, ReLU and pooling
 keep for their derivatives, and the gradients on their way back."""
+STEP_IN_PORTIONS = 100 * 2**20
+"""Bytes of a step that is worked on in portions (on a CPU, where the derivatives are written out)."""
 
 
 def fitting_number(ensemble: Ensemble, batch: tuple[int, int, int, int], width: int) -> int:
@@ -64,6 +69,45 @@ def require_room(
         require_memory(min(number, ensemble.stack_size(batch)) * maps / 2, ensemble.device, what, advice)
     elif ensemble.derivatives is None:  # else a batch is worked on in portions
         require_memory(min(number, torch.get_num_threads()) * maps / 4, ensemble.device, what, advice)
+
+
+def announce_experts(
+    ensemble: Ensemble,
+    number: int,
+    batch: tuple[int, int, int, int],
+    settings: Mapping[str, Any],
+    missing: int,
+    steps: int,
+    galaxies: Galaxies,
+) -> None:
+    """Say what experts are to be trained, in epochs and in steps, and what it takes.
+
+    Args:
+        ensemble: The networks of the experts.
+        number: How many are trained at once.
+        batch: (N, C, H, W), the shape of each expert's batch.
+        settings: Of the :class:`gz_lightning.experts.module.ExpertModule`.
+        missing: How many experts are to be written.
+        steps: Of an epoch.
+        galaxies: What they are trained on.
+
+    Raises:
+        DryRunEnds: In a dry run.
+    """
+    epochs, parameters = settings["train_epochs"], ensemble.network.num_parameters
+    trajectory = (epochs + 1) * parameters * 4
+    disk = missing * trajectory * torch.finfo(PRECISIONS[settings["precision"]]).bits / 32
+    # All epochs of a group are kept until it is written, with a copy of those of the expert that is being written.
+    memory = (number + 1) * trajectory + (len(galaxies.train) * math.prod(galaxies.image_shape) if galaxies.in_memory else 0)
+    if ensemble.device.type != "cuda":
+        maps = _maps(batch, settings["width"]) / 2
+        in_portions = min(maps, STEP_IN_PORTIONS)
+        memory += min(number, torch.get_num_threads()) * (maps if ensemble.derivatives is None else in_portions)
+    work = (
+        f"{missing} expert{'s' * (missing != 1)} x {epochs} epochs x {steps:,} steps ({missing * epochs * steps:,} in all), "
+        f"networks of {parameters:,} parameters"
+    )
+    announce(work, memory, disk, Path(settings["trajectories"]))
 
 
 def _maps(batch: tuple[int, int, int, int], width: int) -> int:

@@ -21,8 +21,8 @@ from gz_lightning.data.datamodule import datamodule_of
 from gz_lightning.data.galaxies import Galaxies
 from gz_lightning.errors import InputError
 from gz_lightning.experts.batches import Batches, Scored
-from gz_lightning.experts.callbacks import GroupCheckpoint, GroupLock, TimeLeft
-from gz_lightning.experts.capacity import fitting_number, require_room
+from gz_lightning.experts.callbacks import GroupCheckpoint, GroupLock
+from gz_lightning.experts.capacity import announce_experts, fitting_number, require_room
 from gz_lightning.experts.group import Group, Tally, groups_to_train, share, state_of, step_size
 from gz_lightning.experts.inspection import log_confusion, summary
 from gz_lightning.experts.trajectories import METRICS, Recipe, TrajectoryStore, last_parameters, whole_experts
@@ -33,13 +33,17 @@ from gz_lightning.progress import say
 from gz_lightning.randomness import derived_seed
 from gz_lightning.settings import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, check_settings
 from gz_lightning.storage.checkpoints import read_by_checksum
+from gz_lightning.training.quiet import quiet
+from gz_lightning.training.run_bar import run_bar
 from gz_lightning.training.trainer import refuse_settings
 
 SHAPING = ("train_epochs", "lr", "momentum", "weight_decay", "lr_schedule", "augmentation", "labels", "rotations", "seed")
 """Settings that shape a trajectory, beside batch size and the Trainer's precision: the experts of a store share them."""
 PRECISIONS = ("32-true", "64-true", "bf16-mixed")
 INSTEAD = dict.fromkeys(("max_epochs", "max_steps", "limit_train_batches"), "--model.train_epochs")
-LOGGED = (*(name.replace("_", "/") for name in METRICS), "expert", "lr", "minutes_left")
+LOGGED = (*(name.replace("_", "/") for name in METRICS), "expert", "lr")
+
+quiet()
 
 
 class ExpertModule(LightningModule):
@@ -126,6 +130,7 @@ class ExpertModule(LightningModule):
         self.train_epochs = train_epochs
         self.missing: list[int] = []
         self.scored: torch.Tensor | None = None
+        self.batches_done, self.last_validation = 0, math.nan
 
     @property
     def galaxies(self) -> Galaxies:
@@ -186,27 +191,32 @@ class ExpertModule(LightningModule):
         return torch.optim.SGD([self.theta], **settings)
 
     def configure_callbacks(self) -> list[Callback]:
-        """The checkpoint to resume from, and the time left."""
+        """The progress, the locks, and the checkpoint to resume from."""
         refuse_settings(self.trainer, PRECISIONS, INSTEAD, LOGGED)  # here, for Lightning's own checks come next
-        return [GroupLock(), GroupCheckpoint(self.hparams["checkpoint_minutes"]), TimeLeft()]
+        return [*run_bar(self.trainer), GroupLock(), GroupCheckpoint(self.hparams["checkpoint_minutes"])]
+
+    def progress(self) -> tuple[float, float, str]:
+        """Batches done, all, and where the run is in words."""
+        total, steps = len(self.groups) * self.train_epochs, len(self.batches)
+        place, epoch = divmod(min(self.current_epoch, total - 1), self.train_epochs)
+        numbers = [expert - self.experts[0] + 1 for expert in self.groups[place]]
+        which = f"expert {numbers[0]}" if len(numbers) == 1 else f"experts {numbers[0]} to {numbers[-1]}"
+        validation = f", validation {100 * self.last_validation:.0f} %" if math.isfinite(self.last_validation) else ""
+        text = f"{which} of {len(self.experts)}, epoch {epoch + 1} of {self.train_epochs}{validation}"
+        return min(self.current_epoch * steps + self.batches_done, total * steps), total * steps, text
 
     def on_fit_start(self) -> None:
         """Put the training galaxies on the device, once for all epochs."""
         require_room(self.ensemble, len(self.theta), self._batch(), self.hparams, len(self.missing))
-        if self.trainer.is_global_zero:
-            say(self._cost())
+        self.announce()
         self.batches = Batches(self.galaxies, self.batch_size, self.hparams, self.device)
         self.class_weights = self.galaxies.class_weights.to(self.device)
 
-    def _cost(self) -> str:
-        """In words, what is to be trained, in epochs and in steps, and what it takes on the disk."""
-        steps = self.train_epochs * (self.recipe.steps_per_epoch(len(self.galaxies.train)) or 0)
-        parameters = self.ensemble.network.num_parameters
-        size = {"float32": 4}.get(self.hparams["precision"], 2) * parameters * (self.train_epochs + 1) * len(self.missing)
-        return (
-            f"{len(self.missing)} experts to train, of {parameters:,} parameters: {self.train_epochs} epochs "
-            f"({steps:,} steps) each; {size / 1e9:.2g} GB in {self.folder}"
-        )
+    def announce(self) -> None:
+        """Say what is to be trained, and what it takes."""
+        if self.trainer.is_global_zero:
+            steps, galaxies = self.recipe.steps_per_epoch(len(self.galaxies.train)) or 0, self.galaxies
+            announce_experts(self.ensemble, len(self.theta), self._batch(), self.hparams, len(self.missing), steps, galaxies)
 
     def train_dataloader(self) -> Iterable[int]:
         """Numbers of the batches of one epoch; the module takes the galaxies from the device itself."""
@@ -233,6 +243,7 @@ class ExpertModule(LightningModule):
         self.train_tally.reset()
         self.val_tally.reset()
         self.batch_losses: list[torch.Tensor] = []
+        self.batches_done = 0
         self.batches.begin_epoch(self.group.experts, self.epoch)
 
     def training_step(self, batch: int, batch_idx: int) -> None:
@@ -247,6 +258,7 @@ class ExpertModule(LightningModule):
         self.optimizers().step()  # type: ignore[union-attr]
         self.train_tally.update(losses, logits, labels)
         self.batch_losses.append(losses)
+        self.batches_done = batch_idx + 1
 
     def on_train_batch_end(self, outputs: Any, batch: int, batch_idx: int) -> None:
         """Put off a stop by a time limit or a callback to the end of the epoch: half an epoch is none."""
@@ -288,8 +300,9 @@ class ExpertModule(LightningModule):
         self.group.add_epoch(self.theta[: len(self.group.experts)], metrics, advice, self.batch_losses)
         for name, values in self.group.history.items():
             mean = sum(values[-1]) / len(values[-1])
-            self.log(name.replace("_", "/"), mean, prog_bar=name == "val_accuracy")
-        self.log("expert", float(self.group.experts[0]), prog_bar=True)
+            self.log(name.replace("_", "/"), mean)
+            self.last_validation = mean if name == "val_accuracy" else self.last_validation
+        self.log("expert", float(self.group.experts[0]))
         self.log("lr", self.optimizers().param_groups[0]["lr"])  # type: ignore[union-attr]
         last = self.current_epoch + 1 == self.trainer.fit_loop.max_epochs
         if self.epoch + 1 == self.train_epochs and not (last and self.repeats_last):
@@ -325,6 +338,8 @@ class ExpertModule(LightningModule):
         state = state_of(checkpoint, self.recipe, str(self.trainer.ckpt_path or "the checkpoint"))
         epoch = checkpoint["epoch"] + 1
         self.group = Group(**state["group"]) if state["group"] else Group([], [])
+        if self.group.rows:
+            say(f"going on from epoch {len(self.group.rows) - 1} of expert {', '.join(map(str, self.group.experts))}")
         self._plan(state["at_once"], state["groups"][: math.ceil(epoch / self.train_epochs)])
 
     def on_fit_end(self) -> None:

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from gz_lightning.cost import is_dry
 from gz_lightning.errors import InputError
 from gz_lightning.progress import say
 
@@ -42,6 +43,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         >>> with atomic_write("table.csv") as temporary:  # doctest: +SKIP
         ...     temporary.write_text("a,b")
     """
+    assert not is_dry(), "a dry run writes nothing"
     path = Path(path)
     with report_unwritable(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -99,7 +101,7 @@ def locked(lock: str | os.PathLike[str], what: str) -> Iterator[None]:
     """Hold an exclusive lock while the block runs.
 
     The system releases the lock when the process ends, even if it is killed. Where there are no such locks (Windows, some
-    network file systems), nothing is refused, and a remark says so once.
+    network file systems), nothing is refused, and a remark says so once. A dry run writes nothing and locks nothing.
 
     Args:
         lock: The lock file; removed at the end.
@@ -108,6 +110,9 @@ def locked(lock: str | os.PathLike[str], what: str) -> Iterator[None]:
     Raises:
         InputError: If another process holds the lock.
     """
+    if is_dry():
+        yield
+        return
     try:
         import fcntl
     except ImportError:

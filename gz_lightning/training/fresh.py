@@ -67,7 +67,7 @@ def train_networks(
     network: Mapping[str, Any],
     protocol: Protocol,
     syn_steps: int = 0,
-    tick: Callable[[], Any] = lambda: None,
+    tick: Callable[[float], Any] = lambda share: None,
 ) -> list[nn.Module]:
     """Fresh networks, trained at once by an :class:`gz_lightning.networks.ensemble.Ensemble`.
 
@@ -77,7 +77,7 @@ def train_networks(
         network: Description of the network.
         protocol: How to train.
         syn_steps: Least number of epochs at each of several step sizes.
-        tick: Called once for each trained network.
+        tick: Called while they are trained, with how much was done since the last call, in networks; adds up to n.
 
     Returns:
         The networks in the order of the trainings, in evaluation mode. Each is the one it would be alone, up to rounding.
@@ -96,11 +96,14 @@ def train_networks(
 
         def work(places: list[int]) -> Iterator[None]:
             theta = torch.stack([rows[place] for place in places]).to(trainings[places[0]].images.dtype)
-            yield from _epochs(ensemble, theta, [trainings[place] for place in places], protocol, syn_steps)
+            epochs = len(protocol.step_size_schedule(trainings[places[0]].step_sizes, syn_steps))
+            for _ in _epochs(ensemble, theta, [trainings[place] for place in places], protocol, syn_steps):
+                with lock:
+                    tick(len(places) / epochs)
+                yield
             with lock:
                 for place, row in zip(places, theta, strict=True):
                     rows[place] = row
-                    tick()
 
         ensemble.run([work(places) for places in _stacks(ensemble, trainings, protocol)])
         return [ensemble.module(row) for row in rows]
@@ -116,6 +119,7 @@ def accuracies(
     splits: Sequence[str],
     num_eval: int,
     syn_steps: int = 0,
+    tick: Callable[[float], Any] = lambda share: None,
 ) -> dict[str, list[float]]:
     """Accuracies of ``num_eval`` fresh networks trained on a set.
 
@@ -131,6 +135,7 @@ def accuracies(
         splits: Splits to score on: ``train``, ``val``, ``test``.
         num_eval: Number of networks. 5 in the published protocol.
         syn_steps: See :func:`train_networks`.
+        tick: See :func:`train_networks`.
 
     Returns:
         For each split ``num_eval`` accuracies in [0, 1].
@@ -139,7 +144,7 @@ def accuracies(
         images = images.detach().clone()
     seeds = [derived_seed(protocol.seed, "network", i) for i in range(num_eval)]
     trainings = [Training(images, labels, step_sizes, seed) for seed in seeds]
-    models = train_networks(trainings, network, protocol, syn_steps)
+    models = train_networks(trainings, network, protocol, syn_steps, tick)
     scores: dict[str, list[float]] = {}
     for split in splits:
         galaxies: Split = getattr(data, split)

@@ -15,6 +15,7 @@ from gz_lightning.data.galaxies import Galaxies
 from gz_lightning.experts.trajectories import TrajectoryStore
 from gz_lightning.sets.synthetic import SyntheticSet
 from tests.data.test_catalog import hart16
+from tests.evaluation.conftest import synthetic_set
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*/*.yaml"))
 COMMAND_FOLDERS = ("prepare", "experts", "distill", "evaluate")
@@ -79,7 +80,7 @@ def test_help_tells_the_whole_story_and_no_more(capsys: pytest.CaptureFixture[st
     assert "With neither: simulated galaxies. An interrupted run resumes" in " ".join(told["prepare --help"].split())
     assert "Args:" not in told["fit --help"]
     assert "--model.num_experts" in told["fit --model.help"]
-    assert "--trainer." not in told["fit --model.help"]
+    assert "\n  --trainer." not in told["fit --model.help"]
     assert told["distill --data.help"].count("\n  --") == 6
 
 
@@ -249,3 +250,38 @@ def test_the_demo_takes_real_galaxies(args: list[str], monkeypatch: pytest.Monke
     monkeypatch.setattr(commands, "main", lambda command: ran.append(command[0]))
     true_main(["demo", *args])
     assert ran == ["download", "prepare", "fit", "distill", "evaluate"]
+
+
+DRY = "a dry run: nothing was trained or written"
+
+
+def test_a_dry_run_says_what_it_would_take_and_writes_nothing(
+    tmp_path: Path, toy_path: Path, toy_experts: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GZ_LIGHTNING_CACHE", "cache")
+    table, mapping, images = (str(path) for path in hart16(tmp_path, 90))
+    data, synthetic = str(toy_path), str(tmp_path / "set.h5")
+    synthetic_set(Galaxies(data)).save(synthetic)
+    files = sorted(tmp_path.rglob("*"))
+    source = ["--images", images, "--table", table, "--mapping", mapping]
+    for command, said in (
+        (["prepare", "--output", "new/a.h5", "--per_class", "3"], "30 simulated galaxies of 10 leaves at 128 px; "),
+        (["prepare", "--output", "new/b.h5", *source, "--resolution", "8"], " leaves to pack at 8 px; "),
+        (["fit", "--data.path", data, *FIT], "1 expert x 2 epochs x 1 steps (2 in all), networks of "),
+        (["fit", *FIT], "1 expert x 2 epochs x "),  # of simulated galaxies, which nobody keeps
+        (
+            ["distill", "--data.path", data, "--model.trajectories", str(toy_experts), *DISTILL],
+            "2 iterations at most x 2 steps ",
+        ),
+        (["evaluate", synthetic, data, *EVALUATE], " fresh networks of "),
+    ):
+        main([*command, "--dry_run"])
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        assert captured.err.splitlines()[-1] == DRY
+        assert said in captured.err.splitlines()[-2]
+    assert sorted(tmp_path.rglob("*")) == files
+    main(["prepare", "--output", "c.h5", "--per_class", "3", "--resolution", "16", "--dry_run", "false"])
+    assert Path("c.h5").exists()
+    assert "--dry_run is true or false, not 'maybe'" in refused(capsys, "evaluate", "a", "b", "--dry_run", "maybe")

@@ -41,6 +41,7 @@ def test_a_run_says_what_it_matches_in_epochs_and_in_steps(
     said = " ".join(capsys.readouterr().err.split())
     assert f"each iteration matches 2 epochs ({steps} steps) of one of 2 experts by 3 steps of a student" in said
     assert "start epochs below 1, later up to 2 of 4" in said
+    assert "1 iteration at most x 3 steps on 6 images, a network of " in said
 
 
 def test_a_list_of_step_sizes(distil: Distil, tmp_path: Path) -> None:

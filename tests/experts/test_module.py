@@ -275,9 +275,10 @@ def test_processes_of_one_trainer_share_the_experts(
     assert shared.metrics.equals(alone.metrics)
     said = " ".join(capfd.readouterr().err.split())
     assert "3 experts of 3 epochs" in said
-    parameters, steps = shared.num_parameters, 3 * (shared.recipe.steps_per_epoch(len(Galaxies(toy_path).train)) or 0)
+    steps = shared.recipe.steps_per_epoch(len(Galaxies(toy_path).train)) or 0
     assert steps
-    assert f"3 experts to train, of {parameters:,} parameters: 3 epochs ({steps} steps) each; " in said
+    words = f"3 experts x 3 epochs x {steps} steps ({9 * steps} in all), networks of {shared.num_parameters:,} parameters; "
+    assert words in said
 
 
 def test_no_process_of_several_takes_the_checkpoint_of_one(monkeypatch: pytest.MonkeyPatch) -> None:

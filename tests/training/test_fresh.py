@@ -65,9 +65,10 @@ def test_together_is_one_by_one(toy: Galaxies, soft: bool, symmetries: int) -> N
         data = synthetic_set(toy, ipc=ipc)
         labels = F.one_hot(data.labels, 3).double() * 0.7 + 0.1 if soft else data.labels
         trainings.append(Training(data.images.double() * (1 + 0.1 * seed), labels, alphas, seed))
-    ticks: list[int] = []
-    models = train_networks(trainings, NETWORK, protocol, 2, lambda: ticks.append(1))
-    assert len(ticks) == len(models) == 4
+    ticks: list[float] = []
+    models = train_networks(trainings, NETWORK, protocol, 2, ticks.append)
+    assert len(ticks) > len(models) == 4  # after each epoch
+    assert sum(ticks) == pytest.approx(4)
     assert torch.get_num_threads() == 2
     for model, one in zip(models, trainings, strict=True):
         plain = plain_training(one.images, one.labels, one.step_sizes, replace(protocol, seed=one.seed), 2)

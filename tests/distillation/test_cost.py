@@ -1,0 +1,36 @@
+"""What a distillation says it will take is what it then does."""
+
+import torch
+
+from gz_lightning.distillation.cost import cost_of, evaluations_of
+
+SETTINGS = {
+    "iterations": 60,
+    "eval_it": 20,
+    "syn_steps": 50,
+    "segments_per_step": 2,
+    "num_eval": 5,
+    "stage": "stage",
+    "objective": "match",
+    "epoch_eval_train": 1000,
+}
+
+
+def counted(iterations: int, every: int, done: int) -> int:
+    """As EvaluateSynthetic does it: before an iteration whose number is a multiple, and once at the end."""
+    return sum(iteration % every == 0 for iteration in range(done, iterations)) + 1
+
+
+def test_evaluations_are_those_of_the_callback() -> None:
+    for done in range(0, 60, 7):
+        for every in (1, 20, 59, 60, 61):
+            assert evaluations_of({"iterations": 60, "eval_it": every}, done) == counted(60, every, done)
+
+
+def test_the_words_and_the_bytes() -> None:
+    words, disk = cost_of(SETTINGS, 31, 123_456, torch.zeros(5, 3, 32, 32))
+    assert words == (
+        "29 iterations at most x 100 steps on 5 images, a network of 123,456 parameters; "
+        "2 evaluations x 5 networks x 1,000 epochs"
+    )
+    assert 4 * 4 * 5 * 3 * 32**2 < disk < 10**6
