@@ -1,6 +1,7 @@
 """A run with all that is known of it: which set, its accuracy, licence and citation."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from gz_lightning.data.prepare import prepare
 from gz_lightning.errors import InputError
 from gz_lightning.evaluation.evaluate import evaluate
 from gz_lightning.evaluation.export import Exported, export_run
+from gz_lightning.evaluation.record import read_evaluation
 from gz_lightning.sets.card import METHOD
 from gz_lightning.sets.sources import read_sets
 from tests.evaluation.conftest import synthetic_set
@@ -41,26 +43,27 @@ def test_a_run_that_was_not_evaluated(toy: Galaxies, tmp_path: Path) -> None:
 def test_the_accuracy_goes_with_the_set_that_was_scored(toy: Galaxies, tmp_path: Path) -> None:
     synthetic_set(toy).save(tmp_path / "best.h5")
     synthetic_set(toy, step_sizes=torch.tensor([0.03])).save(tmp_path / "last.h5")
-    table = evaluate(tmp_path, toy, **SMALL).table
-    chosen = table["file"].iloc[-1]
+    evaluate(tmp_path, toy, **SMALL)
+    path = tmp_path / "evaluation" / "evaluation.json"
+    record = json.loads(path.read_text())
+    for row in record["table"]["data"]:
+        row[record["table"]["columns"].index("file")] = "last.h5"
+    path.write_text(json.dumps(record))
+    table = read_evaluation(path).table
     result = exported(tmp_path, "folder")
-    assert result.source.name == result.description["made_from"] == chosen
+    assert result.source.name == result.description["made_from"] == "last.h5"
     rows = result.description["accuracy"]["rows"]
-    wanted = table[table["file"] == chosen]
-    assert [row["protocol"] for row in rows] == wanted["protocol"].tolist()
+    assert [row["protocol"] for row in rows] == ["mtt", "validated"]
     for name in ("test", "low", "high", "networks", "step size"):
-        assert [row[name] for row in rows] == wanted[name].tolist()
+        assert [row[name] for row in rows] == table[name].tolist()
     described = json.loads((result.path / "set.json").read_text())["accuracy"]
     assert (described["test_galaxies"], described["epochs"]) == (18, 3)
     assert described["rows"] == rows
-    assert (
-        f"{rows[-1]['test']:.1f} % of 18 test galaxies are classified correctly" in (result.path / "README.md").read_text()
-    )
-    (other,) = {"best.h5", "last.h5"} - set(table["file"]) or {None}
-    if other is not None:
-        alone = exported(tmp_path / other, output=tmp_path / "other.npz")
-        assert alone.description["accuracy"] is None
-        assert "the evaluation chose another set of the run" in str(alone)
+    card = (result.path / "README.md").read_text()
+    assert f"{rows[-1]['test']:.1f} % of 18 test galaxies are classified correctly" in card
+    other = exported(tmp_path / "best.h5", output=tmp_path / "other.npz")
+    assert other.description["accuracy"] is None
+    assert "without an accuracy, as the evaluation chose another set of the run" in str(other)
 
 
 def test_an_evaluation_of_another_set_is_left_out(toy: Galaxies, tmp_path: Path) -> None:
@@ -76,7 +79,7 @@ def test_an_evaluation_of_another_set_is_left_out(toy: Galaxies, tmp_path: Path)
 def test_licence_and_citation_of_the_galaxies(toy: Galaxies, tmp_path: Path) -> None:
     prepare(tmp_path / "simulated.h5", tree="coarse5", per_class=5, resolution=16)
     simulated = Galaxies(tmp_path / "simulated.h5")
-    synthetic_set(toy, data=simulated.fingerprint).save(tmp_path / "best.h5")
+    replace(synthetic_set(toy), data=simulated.fingerprint).save(tmp_path / "best.h5")
     told = exported(tmp_path, data=tmp_path / "simulated.h5").description
     assert told["licence"] == SIMULATED.licence
     assert told["citation"] == list(METHOD)
