@@ -3,8 +3,8 @@
     python notebooks/outputs.py 01 05        # these two; without names, all
     python notebooks/outputs.py --bare 01    # take outputs away
 
-Pictures are stored with 256 colours, at most 800 pixels wide; progress bars, warnings and paths of this machine are left out. Notebook 05 reads
-``runs/ipc1`` below ``--folder`` if there is one.
+Pictures of many colours are stored as JPEG, at most 800 pixels wide; progress bars, warnings and paths of this machine are
+left out. Notebook 05 reads ``runs/ipc1`` below ``--folder`` if there is one.
 """
 
 from __future__ import annotations
@@ -23,17 +23,19 @@ from nbclient import NotebookClient
 from PIL import Image
 
 HERE = Path(__file__).parent
-WIDTH = 800
+WIDTH, MOST_OF_PNG = 800, 30_000
 
 
-def small(picture: str) -> str:
-    """A PNG of 256 colours and at most ``WIDTH`` pixels across, in base 64 as notebooks hold it."""
+def small(picture: str) -> tuple[str, str]:
+    """A PNG, in base 64 as notebooks hold it, made smaller: kind and content."""
     image = Image.open(io.BytesIO(base64.b64decode(picture))).convert("RGB")
     image.thumbnail((WIDTH, 10 * WIDTH), Image.Resampling.LANCZOS)
-    colours = image.quantize(256, Image.Quantize.MAXCOVERAGE)
-    file = io.BytesIO()
-    image.quantize(palette=colours, dither=Image.Dither.FLOYDSTEINBERG).save(file, "png", optimize=True)
-    return base64.b64encode(file.getvalue()).decode()
+    for kind, settings in (("png", {"optimize": True}), ("jpeg", {"quality": 85, "optimize": True})):
+        file = io.BytesIO()
+        image.save(file, kind, **settings)
+        if file.tell() < MOST_OF_PNG:
+            break
+    return f"image/{kind}", base64.b64encode(file.getvalue()).decode()
 
 
 def kept(outputs: list[Any], temporary: str) -> list[Any]:
@@ -45,8 +47,11 @@ def kept(outputs: list[Any], temporary: str) -> list[Any]:
         elif output.output_type in ("execute_result", "display_data"):
             if output.output_type == "display_data" and "image/png" not in output.data:
                 continue  # a progress bar
-            for kind, value in output.data.items():
-                output.data[kind] = small(value) if kind == "image/png" else plain(value, temporary)
+            data = {kind: plain(value, temporary) for kind, value in output.data.items() if kind != "image/png"}
+            if "image/png" in output.data:
+                kind, content = small(output.data["image/png"])
+                data[kind] = content
+            output.data = data
         else:
             continue
         found.append(output)
