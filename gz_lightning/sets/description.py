@@ -18,7 +18,7 @@ import torch
 
 from gz_lightning.augmentation import check_strategy
 from gz_lightning.errors import Damaged, InputError
-from gz_lightning.sets.synthetic import SyntheticSet, checked_tensors
+from gz_lightning.sets.synthetic import LARGEST, SyntheticSet, checked_tensors
 from gz_lightning.storage.hdf5 import check_class_names
 from gz_lightning.storage.tensors import content_digest
 from gz_lightning.storage.text import checked_json, short
@@ -100,9 +100,8 @@ def part(description: Mapping[str, Any], name: str, kind: type[T]) -> T:
 def numbers(description: Mapping[str, Any], name: str, length: int | None = None) -> npt.NDArray[np.float32]:
     """A list of finite numbers of a description, single precision; Damaged if it is something else."""
     values = part(description, name, list)
-    if not all(isinstance(value, (int, float)) and abs(value) < 1e38 for value in values) or len(values) != (
-        len(values) if length is None else length
-    ):
+    are_numbers = all(isinstance(value, (int, float)) and abs(value) < LARGEST for value in values)
+    if not are_numbers or (length is not None and len(values) != length):
         raise Damaged(f"its {name} is {short(values)}")
     return np.array(values, dtype=np.float32)
 

@@ -126,7 +126,7 @@ def write_set(synthetic: SyntheticSet, to: str, output: str | Path, told: Mappin
     output = Path(output)
     if problem := synthetic.not_finite():
         raise InputError(f"{output} is not written: {problem}")
-    pixels = synthetic.images if to == "npz" else FORMATS[to].pixels(synthetic)
+    pixels = (synthetic.images if to == "npz" else FORMATS[to].pixels(synthetic)).detach().cpu()
     description = describe(synthetic, to, pixels, {**UNTOLD, **told})
     if to == "npz":
         write_npz(synthetic, description, output)

@@ -66,7 +66,7 @@ def read_pngs(folder: Path, description: Mapping[str, Any]) -> tuple[torch.Tenso
     """
     names, side = checked_names(description), part(description, "resolution", int)
     files = [folder / class_folder(label, names) / f"{place:05d}.png" for place, label in enumerate(_leaves(description))]
-    if (found := sum(1 for _ in folder.glob("*/*.png"))) != len(files):
+    if (found := sum(1 for leaf in {file.parent for file in files} for _ in leaf.glob("*.png"))) != len(files):
         raise Damaged(f"it is of {len(files)} pictures, and there are {found}")
     return torch.stack([read_png(file, side, "the set") for file in files]), None
 

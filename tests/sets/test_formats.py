@@ -49,6 +49,15 @@ def test_a_set_is_read_back(toy: Galaxies, tmp_path: Path, to: str, soft: bool) 
         torch.testing.assert_close(found.images, toy.standardise(synthetic.pixels), atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("to", ["folder", "tiff"])
+def test_an_evaluation_is_not_written_among_the_images(toy: Galaxies, tmp_path: Path, to: str) -> None:
+    folder = written(synthetic_set(toy), to, tmp_path)
+    before = sorted(folder.rglob("*"))
+    evaluate(folder, toy, **SMALL)
+    assert (tmp_path / f"{to}_evaluation" / "evaluation.json").is_file()
+    assert sorted(folder.rglob("*")) == before
+
+
 @pytest.mark.parametrize("to", EXACT)
 def test_the_accuracy_is_that_of_the_set(toy: Galaxies, tmp_path: Path, to: str) -> None:
     synthetic = synthetic_set(toy)
