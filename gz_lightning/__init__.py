@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from gz_lightning.version import __version__
 
 if TYPE_CHECKING:
+    from gz_lightning.cli.export import export
     from gz_lightning.data.datamodule import GalaxyZoo2DataModule
     from gz_lightning.data.galaxies import Galaxies
     from gz_lightning.data.prepare import prepare
@@ -28,6 +29,7 @@ _HOMES = {
     "TrajectoryMatching": "distillation.module",
     "TrajectoryStore": "experts.trajectories",
     "evaluate": "evaluation.evaluate",
+    "export": "cli.export",
     "prepare": "data.prepare",
 }
 
@@ -40,6 +42,7 @@ __all__ = [
     "TrajectoryStore",
     "__version__",
     "evaluate",
+    "export",
     "prepare",
 ]
 

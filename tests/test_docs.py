@@ -5,6 +5,8 @@ import io
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +20,7 @@ from gz_lightning.augmentation import FAMILIES
 from gz_lightning.cli.commands import COMMANDS, main
 from gz_lightning.cli.help import MODULES
 from gz_lightning.data.datamodule import GalaxyZoo2DataModule
+from gz_lightning.data.galaxies import Galaxies
 from gz_lightning.data.tree import TREES
 from gz_lightning.distillation.matching import MATCHES
 from gz_lightning.distillation.module import TrajectoryMatching
@@ -26,6 +29,8 @@ from gz_lightning.distillation.unroll import UNROLLS
 from gz_lightning.distillation.updates import UPDATES
 from gz_lightning.networks.registry import NETWORKS
 from gz_lightning.sets.coresets import CORESETS
+from gz_lightning.sets.formats import write_set
+from tests.evaluation.conftest import synthetic_set
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*sorted((ROOT / "docs").glob("*.md")), *(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING"))]
@@ -122,6 +127,21 @@ def test_python(
         warnings.simplefilter("ignore")
         for block in found:
             exec(compile(block, f"docs/{name}.md", "exec"), space)
+
+
+def test_an_exported_set_needs_pytorch_alone(toy: Galaxies, toy_path: Path, tmp_path: Path) -> None:
+    """The program of README, in a process that cannot import the package."""
+    write_set(synthetic_set(toy, ipc=4), "npz", tmp_path / "distilled.npz")
+    shutil.copy(toy_path, tmp_path / "gz5.h5")
+    (program,) = [block for block in blocks(ROOT / "README.md", "python") if "distilled.npz" in block]
+    assert program.count("range(1000)") == program.count("epoch == 500") == 1
+    program = program.replace("range(1000)", "range(200)").replace("epoch == 500", "epoch == 100")
+    (tmp_path / "plain.py").write_text(f"import sys\n\nsys.modules['gz_lightning'] = None\n{program}")
+    plain = [sys.executable, "-I", str(tmp_path / "plain.py")]
+    result = subprocess.run(plain, cwd=tmp_path, capture_output=True, text=True, check=True)
+    found = re.fullmatch(r"([\d.]+) % of 18 test galaxies\n", result.stdout)
+    assert found is not None
+    assert float(found[1]) > 60, "three classes: chance is 33 %"
 
 
 def test_yaml() -> None:

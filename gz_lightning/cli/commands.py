@@ -32,6 +32,7 @@ usage: gz-lightning COMMAND [--help] [--config FILE.yaml] [--print_config] [sett
   trajectories  info, check, export, import: list experts, verify them, convert from and to the published format
   distill    learn a few synthetic images per class by matching the experts' trajectories
   evaluate   score a distilled set on test galaxies, beside the baselines
+  export     a distilled set with all that is known of it: pictures, TIFF, NumPy, PyTorch, Hugging Face
   report     one page on one run or several: images, accuracy, curves, settings
   demo       prepare, fit, distill and evaluate on simulated (or --real) galaxies, in a few minutes on two cores
 
@@ -172,6 +173,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], Any]] = {
     "trajectories": _trajectories,
     "distill": _module("distill"),
     "evaluate": _function("evaluate", "evaluation.evaluate:evaluate"),
+    "export": _function("export", "cli.export:export"),
     "report": _function("report", "report.page:report"),
     "demo": _demo,
 }

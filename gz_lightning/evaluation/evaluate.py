@@ -83,7 +83,8 @@ def evaluate(
             a folder of PNGs for each leaf; or images_*.pt of the published code with labels_*.pt (and lr_*.pt) beside it.
         data: The packed galaxies that it was distilled from, or others with the same leaves and size: those are standardised
             as the set is, baselines too.
-        output: Folder for tables and pictures. Default: evaluation, beside the set.
+        output: Folder for tables and pictures. Default: evaluation, beside the set; for a folder of images its name with
+            _evaluation, beside it.
         num_eval: Fresh networks for each set. Published: 5.
         epochs: Epochs on a small set. Published: 1000.
         draws: Draws of the random real galaxies.
@@ -142,7 +143,9 @@ def evaluate(
         advice = "leave the full data out (--full_epochs 0)"
         require_memory(2 * pixels, "cpu", f"{len(galaxies.train)} standardised training galaxies", advice)
     where = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
-    folder = (path if path.is_dir() else path.parent) / "evaluation" if output is None else Path(output)
+    among = next(iter(sets)).parent / "evaluation"  # the sets of a run, but not the images of a folder
+    usual = path.with_name(f"{path.name}_evaluation") if path in sets and path.is_dir() else among
+    folder = usual if output is None else Path(output)
     remarks = _remarks(sets, galaxies)
     for remark in remarks:
         say(remark)

@@ -1,4 +1,4 @@
-"""A set to evaluate, whoever made it: a SyntheticSet, a run folder, a folder of PNGs by leaf, or the published pair.
+"""A set to evaluate, whoever made it: a SyntheticSet, a run folder, what ``export`` wrote, pictures, or the published pair.
 
 Shapes: M images, K leaves, H x W pixels.
 """
@@ -6,24 +6,25 @@ Shapes: M images, K leaves, H x W pixels.
 from __future__ import annotations
 
 import math
-import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image
 
-from gz_lightning.data.cutouts import BAD_IMAGE, refusing_huge
 from gz_lightning.data.galaxies import Galaxies
 from gz_lightning.data.tree import leaf_folder
 from gz_lightning.errors import InputError
 from gz_lightning.networks.registry import NETWORKS, allow_network, describe_network
+from gz_lightning.sets.formats import described, read_exported
+from gz_lightning.sets.pictures import read_png
 from gz_lightning.sets.synthetic import LARGEST_MEAN, STD_RANGE, SyntheticSet, not_shares
 from gz_lightning.storage.checkpoints import LAST
 from gz_lightning.storage.tensors import load_signed, load_tensors, plain
 from gz_lightning.storage.text import short
 
+NUMBER = re.compile(r"^\d+_")
+"""How a folder begins that is numbered."""
 MOST_STEPS = 10**6
 """Steps of a student; the published settings have up to 50."""
 
@@ -34,9 +35,9 @@ def read_sets(path: Path, galaxies: Galaxies, network: str | None = None) -> dic
     Files of ``gz-lightning distill`` have their own mean and standard deviation, which need not be those of the galaxies.
 
     Args:
-        path: A SyntheticSet (``.h5``); a run folder of ``gz-lightning distill``, all of whose sets are read; a folder with
-            one folder of PNGs for each leaf; or ``images_*.pt`` of the published code with its ``labels_*.pt`` beside it,
-            and ``lr_*.pt`` where it has a learned step size.
+        path: A SyntheticSet (``.h5``); a run folder of ``gz-lightning distill``, all of whose sets are read; what
+            ``gz-lightning export`` wrote; a folder with one folder of PNGs for each leaf; or ``images_*.pt`` of the
+            published code with its ``labels_*.pt`` beside it, and ``lr_*.pt`` where it has a learned step size.
         galaxies: The galaxies to evaluate on.
         network: The network to train, in one word. Default: the one it was distilled for, or ConvNet where the set does
             not say.
@@ -56,13 +57,22 @@ def read_sets(path: Path, galaxies: Galaxies, network: str | None = None) -> dic
                 if not (torch.equal(one.mean, first.mean) and torch.equal(one.std, first.std)):
                     raise InputError(f"{file} is standardised otherwise than {files[0]}: name one of them")
             return sets
-        return {path: read_pictures(path, galaxies, network)}
+        return {path: (read_pictures if described(path) is None else read_described)(path, galaxies, network)}
     return {path: READERS.get(path.suffix, read_distilled)(path, galaxies, network)}
 
 
 def read_distilled(path: Path, galaxies: Galaxies, network: str | None) -> SyntheticSet:
     """Read the file of a SyntheticSet."""
-    synthetic = SyntheticSet.load(path)
+    return _fitting(SyntheticSet.load(path), path, galaxies, network)
+
+
+def read_described(path: Path, galaxies: Galaxies, network: str | None) -> SyntheticSet:
+    """Read what ``gz-lightning export`` wrote."""
+    return _fitting(read_exported(path), path, galaxies, network)
+
+
+def _fitting(synthetic: SyntheticSet, path: Path, galaxies: Galaxies, network: str | None) -> SyntheticSet:
+    """The set, with the network that the user named."""
     synthetic.standardised(galaxies, path)
     steps = synthetic.configuration.get("syn_steps", 0)
     if not isinstance(steps, int) or not 0 <= steps <= MOST_STEPS:
@@ -75,9 +85,12 @@ def read_distilled(path: Path, galaxies: Galaxies, network: str | None) -> Synth
 
 
 def read_pictures(path: Path, galaxies: Galaxies, network: str | None) -> SyntheticSet:
-    """Read a folder with one folder of PNGs for each leaf."""
+    """Read a folder with one folder of PNGs for each leaf: its name, or number and name as in 01_cigar_shaped."""
     folders = {leaf_folder(folder.name): folder for folder in sorted(path.iterdir()) if folder.is_dir()}
     leaves = [leaf_folder(name) for name in galaxies.class_names]
+    numbered = {NUMBER.sub("", name): folder for name, folder in folders.items()}
+    if set(folders) != set(leaves) and len(numbered) == len(folders):
+        folders = numbered
     if set(folders) != set(leaves):
         missing, unknown = sorted(set(leaves) - set(folders)), sorted(set(folders) - set(leaves))
         raise InputError(
@@ -89,28 +102,15 @@ def read_pictures(path: Path, galaxies: Galaxies, network: str | None) -> Synthe
         files = sorted(file for file in folders[name].iterdir() if file.suffix.lower() == ".png")
         if not files:
             raise InputError(f"{folders[name]} holds no PNG; every leaf needs at least one")
-        images += [_read_picture(file, galaxies) for file in files]
+        images += [read_png(file, galaxies.resolution, f"the galaxies of {galaxies.path}") for file in files]
         labels += [label] * len(files)
     return _plain_set(galaxies.standardise(torch.stack(images)), torch.tensor(labels), galaxies, network)
 
 
-def _read_picture(file: Path, galaxies: Galaxies) -> torch.Tensor:
-    side = galaxies.resolution
-    if not os.path.isfile(file):
-        raise InputError(f"{file} is no file")
-    try:
-        with refusing_huge(), Image.open(file) as picture:
-            width, height = picture.size
-            pixels = np.asarray(picture.convert("RGB") if (width, height) == (side, side) else None)
-    except BAD_IMAGE as error:
-        raise InputError(f"{file} cannot be read as an image: {' '.join(str(error).split())}") from error
-    if (width, height) != (side, side):
-        raise InputError(f"{file} does not fit {galaxies.path}: it has {width} x {height} px, the galaxies {side} px")
-    return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
-
-
 def read_published(path: Path, galaxies: Galaxies, network: str | None) -> SyntheticSet:
     """Read the pair of files that the published code writes, and the step size that DATM's writes beside it."""
+    if described(path) is not None:
+        return read_described(path, galaxies, network)
     if not path.name.startswith("images"):
         raise InputError(f"name the images of the published pair (images_*.pt), not {path}")
     suffix = path.name.removeprefix("images")
@@ -212,5 +212,9 @@ def unfinished(folder: Path) -> str:
     )
 
 
-READERS: dict[str, Callable[[Path, Galaxies, str | None], SyntheticSet]] = {".h5": read_distilled, ".pt": read_published}
+READERS: dict[str, Callable[[Path, Galaxies, str | None], SyntheticSet]] = {
+    ".h5": read_distilled,
+    ".npz": read_described,
+    ".pt": read_published,
+}
 """Ending of a file -> (file, galaxies, network or None) -> a set that fits the galaxies."""

@@ -7,21 +7,20 @@ from __future__ import annotations
 
 import json
 import math
-import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
+import numpy.typing as npt
 import torch
-from PIL import Image
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import TensorDataset
 
 from gz_lightning.augmentation import check_strategy
 from gz_lightning.data.galaxies import Galaxies, denormalise
-from gz_lightning.data.tree import leaf_folder
 from gz_lightning.errors import Damaged, InputError
 from gz_lightning.storage.hdf5 import (
     array,
@@ -38,7 +37,6 @@ from gz_lightning.storage.hdf5 import (
 )
 from gz_lightning.storage.tensors import content_digest
 from gz_lightning.storage.text import naming_file, short
-from gz_lightning.storage.whole import atomic_write
 
 FORMAT = "synthetic"
 FORMAT_VERSION = 1
@@ -80,28 +78,44 @@ def not_shares(labels: torch.Tensor) -> str:
     )
 
 
+def checked_tensors(arrays: Mapping[str, npt.NDArray[Any]], leaves: int) -> dict[str, torch.Tensor]:
+    """Images, labels, step sizes and statistics of a set out of a file, checked against each other.
+
+    Args:
+        arrays: ``images``, ``labels``, ``step_sizes``, ``mean`` and ``std``, of the shapes that :class:`SyntheticSet` has.
+        leaves: K.
+
+    Raises:
+        Damaged: If one of them is not what it should be; says which, and where.
+    """
+    images, labels = arrays["images"], arrays["labels"]
+    if not len(images) or images.shape[2] != images.shape[3] or not images.shape[3]:
+        raise Damaged(f"images has the shape {images.shape}; there should be some, and squares")
+    check_all(np.abs(images.astype(np.float64)) < LARGEST, images, "images", f"below {LARGEST:g}", "image")
+    if labels.ndim == 1:
+        check_all((labels >= 0) & (labels < leaves), labels, "labels", f"a leaf of {leaves}", "image")
+    elif problem := not_shares(torch.from_numpy(labels)):
+        raise Damaged(problem)
+    for name, good, expected, place in (
+        ("step_sizes", arrays["step_sizes"] > 0, "above 0", "start epoch"),
+        ("mean", (arrays["mean"] >= 0) & (arrays["mean"] <= 1), "in [0, 1]", "channel"),
+        ("std", (arrays["std"] > 0) & (arrays["std"] <= 1), "in (0, 1]", "channel"),
+    ):
+        check_all(good, arrays[name], name, expected, place)
+    names = ("images", "labels", "step_sizes", "mean", "std")
+    tensors = {name: torch.from_numpy(arrays[name]) for name in names}
+    return {name: tensor.float() if tensor.is_floating_point() else tensor.long() for name, tensor in tensors.items()}
+
+
 def _tensors(file: h5py.File, leaves: int) -> dict[str, torch.Tensor]:
     """Images, labels, step sizes and statistics of an open file, checked against each other."""
     images = array(file, "images", "f", (None, 3, None, None), "image")
-    number = len(images)
-    if not number or images.shape[2] != images.shape[3] or not images.shape[3]:
-        raise Damaged(f"images has the shape {images.shape}; there should be some, and squares")
-    check_all(np.abs(images.astype(np.float64)) < LARGEST, images, "images", f"below {LARGEST:g}", "image")
-    if dataset_dims(file, "labels") == 1:
-        labels = array(file, "labels", "i", (number,))
-        check_all((labels >= 0) & (labels < leaves), labels, "labels", f"a leaf of {leaves}", "image")
-    else:
-        labels = array(file, "labels", "f", (number, leaves), "image")
-        if problem := not_shares(torch.from_numpy(labels)):
-            raise Damaged(problem)
+    hard = dataset_dims(file, "labels") == 1
+    shape = (len(images),) if hard else (len(images), leaves)
+    labels = array(file, "labels", "i" if hard else "f", shape, "image")
     step_sizes = array(file, "step_sizes", "f", (None,), "start epoch")
-    check_all(step_sizes > 0, step_sizes, "step_sizes", "above 0", "start epoch")
     mean, std = (array(file, name, "f", (3,), "channel") for name in ("mean", "std"))
-    check_all((mean >= 0) & (mean <= 1), mean, "mean", "in [0, 1]", "channel")
-    check_all((std > 0) & (std <= 1), std, "std", "in (0, 1]", "channel")
-    arrays = {"images": images, "labels": labels, "step_sizes": step_sizes, "mean": mean, "std": std}
-    tensors = {name: torch.from_numpy(values) for name, values in arrays.items()}
-    return {name: tensor.float() if tensor.is_floating_point() else tensor.long() for name, tensor in tensors.items()}
+    return checked_tensors({"images": images, "labels": labels, "step_sizes": step_sizes, "mean": mean, "std": std}, leaves)
 
 
 def _augmentation(file: h5py.File, path: str | Path) -> str:
@@ -139,7 +153,6 @@ class SyntheticSet:
     Example:
         >>> synthetic = SyntheticSet.load("runs/ipc1/best.h5")  # doctest: +SKIP
         >>> synthetic.denormalised(), synthetic.step_sizes, synthetic.results  # doctest: +SKIP
-        >>> synthetic.to_image_folder("distilled")  # doctest: +SKIP
     """
 
     images: torch.Tensor
@@ -176,6 +189,16 @@ class SyntheticSet:
         places = [torch.nonzero(self.hard_labels == leaf).flatten()[:most] for leaf in range(len(self.class_names))]
         return pad_sequence(places, batch_first=True, padding_value=-1)
 
+    @property
+    def unclipped(self) -> torch.Tensor:
+        """Pixels in units of [0, 1], float32, shape (M, 3, H, W): not clipped, so some lie below 0 or above 1."""
+        return self.images * self.std[:, None, None] + self.mean[:, None, None]
+
+    @property
+    def cut_off(self) -> float:
+        """Share of the pixel values that lie outside of [0, 1], and that a picture of 8 bits cuts off."""
+        return float(((self.unclipped < 0) | (self.unclipped > 1)).float().mean())
+
     def denormalised(self) -> torch.Tensor:
         """Pixels to look at: float32, clipped to [0, 1], shape (M, 3, H, W)."""
         return denormalise(self.images, self.mean, self.std)
@@ -189,52 +212,6 @@ class SyntheticSet:
             >>> batches = DataLoader(synthetic.as_dataset(), batch_size=256, shuffle=True)  # doctest: +SKIP
         """
         return TensorDataset(self.images, self.labels)
-
-    def to_image_folder(self, folder: str | Path) -> Path:
-        """Write the images as PNGs, one folder for each leaf: what torchvision's ImageFolder and ``evaluate`` read.
-
-        Pixels are rounded and clipped to 0 to 255, so such a folder scores a little less than the set. Soft labels are left
-        out.
-
-        Args:
-            folder: A new or an empty folder; it is written atomically.
-
-        Returns:
-            The folder.
-
-        Raises:
-            InputError: If it is not empty, the names of two leaves make the same folder, or learned labels have left a leaf
-                without images: ImageFolder takes no empty folder, and without the folder it would number the leaves anew.
-        """
-        folder = Path(folder)
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise InputError(f"{folder} exists already and is not empty; name another folder")
-        folders = [leaf_folder(name) for name in self.class_names]
-        if len({*folders, ""}) <= len(folders):
-            raise InputError(f"the leaves {', '.join(self.class_names)} cannot be told apart as names of folders")
-        empty = sorted(set(range(len(folders))) - set(self.hard_labels.tolist()))
-        if empty:
-            raise InputError(
-                f"{folder} is not written: no image is labelled {' or '.join(self.class_names[leaf] for leaf in empty)}, "
-                "and torchvision's ImageFolder takes no empty folder; to_npz writes the set as it is"
-            )
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        pixels = self.pixels.permute(0, 2, 3, 1).numpy()
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.", suffix=".part") as temporary:
-            whole = Path(temporary) / folder.name
-            for name in folders:
-                (whole / name).mkdir(parents=True)
-            for place, label in enumerate(self.hard_labels.tolist()):
-                Image.fromarray(pixels[place]).save(whole / folders[label] / f"{place:05d}.png")
-            whole.replace(folder)
-        return folder
-
-    def to_npz(self, path: str | Path) -> None:
-        """Write ``images`` (standardised), ``labels``, ``step_sizes``, ``mean``, ``std`` and ``class_names`` for NumPy."""
-        names = ("images", "labels", "step_sizes", "mean", "std")
-        arrays = {name: getattr(self, name).detach().cpu().numpy() for name in names}
-        with atomic_write(path) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, class_names=np.array(self.class_names), **arrays)
 
     def not_finite(self) -> str:
         """In words, the first image, label or step size that is not finite; empty where all are."""

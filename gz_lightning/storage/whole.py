@@ -64,6 +64,25 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
                 temporary.unlink()
 
 
+@contextlib.contextmanager
+def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary folder beside ``path`` and rename it to ``path`` when the block succeeds.
+
+    Raises:
+        InputError: If ``path`` exists already and is not an empty folder, or the system refuses to write.
+    """
+    path = Path(path)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise InputError(f"{path} exists already and is not empty; name another folder")
+    with report_unwritable(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.", suffix=".part") as temporary:
+            whole = Path(temporary) / path.name
+            whole.mkdir()
+            yield whole
+            whole.replace(path)
+
+
 def _remove_stale(path: Path) -> None:
     """Remove temporary files of ``path`` that dead processes left."""
     _remove(path.parent.glob(f".{glob.escape(path.name)}.*.part"))

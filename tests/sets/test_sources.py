@@ -92,7 +92,7 @@ def test_sets_of_others_are_evaluated(toy: Galaxies, toy_path: Path, tmp_path: P
 
 def test_pictures_that_do_not_fit(toy: Galaxies, tmp_path: Path) -> None:
     write_pictures(tmp_path / "small", toy, side=8)
-    with pytest.raises(InputError, match=r"0.png does not fit .*toy.h5: it has 8 x 8 px, the galaxies 16 px"):
+    with pytest.raises(InputError, match=r"0.png has 8 x 8 px, the galaxies of .*toy.h5 16 px"):
         read_sets(tmp_path / "small", toy)
     (tmp_path / "small" / "ROUND").rename(tmp_path / "small" / "disk")
     with pytest.raises(InputError, match=r"its class folders are not the leaves .*missing: round; unknown: disk"):

@@ -6,12 +6,9 @@ import math
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch.utils.data import DataLoader
-from torchvision.datasets import ImageFolder
 
 from gz_lightning.data.galaxies import Galaxies
 from gz_lightning.errors import InputError
@@ -56,42 +53,6 @@ def test_places_of_each_leaf_and_white_where_one_has_fewer() -> None:
     assert torch.equal(shown[0, 0], pixels[1])
     assert (shown[0, 1:] == 1).all()
     assert (pixels[-1] < 1).any()  # the set's own images stay as they are
-
-
-def test_the_folder_is_read_by_torchvision(tmp_path: Path) -> None:
-    synthetic = made(soft=True)
-    folder = synthetic.to_image_folder(tmp_path / "a" / "pictures")
-    found = ImageFolder(str(folder))
-    assert found.classes == ["cigar_shaped", "completely_round"]
-    assert [found.classes[label] for _, label in found] == ["cigar_shaped"] * 2 + ["completely_round"] * 2
-    first = np.asarray(Image.open(folder / "completely_round" / "00000.png"))
-    wanted = np.rint(
-        255
-        * np.clip(
-            synthetic.images[0].numpy() * np.array([0.1, 0.2, 0.3])[:, None, None]
-            + np.array([0.2, 0.3, 0.4])[:, None, None],
-            0,
-            1,
-        )
-    )
-    np.testing.assert_allclose(first.transpose(2, 0, 1), wanted, atol=1)  # float32 may round the other way
-    assert [path.name for path in (tmp_path / "a").iterdir()] == ["pictures"]
-
-
-def test_a_folder_that_is_in_use_is_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "mine.txt").write_text("mine")
-    with pytest.raises(InputError, match="exists already and is not empty"):
-        made().to_image_folder(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
-
-
-def test_npz(tmp_path: Path) -> None:
-    synthetic = made()
-    synthetic.to_npz(tmp_path / "set.npz")
-    with np.load(tmp_path / "set.npz", allow_pickle=False) as found:
-        assert tuple(found["class_names"]) == NAMES
-        for name in ("images", "labels", "step_sizes", "mean", "std"):
-            np.testing.assert_array_equal(found[name], getattr(synthetic, name).numpy())
 
 
 def test_set_round_trip(toy: Galaxies, tmp_path: Path) -> None:
@@ -148,16 +109,6 @@ def test_soft_labels_that_do_not_add_up_to_1_are_neither_written_nor_read(
         percent.save(tmp_path / "set.h5")
     with pytest.raises(InputError, match=rf"set.h5 .*{problem}"):
         SyntheticSet.load(tmp_path / "set.h5")
-
-
-def test_a_leaf_without_images_is_no_image_folder(toy: Galaxies, tmp_path: Path) -> None:
-    """ImageFolder takes no empty folder; without it the leaves would have other numbers."""
-    lost = synthetic_set(toy, labels=torch.tensor([0, 0, 1, 1, 0, 1]))
-    with pytest.raises(
-        InputError, match="pictures is not written: no image is labelled ring, and torchvision's ImageFolder"
-    ):
-        lost.to_image_folder(tmp_path / "pictures")
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_galaxies_of_others_are_standardised_as_the_set_is(toy: Galaxies) -> None:

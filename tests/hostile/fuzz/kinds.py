@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.hostile.fuzz.case import Outcome, Trial, run_case
+from tests.hostile.fuzz.kinds_exported import exported_trial
 from tests.hostile.fuzz.kinds_hdf5 import experts_trial, packed_trial, sets_trial
 from tests.hostile.fuzz.kinds_images import folders_trial, image_trial, unfinished_trial
 from tests.hostile.fuzz.kinds_shards import galaxy10_trial, schema_trial, shards_trial, tar_trial, votable_trial
@@ -69,6 +70,7 @@ KINDS: dict[str, Kind] = {
         Kind("buffers", buffers_trial, 6),
         Kind("pairs", pairs_trial, 6),
         Kind("pictures", pictures_trial, 4),
+        Kind("exported", exported_trial, 8),
         Kind("outcomes", outcomes_trial, 2),
         Kind("fit-checkpoint", fit_checkpoint_trial, 3),
         Kind("distill-checkpoint", distill_checkpoint_trial, 3),

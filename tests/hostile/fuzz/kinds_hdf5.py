@@ -12,6 +12,7 @@ import torch
 from gz_lightning.data.galaxies import Galaxies
 from gz_lightning.experts.inspection import check, info
 from gz_lightning.experts.trajectories import TrajectoryStore
+from gz_lightning.sets.formats import write_set
 from gz_lightning.sets.sources import read_sets
 from gz_lightning.sets.synthetic import SyntheticSet
 from tests.hostile.fuzz.case import Trial, copy, require
@@ -194,6 +195,6 @@ def sets_trial(draws: random.Random, originals: Originals, folder: Path) -> Tria
         galaxies = Galaxies(data)
         for one in read_sets(draws.choice((path, folder)), galaxies).values():
             require(one.images.shape[1:] == galaxies.image_shape, "images of another size")
-        found.to_image_folder(folder / "pictures")
+        write_set(found, "folder", folder / "pictures")
 
     return Trial(changed, read)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import io
 import json
 import shutil
@@ -32,6 +33,8 @@ from gz_lightning.evaluation.unfinished import UnfinishedEvaluation
 from gz_lightning.experts.exchange import export_buffers
 from gz_lightning.experts.module import ExpertModule
 from gz_lightning.experts.trajectories import TrajectoryStore, write_expert
+from gz_lightning.sets.formats import write_set
+from gz_lightning.sets.pictures import write_pngs
 from gz_lightning.sets.synthetic import SyntheticSet
 from gz_lightning.storage.checkpoints import LAST
 from tests.conftest import write_toy
@@ -55,6 +58,9 @@ EVALUATE = [
     *["--num_eval", "1", "--epochs", "1", "--draws", "1", "--full_epochs", "0", "--step_sizes", "[0.01]"],
     *["--baselines", "[]", "--device", "cpu"],
 ]
+
+EXPORTED = ("folder", "tiff", "pt", "set.npz", *(["huggingface"] if importlib.util.find_spec("pyarrow") else []))
+"""Sets in the formats of ``export``."""
 
 
 @dataclass(frozen=True)
@@ -245,7 +251,8 @@ def _sets() -> None:
         main(evaluate)
     shutil.move("run/evaluation/unfinished", "outcomes")
     made = SyntheticSet.load("run/best.h5")
-    made.to_image_folder("pictures")
+    Path("pictures").mkdir()
+    write_pngs(made, made.pixels, Path("pictures"))
     for name, labels in (("best", made.labels), ("soft", torch.eye(3)[made.labels] * 0.7 + 0.1)):
         Path("pair").mkdir(exist_ok=True)
         torch.save(made.images, f"pair/images_{name}.pt")
@@ -253,6 +260,8 @@ def _sets() -> None:
     shutil.copyfile("run/best.h5", "hard.h5")
     made.labels = torch.eye(3)[made.labels] * 0.7 + 0.1
     made.save("soft.h5")
+    for name in EXPORTED:
+        write_set(made, name.removeprefix("set."), Path("exported") / name)
 
 
 def _texts() -> None:
