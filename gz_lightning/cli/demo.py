@@ -1,4 +1,4 @@
-"""``gz-lightning demo``: prepare, fit, distill and evaluate on simulated galaxies."""
+"""``gz-lightning demo``: prepare, fit, distill, evaluate and report on simulated galaxies."""
 
 from __future__ import annotations
 
