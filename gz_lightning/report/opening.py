@@ -18,6 +18,11 @@ def per_cent(value: float) -> str:
     return f"{value:.0f}\N{NO-BREAK SPACE}%"
 
 
+def counted(networks: int, which: str = "") -> str:
+    """A number of networks, in words."""
+    return f"{networks} {which}network{'s' * (networks != 1)}"
+
+
 def guessing(run: Run) -> float:
     """Accuracy of a guess among the leaves, in per cent."""
     return 100 / len(run.synthetic.class_names)
@@ -59,7 +64,7 @@ def measured(run: Run) -> str:
     number = run.evaluation.settings.get("test galaxies")
     of = f" on {number:,} test galaxies" if isinstance(number, int) else ""
     return (
-        f"Mean of {row['networks']} networks{of}: {row['test']:.1f} ± {row['spread']:.1f}\N{NO-BREAK SPACE}% (spread), 95 % "
+        f"Mean of {counted(row['networks'])}{of}: {row['test']:.1f} ± {row['spread']:.1f}\N{NO-BREAK SPACE}% (spread), 95 % "
         f"interval {row['low']:.1f} to {row['high']:.1f}\N{NO-BREAK SPACE}%; row '{row['set']}' of the table below."
     )
 
@@ -71,16 +76,15 @@ def three_accuracies(run: Run) -> str:
         return ""
     settings, evaluated = run.synthetic.configuration, run.evaluation.settings
     evaluations = int(run.metrics["val/accuracy"].count()) if "val/accuracy" in run.metrics else 0
-    by = (
-        f"{settings['num_eval']} networks of {settings['epoch_eval_train']} epochs" if "num_eval" in settings else "networks"
-    )
+    number, epochs_then = settings.get("num_eval"), settings.get("epoch_eval_train")
+    by = "networks" if number is None or epochs_then is None else f"{counted(number)} of {epochs_then} epochs"
     tuned = f" with step size {row['step size']}, the best of those tried," if row["set"] == TO_QUOTE[0] else ""
     of = f", the highest of {evaluations} such measurements" if evaluations > 1 and run.file == "best.h5" else ""
     epochs = f" of {evaluated['epochs']} epochs" if "epochs" in evaluated else ""
     return (
         f"Three accuracies, and why they differ: while distilling, {by} with the learned step size recognised "
-        f"{100 * best:.1f} % of the validation galaxies{of}; in the evaluation, {row['networks']} other "
-        f"networks{epochs}{tuned} recognise {row['val']:.1f} % of the validation galaxies and {row['test']:.1f} % of the "
-        "test galaxies. Sets and step sizes were chosen by the first two, which therefore flatter; no choice has seen the test "
-        "galaxies, so that the third is the one to quote."
+        f"{100 * best:.1f} % of the validation galaxies{of}; in the evaluation, {counted(row['networks'], 'other ')}"
+        f"{epochs}{tuned} recognise {row['val']:.1f} % of the validation galaxies and {row['test']:.1f} % of the "
+        "test galaxies. Sets and step sizes were chosen by the first two, which therefore flatter; no choice has seen the "
+        "test galaxies, so that the third is the one to quote."
     )

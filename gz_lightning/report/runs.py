@@ -140,6 +140,8 @@ def _scored(folder: Path, remarks: list[str]) -> tuple[Evaluation | None, str, S
         raise InputError(f"{record} is damaged: it has no row of a distilled set; 'gz-lightning evaluate' makes a new one")
     remarks += [f"Evaluation: {remark}" for remark in evaluation.remarks]
     file, synthetic = next(iter(read.items()))
+    if tuple(evaluation.confusion.index) != synthetic.class_names:
+        raise InputError(f"{record} is damaged: its leaves are not those of {file}; 'gz-lightning evaluate' makes a new one")
     return evaluation, file, synthetic
 
 

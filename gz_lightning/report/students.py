@@ -20,6 +20,7 @@ from gz_lightning.networks.registry import build_network, check_network
 from gz_lightning.progress import say, track
 from gz_lightning.randomness import derived_seed
 from gz_lightning.report.learned import Card
+from gz_lightning.report.opening import counted
 from gz_lightning.report.pictures import pixel_picture, rounded_bound, signed_colours
 from gz_lightning.report.runs import Run
 from gz_lightning.storage.text import naming_file
@@ -89,8 +90,8 @@ def students(run: Run, networks: int, remarks: list[str]) -> Students | None:
     test = galaxies.test
     patch = patch_of(galaxies.resolution)
     say(
-        f"{run.name}: {networks} networks train for {protocol.epochs:,} epochs on {len(run.synthetic)} images, then "
-        f"{LOOKED_AT} galaxies of each leaf are covered at {len(corners(galaxies.resolution, patch))} places (--networks 0 "
+        f"{run.name}: training {counted(networks)} for {protocol.epochs:,} epochs on {len(run.synthetic)} images, then "
+        f"covering {LOOKED_AT} galaxies of each leaf at {len(corners(galaxies.resolution, patch))} places (--networks 0 "
         "leaves this out)"
     )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -101,7 +102,7 @@ def students(run: Run, networks: int, remarks: list[str]) -> Students | None:
     counts = confusion(answers, test.labels)
     if run.evaluation is not None:
         counts = torch.tensor(run.evaluation.confusion.to_numpy())
-    trained = f"{networks} networks trained for {protocol.epochs:,} epochs on the distilled images alone"
+    trained = f"{counted(networks)} trained for {protocol.epochs:,} epochs on the distilled images alone"
     return Students(maps, bound, _mistaken(shares, counts, galaxies), counts, trained)
 
 
@@ -127,7 +128,11 @@ def _recipe(run: Run) -> tuple[dict[str, Any], Protocol, list[float], int]:
         protocol = Protocol(epochs=epochs, augmentation=augmentation, seed=seed, symmetries=symmetries)
     alphas = synthetic.step_sizes.tolist()
     if not alphas and run.evaluation is not None:
-        alphas = [float(run.evaluation.table["step size"].iloc[0])]
+        text = run.evaluation.table["step size"].iloc[0]
+        try:
+            alphas = [float(text)]
+        except ValueError as error:
+            raise InputError(f"the evaluation of {file} is damaged: a step size is {text!r:.40}; evaluate again") from error
     return described, protocol, alphas, steps
 
 
