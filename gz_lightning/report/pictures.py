@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 import torch
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
@@ -122,8 +124,8 @@ def rounded_bound(values: torch.Tensor, share: float = 0.995) -> float:
         >>> rounded_bound(torch.tensor([0.1, -0.23]), share=1.0)
         0.3
     """
-    bound = torch.quantile(values.abs().flatten().double(), share).item()
+    bound = float(f"{np.quantile(values.abs().double().numpy(), share):.4g}")
     if bound <= 0:
         return 1.0
-    digit = 10.0 ** torch.tensor(bound, dtype=torch.float64).log10().floor().item()
-    return float(f"{torch.tensor(bound / digit - 1e-9, dtype=torch.float64).ceil().item() * digit:.1g}")
+    digit = 10.0 ** math.floor(math.log10(bound))
+    return float(f"{math.ceil(bound / digit - 1e-9) * digit:.1g}")

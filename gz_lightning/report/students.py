@@ -175,12 +175,12 @@ def _maps(models: list[nn.Module], galaxies: Galaxies, shown: torch.Tensor, patc
     pixels, labels = test.pixels(shown), test.labels[shown]
     drawn = occlusion_maps(models, galaxies.standardise(pixels), labels, patch)
     found = list(track(drawn, "covering galaxies", len(shown)))
-    bound = rounded_bound(torch.stack([map_ for _, map_ in found]))
+    bound = rounded_bound(torch.stack([map_ for _, map_ in found]), share=0.98)
     rows: list[list[Any]] = [[] for _ in galaxies.class_names]
     for (whole, map_), image, label, place in zip(found, pixels, labels.tolist(), shown.tolist(), strict=True):
         leaf, object_id = galaxies.class_names[label], test.object_ids[place]
         grey = image.float().mean(0, keepdim=True).expand(3, -1, -1) / 255
-        weight = 0.8 * (map_.abs() / bound).clamp(max=1).float()
+        weight = 0.9 * (map_.abs() / bound).clamp(max=1).sqrt().float()
         overlay = (1 - weight) * grey + weight * signed_colours(map_, bound).float()
         rows[label].append(
             [
