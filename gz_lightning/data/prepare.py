@@ -169,7 +169,11 @@ def prepare(
             )
     if report is not None:
         prepared.write_report(Path(report))
-    return replace(prepared, sheet=write_contact_sheet(output))
+    try:
+        return replace(prepared, sheet=write_contact_sheet(output))
+    except InputError as error:  # a channel without contrast: the file is whole, and no network can train on it
+        say(f"without a contact sheet: {error}")
+        return prepared
 
 
 def _catalog(

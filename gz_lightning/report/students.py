@@ -97,6 +97,9 @@ def students(run: Run, networks: int, remarks: list[str]) -> Students | None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     models = _trained(run, networks, description, protocol, alphas, syn_steps, device)
     answers = torch.stack([logits(model, test, galaxies, device) for model in models])
+    if not torch.isfinite(answers).all():
+        remarks.append(f"{without}: networks diverged at the step size {alphas[-1]:.3g}")
+        return None
     shares = answers.softmax(2).mean(0)
     maps, bound = _maps(models, galaxies, _looked_at(shares, galaxies), patch)
     counts = confusion(answers, test.labels)

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import numpy as np
+import pytest
 import torch
 from PIL import Image
 
@@ -42,6 +44,20 @@ def test_every_galaxy_is_drawn_with_its_id(toy: Galaxies) -> None:
     assert len(axis.images) == 12
     words = {text.get_text() for text in axis.texts}
     assert words == {*toy.class_names, *(name for sample in samples(toy, 4) for name in sample.object_ids)}
+
+
+def test_galaxies_without_contrast_are_packed_without_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for leaf in ("a", "b"):
+        for number in range(20):
+            path = tmp_path / "images" / leaf / f"{leaf}{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            pixels = np.random.default_rng([number, ord(leaf)]).integers(0, 255, (16, 16, 3), dtype=np.uint8)
+            pixels[..., 2] = 7  # the blue channel is the same everywhere
+            Image.fromarray(pixels).save(path)
+    prepared = prepare(tmp_path / "flat.h5", images=tmp_path / "images", resolution=8)
+    assert prepared.sheet is None
+    assert prepared.path.is_file()
+    assert "without a contact sheet: " in capsys.readouterr().err
 
 
 def test_prepare_leaves_it_beside_the_packed_file(tmp_path: Path) -> None:

@@ -68,6 +68,7 @@ def test_what_cannot_be_trained_is_said(run: Run) -> None:
         (replace(run, galaxies=None), 1, "there are no galaxies"),
         (replace(bare, synthetic=replace(run.synthetic, step_sizes=torch.empty(0))), 1, "the set has no step size"),
         (replace(bare, synthetic=replace(run.synthetic, network={"name": "own.Network"})), 1, ""),
+        (replace(bare, synthetic=replace(run.synthetic, step_sizes=torch.tensor([1e30]))), 1, "networks diverged"),
     ):
         remarks: list[str] = []
         assert students(changed, networks, remarks) is None
