@@ -19,6 +19,8 @@ from gz_lightning.storage.whole import atomic_write
 
 MOST_IMAGES = 10
 """Images of a leaf shown at most."""
+CLIP = 2.5
+"""Standard deviations at which the published pictures are cut off."""
 COLOURS = ("#1f4e8c", "#c4571a", "#2e7d4f", "#7a3f98", "#8a6d00", "#a3325c")
 """Colours of runs, with a contrast to white of at least 4.5 to 1."""
 
@@ -42,6 +44,18 @@ def at_places(images: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
     chosen = images[places]
     chosen[places < 0] = 1
     return chosen
+
+
+def stretched(images: torch.Tensor) -> torch.Tensor:
+    """Images cut off at ``CLIP`` standard deviations from their mean and stretched to [0, 1]: what is faint shows.
+
+    Args:
+        images: Shape (M, 3, H, W).
+    """
+    mean, spread = images.mean((1, 2, 3), keepdim=True), CLIP * images.std((1, 2, 3), keepdim=True)
+    clipped = images.clamp(mean - spread, mean + spread)
+    low, high = clipped.amin((1, 2, 3), keepdim=True), clipped.amax((1, 2, 3), keepdim=True)
+    return (clipped - low) / (high - low).clamp(min=1e-12)
 
 
 def image_grid(rows: Mapping[str, torch.Tensor], columns: int) -> Figure:
@@ -137,15 +151,16 @@ def confusion_figure(counts: torch.Tensor, class_names: Sequence[str], title: st
     return figure
 
 
-def accuracy_figure(tables: Mapping[str, pd.DataFrame], title: str = "") -> Figure:
-    """Test accuracy of every set as a bar with its 95 % interval; one colour per run.
+def accuracy_figure(tables: Mapping[str, pd.DataFrame], title: str = "", chance: float | None = None) -> Figure:
+    """Test accuracy of every set as a bar from 0, with its spread (grey) and 95 % interval (whisker); one colour per run.
 
     Args:
         tables: Name of the run -> table of an :class:`gz_lightning.evaluation.record.Evaluation`.
         title: Title of the figure.
+        chance: Accuracy of guessing in per cent, drawn as a line.
     """
     names = list(dict.fromkeys(name for table in tables.values() for name in table["set"]))
-    figure = Figure(figsize=(6.8, 0.3 * len(names) * len(tables) + 1.3), layout="constrained", dpi=120)
+    figure = Figure(figsize=(6.8, 0.34 * len(names) * len(tables) + 1.5), layout="constrained", dpi=120)
     axis = figure.subplots()
     thick = 0.8 / len(tables)
     for i, (run, table) in enumerate(tables.items()):
@@ -153,12 +168,18 @@ def accuracy_figure(tables: Mapping[str, pd.DataFrame], title: str = "") -> Figu
         place = [names.index(name) + (i - (len(tables) - 1) / 2) * thick for name in rows.index]
         sides = [(rows["test"] - rows["low"]).clip(lower=0), (rows["high"] - rows["test"]).clip(lower=0)]
         colour = COLOURS[i % len(COLOURS)]
-        axis.barh(place, rows["test"], thick, xerr=sides, label=drawable(run), color=colour, ecolor="#222222", capsize=2)
-        for y, value, high in zip(place, rows["test"], rows["high"], strict=True):
-            axis.text(max(value, high) + 1, y, f"{value:.1f}", va="center", fontsize=7)
-    axis.set_yticks(range(len(names)), names, fontsize=8)
+        axis.barh(place, rows["test"], thick, label=drawable(run), color=colour)
+        axis.barh(place, 2 * rows["spread"], 0.4 * thick, left=rows["test"] - rows["spread"], color="#b9bec6", alpha=0.9)
+        axis.errorbar(rows["test"], place, xerr=sides, fmt="none", ecolor="#222222", elinewidth=1, capsize=2.5)
+        for y, value, spread, high in zip(place, rows["test"], rows["spread"], rows["high"], strict=True):
+            axis.text(max(value, high) + 1.5, y, f"{value:.1f} ± {spread:.1f}", va="center", fontsize=8)
+    axis.set_yticks(range(len(names)), names, fontsize=9)
     axis.invert_yaxis()
-    axis.set(xlabel="test accuracy in per cent, with 95 % interval", xlim=(0, 105), title=title)
+    axis.set(xlabel="test accuracy in per cent", xlim=(0, 115), xticks=range(0, 101, 20), title=title)
+    if chance is not None:
+        axis.axvline(chance, color="0.2", linewidth=1, linestyle="--")
+        axis.annotate("guessing", (chance, 1), (0, 2), xycoords=axis.get_xaxis_transform(), textcoords="offset points",
+                      ha="center", va="bottom", fontsize=8)  # fmt: skip
     axis.grid(axis="x", alpha=0.3)
     axis.set_axisbelow(True)
     if len(tables) > 1:

@@ -2,9 +2,12 @@
 
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import torch
+from matplotlib.patches import Rectangle
 
-from gz_lightning.figures import confusion_figure, drawable, leaf_figure, save_figure
+from gz_lightning.figures import accuracy_figure, confusion_figure, drawable, leaf_figure, save_figure, stretched
 from tests.conftest import CLASS_NAMES
 
 
@@ -26,3 +29,24 @@ def test_names_that_a_font_or_a_formula_cannot_hold_are_drawn(tmp_path: Path) ->
         confusion_figure(torch.eye(2), ["a$b$", "星"], name),
     ):
         assert save_figure(figure, tmp_path / "a.png").is_file()  # a warning would be an error
+
+
+def test_stretched_pictures_reach_from_black_to_white() -> None:
+    images = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    images[0, 0, 0, 0] = 50.0  # one hot pixel would leave all others dark
+    shown = stretched(images)
+    assert shown.amin((1, 2, 3)).tolist() == [0, 0]
+    assert shown.amax((1, 2, 3)).tolist() == [1, 1]
+    mean, spread = images[0].mean(), 2.5 * images[0].std()
+    torch.testing.assert_close(shown[0, 0, 0, 1], (images[0, 0, 0, 1] - images[0].min()) / (mean + spread - images[0].min()))
+
+
+def test_bars_begin_at_zero_beside_guessing() -> None:
+    row = {"test": 60.0, "spread": 2.0, "low": 55.0, "high": 64.0}
+    table = pd.DataFrame([{"set": "distilled", **row}, {"set": "full data", **row, "test": 80.0, "low": 78.0, "high": 83.0}])
+    (axis,) = accuracy_figure({"run": table}, chance=20.0).axes
+    assert axis.get_xlim()[0] == 0
+    bars = [(bar.get_x(), bar.get_width()) for bar in axis.patches if isinstance(bar, Rectangle)]
+    assert bars == [(0, 60), (0, 80), (58, 4), (78, 4)]
+    assert {"60.0 ± 2.0", "80.0 ± 2.0", "guessing"} <= {text.get_text() for text in axis.texts}
+    assert any(np.array_equal(line.get_xdata(), [20, 20]) for line in axis.lines)

@@ -1,4 +1,4 @@
-"""``gz-lightning demo``: prepare, fit, distill and evaluate on simulated galaxies."""
+"""``gz-lightning demo``: prepare, fit, distill, evaluate and report on simulated galaxies."""
 
 from __future__ import annotations
 
@@ -21,9 +21,7 @@ def demo_commands(output: Path, real: bool = False) -> list[list[str]]:
     galaxies, experts, run = (str(output / name) for name in ("galaxies.h5", "experts", "distilled"))
     prepare = "--tree coarse5 --per_class 300 --resolution 32 --val_fraction 0.15 --test_fraction 0.35"
     fit = "--data.batch_size 64 --model.num_experts 6 --model.train_epochs 12 --model.width 32 --model.augmentation galaxy"
-    # Segments of five epochs teach more than those of one in a short run.
-    distill = "--model.ipc 1 --model.stage fixed --model.expert_epochs 5 --model.max_start_epoch 6 --model.lr_img 0.1"
-    schedule = "--model.iterations 300 --model.syn_steps 20 --model.eval_it 100"
+    distill = "--model.ipc 1 --model.iterations 100 --model.eval_it 25"  # in stages, by default
     scoring = "--model.num_eval 2 --model.epoch_eval_train 200"
     evaluate = "--num_eval 3 --epochs 200 --draws 3 --full_epochs 15 --step_sizes [0.003,0.01,0.03]"
     fetched = default_folder()
@@ -40,18 +38,19 @@ def demo_commands(output: Path, real: bool = False) -> list[list[str]]:
         ],
         [
             *["distill", "--data.path", galaxies, "--model.trajectories", experts],
-            *[*distill.split(), *schedule.split(), *scoring.split()],
+            *[*distill.split(), *scoring.split()],
             *["--run_dir", run, "--ckpt_path", "last", "--wandb", "off"],
         ],
         [
-            *["evaluate", "--synthetic", f"{run}/best.h5", "--data", galaxies, "--output", str(output / "evaluation")],
+            *["evaluate", "--synthetic", f"{run}/best.h5", "--data", galaxies],
             *[*evaluate.split(), "--baselines", "[class mean, random real, full data]"],
         ],
+        ["report", run, "--output", str(output / "report")],
     ]
 
 
 def demo(output: Path = Path("demo"), real: bool = False) -> Iterator[list[str]]:
-    """Simulate galaxies, train experts, distil one image per class, and score it beside the baselines.
+    """Simulate galaxies, train experts, distil one image per class, score it beside the baselines, and report on it.
 
     The commands are shown as they run. Existing results are kept: an interrupted demo resumes.
 

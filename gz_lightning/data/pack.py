@@ -38,6 +38,7 @@ class Prepared:
         rejects: Galaxies whose image is missing or cannot be used: ``object_id``, ``file`` and ``reason``.
         rejects_path: The file that lists them; None if there are none.
         notes: What else was left out of the tables, counted, a line each.
+        sheet: The contact sheet, see :func:`gz_lightning.data.contact_sheet.contact_sheet`; None if there is none.
     """
 
     path: Path
@@ -45,6 +46,7 @@ class Prepared:
     rejects: pd.DataFrame
     rejects_path: Path | None
     notes: tuple[str, ...] = ()
+    sheet: Path | None = None
 
     @property
     def report(self) -> pd.DataFrame:
@@ -81,6 +83,8 @@ class Prepared:
         lines += self.notes
         if self.rejects_path is not None:
             lines.append(f"{len(self.rejects)} galaxies without a usable image: {self.rejects_path}")
+        if self.sheet is not None:
+            lines.append(f"some of each leaf, with their object ids: {self.sheet}")
         return "\n".join([*lines, f"{report['taken'].sum()} galaxies in {self.path}"])
 
     def write_report(self, folder: Path) -> None:

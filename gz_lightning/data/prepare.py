@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +16,7 @@ from gz_lightning.data.arrow import DatasetTable
 from gz_lightning.data.catalog import Catalog
 from gz_lightning.data.class_columns import catalog_from_classes, class_column
 from gz_lightning.data.class_folders import catalog_from_folders
+from gz_lightning.data.contact_sheet import write_contact_sheet
 from gz_lightning.data.cutouts import Rejects
 from gz_lightning.data.embedded import containers_of, has_images
 from gz_lightning.data.layouts import SeveralSurveys, VoteKind, layout_of
@@ -61,7 +63,8 @@ def prepare(
 
     With a vote table: the galaxies of the table whose cut-outs are in the image folder or, if the table is Parquet with
     the pictures inside, in the table itself. With an image folder alone: its class folders are the labels. With neither:
-    simulated galaxies. An interrupted run resumes when it is run again: decoded images are kept beside the output, in a
+    simulated galaxies. A contact sheet of six galaxies of each leaf lies beside the output, in a file that ends in
+    .contact_sheet.png. An interrupted run resumes when it is run again: decoded images are kept beside the output, in a
     file that ends in .unfinished. --list_trees draws all trees, and does nothing else.
 
     Args:
@@ -168,7 +171,11 @@ def prepare(
             )
     if report is not None:
         prepared.write_report(Path(report))
-    return prepared
+    try:
+        return replace(prepared, sheet=write_contact_sheet(output))
+    except InputError as error:  # a channel without contrast: the file is whole, and no network can train on it
+        say(f"without a contact sheet: {error}")
+        return prepared
 
 
 def _catalog(

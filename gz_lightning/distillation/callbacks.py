@@ -19,17 +19,16 @@ from matplotlib.figure import Figure
 
 from gz_lightning.distillation.readings import Distiller, Note
 from gz_lightning.errors import InputError
-from gz_lightning.figures import MOST_IMAGES, at_places, leaf_figure, save_figure
+from gz_lightning.figures import CLIP, MOST_IMAGES, at_places, leaf_figure, save_figure, stretched
 from gz_lightning.interrupts import interrupt
 from gz_lightning.progress import say, ticking
 from gz_lightning.randomness import derived_seed
+from gz_lightning.sets.sources import FIRST
 from gz_lightning.sets.synthetic import SyntheticSet
 from gz_lightning.storage.checkpoints import LAST, save_last
 from gz_lightning.training import protocol
 from gz_lightning.training.fresh import accuracies
 
-CLIP = 2.5
-"""Standard deviations at which the published pictures are cut off."""
 COURSE = ("loss", "probe_loss", "real_loss", "step_size", "stage")
 """Numbers that make the course of a run."""
 LOSSES = {
@@ -41,18 +40,6 @@ RUNNING = 25
 """Iterations of a running mean."""
 COLLAPSED = 0.01
 """Of the first step size: a student with steps this small stays where it is, whatever the images show."""
-
-
-def stretched(images: torch.Tensor) -> torch.Tensor:
-    """Images cut off at ``CLIP`` standard deviations from their mean and stretched to [0, 1]: what is faint shows.
-
-    Args:
-        images: Shape (M, 3, H, W).
-    """
-    mean, spread = images.mean((1, 2, 3), keepdim=True), CLIP * images.std((1, 2, 3), keepdim=True)
-    clipped = images.clamp(mean - spread, mean + spread)
-    low, high = clipped.amin((1, 2, 3), keepdim=True), clipped.amax((1, 2, 3), keepdim=True)
-    return (clipped - low) / (high - low).clamp(min=1e-12)
 
 
 def log_picture(trainer: Trainer, name: str, picture: Path) -> None:
@@ -108,6 +95,8 @@ class EvaluateSynthetic(Callback):
         mean, std = float(accuracy.mean()), float(accuracy.std(correction=0))
         synthetic.results = {"val_accuracy": mean, "val_accuracy_std": std}
         synthetic.save(folder / "last.h5")
+        if not self.scores:
+            synthetic.save(folder / FIRST)
         if all(mean > before for _, before, _ in self.scores):
             synthetic.save(folder / "best.h5")
         self.scores.append((synthetic.iteration, mean, std))

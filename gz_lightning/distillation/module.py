@@ -20,13 +20,13 @@ from gz_lightning.data.datamodule import datamodule_of
 from gz_lightning.data.galaxies import Galaxies
 from gz_lightning.distillation.callbacks import CollapseWatch, Curves, EvaluateSynthetic, ResumeCheckpoint
 from gz_lightning.distillation.cost import cost_of
-from gz_lightning.distillation.defaults import defaults_of, images_of_a_step, matching_rate
+from gz_lightning.distillation.defaults import defaults_of, first_cap, images_of_a_step, matching_rate
 from gz_lightning.distillation.finish import AT, LR_IMG, Finish
 from gz_lightning.distillation.graph import matching
 from gz_lightning.distillation.matching import MATCHES, Drawn, Segment, Segments
 from gz_lightning.distillation.readings import Readings, may_wait
 from gz_lightning.distillation.real import RealDrawn, RealGalaxies, check_objective, loaded_step_size
-from gz_lightning.distillation.snapshot import set_of
+from gz_lightning.distillation.snapshot import configuration_of, set_of
 from gz_lightning.distillation.stages import TEST_EVERY, FixedRange
 from gz_lightning.distillation.start import (
     augmentation_of,
@@ -401,7 +401,11 @@ class TrajectoryMatching(LightningModule):
     def synthetic_set(self) -> SyntheticSet:
         """The distilled set as it is now."""
         used = self.log_step_sizes[: self.stages.cap] if len(self.log_step_sizes) > 1 else self.log_step_sizes
-        run: dict[str, Any] = {"iteration": self.iteration, "configuration": dict(self.hparams)}
+        found = {"lr_img": self.lr_img, "lr_teacher": self.first_step_size, "max_start_epoch": self.stages.max_start_epoch}
+        found |= {"expert_epochs": self.expert_epochs, "batch_syn": self.batch_syn or len(self.images)}
+        found["init_epoch"] = first_cap(self.hparams, self.expert_epochs, self.stages.max_start_epoch)
+        configuration = configuration_of(self.hparams, **found)
+        run: dict[str, Any] = {"iteration": self.iteration, "configuration": configuration}
         return set_of(*self.current(), used.exp(), self.galaxies, self.store, self.augmentation, **run)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ from gz_lightning.data.galaxies import Galaxies
 from gz_lightning.errors import Damaged, InputError
 from gz_lightning.evaluation.record import RECORD, Evaluation, read_evaluation
 from gz_lightning.experts.trajectories import TrajectoryStore, matching_experts
-from gz_lightning.sets.sources import unfinished
+from gz_lightning.sets.sources import FIRST, unfinished
 from gz_lightning.sets.synthetic import SyntheticSet
 from gz_lightning.settings import AnyPath
 from gz_lightning.storage.text import read_text, read_yaml
@@ -46,6 +46,8 @@ class Run:
         evaluation: The record of ``gz-lightning evaluate``; None if there is none.
         galaxies: The galaxies it was distilled from; None if their file is missing.
         experts: The experts it matched; None if they are missing.
+        first: The set before the first iteration; None if the run kept none.
+        moments: Iterations and pictures of the images at them, in order.
         remarks: What is missing, and how to add it.
     """
 
@@ -58,6 +60,8 @@ class Run:
     evaluation: Evaluation | None
     galaxies: Galaxies | None
     experts: TrajectoryStore | None
+    first: SyntheticSet | None
+    moments: tuple[tuple[int, Path], ...]
     remarks: tuple[str, ...]
 
 
@@ -81,17 +85,37 @@ def read_run(folder: Path, data: AnyPath | None = None, experts: AnyPath | None 
         remarks.append(state)
     data_settings = settings.get("data")
     configured = data_settings.get("path") if isinstance(data_settings, dict) else None
-    what = "class means and nearest galaxies (name their place with --data)"
+    what = "real galaxies beside the images, and what networks see in them (name their place with --data)"
     galaxies = _optional(lambda path: _galaxies(path, synthetic, file), data, configured, what, remarks)
     if galaxies is not None and galaxies.fingerprint != synthetic.data:
-        remarks.append("Class means and nearest galaxies are of other galaxies than those of the distillation")
+        remarks.append("The real galaxies are others than those of the distillation")
     configured = synthetic.configuration.get("trajectories")
     what = "the experts' learning curves (name their place with --experts)"
     store = _optional(lambda path: _experts(path, synthetic, galaxies), experts, configured, what, remarks)
+    first = _first(folder, synthetic, remarks)
     return Run(
         folder.resolve().name, folder, synthetic, file, _metrics(folder), settings, evaluation, galaxies, store,
-        tuple(remarks),
+        first, _moments(folder), tuple(remarks),
     )  # fmt: skip
+
+
+def _first(folder: Path, synthetic: SyntheticSet, remarks: list[str]) -> SyntheticSet | None:
+    """The images that the distillation began with."""
+    if not (folder / FIRST).is_file():
+        remarks.append(f"Without the first images and the difference from them: there is no {FIRST} in {folder.name}")
+        return None
+    first = SyntheticSet.load(folder / FIRST)
+    if first.images.shape != synthetic.images.shape or not torch.equal(first.mean, synthetic.mean):
+        remarks.append(f"Without the first images and the difference from them: {FIRST} is of another run")
+        return None
+    return first
+
+
+def _moments(folder: Path) -> tuple[tuple[int, Path], ...]:
+    """Iterations and pictures of the images at them."""
+    files = [path for path in folder.glob("pictures/iteration_*.png") if path.is_file()]
+    numbers = [(path.stem.removeprefix("iteration_"), path) for path in files]
+    return tuple(sorted((int(number), path) for number, path in numbers if number.isascii() and number.isdecimal()))
 
 
 def _scored(folder: Path, remarks: list[str]) -> tuple[Evaluation | None, str, SyntheticSet]:
@@ -116,6 +140,8 @@ def _scored(folder: Path, remarks: list[str]) -> tuple[Evaluation | None, str, S
         raise InputError(f"{record} is damaged: it has no row of a distilled set; 'gz-lightning evaluate' makes a new one")
     remarks += [f"Evaluation: {remark}" for remark in evaluation.remarks]
     file, synthetic = next(iter(read.items()))
+    if tuple(evaluation.confusion.index) != synthetic.class_names:
+        raise InputError(f"{record} is damaged: its leaves are not those of {file}; 'gz-lightning evaluate' makes a new one")
     return evaluation, file, synthetic
 
 

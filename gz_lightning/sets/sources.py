@@ -28,6 +28,9 @@ NUMBER = re.compile(r"^\d+_")
 MOST_STEPS = 10**6
 """Steps of a student; the published settings have up to 50."""
 
+FIRST = Path("pictures") / "first.h5"
+"""In a run folder, the set before the first iteration. (Those beside ``best.h5`` are candidates of an evaluation.)"""
+
 
 def read_sets(path: Path, galaxies: Galaxies, network: str | None = None) -> dict[Path, SyntheticSet]:
     """Read one set, or all sets of a run folder, and check that they fit the galaxies.

@@ -46,6 +46,8 @@ LARGEST = 1e30
 LARGEST_MEAN, STD_RANGE = 1.5, (0.2, 6.0)
 """Over real galaxies standardised pixels have mean 0 and standard deviation 1; outside these bounds they were standardised
 in another way or not at all."""
+USED = "used"
+"""In the configuration of a set, the values that its run has found for settings that were left out."""
 SHARES_ROUNDING = 1e-3
 """How far the sum of soft labels may be from 1; float16 rounds to half of it."""
 

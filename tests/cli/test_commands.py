@@ -85,15 +85,27 @@ def test_help_tells_the_whole_story_and_no_more(capsys: pytest.CaptureFixture[st
 
 
 def test_the_whole_way(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The four commands of the demo, made small."""
+    """The five commands of the demo, made small."""
     monkeypatch.chdir(tmp_path)
-    small = {"prepare": ["--per_class", "12"], "fit": FIT[2:], "distill": DISTILL[:-2], "evaluate": EVALUATE}
+    small = {
+        "prepare": ["--per_class", "12"],
+        "fit": FIT[2:],
+        "distill": DISTILL[:-2],
+        "evaluate": EVALUATE,
+        "report": ["--networks", "1"],
+    }
     for command in demo_commands(Path("demo")):
         main([*command, *small[command[0]]])
     out = capsys.readouterr().out
     for name in ("distilled", "class mean", "random real", "full data"):
         assert f"{name} " in out
-    for name in ("galaxies.h5", "experts/expert_0005.h5", "distilled/best.h5", "evaluation/leaves.png"):
+    for name in (
+        "galaxies.h5",
+        "experts/expert_0005.h5",
+        "distilled/best.h5",
+        "distilled/evaluation/leaves.png",
+        "report/report.html",
+    ):
         assert (tmp_path / "demo" / name).exists()
     assert (tmp_path / "demo" / "distilled" / "logs" / "version_0" / "metrics.csv").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["demo"]

@@ -1,4 +1,4 @@
-"""The demo: four commands, of which those that have run are left out."""
+"""The demo: five commands, of which those that have run are left out."""
 
 from pathlib import Path
 
@@ -11,8 +11,15 @@ from gz_lightning.cli.demo import demo, demo_commands
 
 def test_the_commands_are_the_whole_way_in_one_folder(tmp_path: Path) -> None:
     commands = demo_commands(tmp_path)
-    assert [command[0] for command in commands] == ["prepare", "fit", "distill", "evaluate"]
+    assert [command[0] for command in commands] == ["prepare", "fit", "distill", "evaluate", "report"]
     assert all(str(tmp_path) in " ".join(command) for command in commands)
+
+
+def test_it_distils_in_stages_as_by_default(tmp_path: Path) -> None:
+    (distill,) = [command for command in demo_commands(tmp_path) if command[0] == "distill"]
+    given = {word for word in distill if word.startswith("--model.")}
+    schedule = {"iterations", "eval_it", "num_eval", "epoch_eval_train"}
+    assert given == {f"--model.{name}" for name in ("trajectories", "ipc", *schedule)}
 
 
 def test_galaxies_that_exist_are_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -25,7 +32,7 @@ def test_galaxies_that_exist_are_kept(tmp_path: Path, capsys: pytest.CaptureFixt
 def test_the_demo_on_real_galaxies_fetches_them_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GZ_LIGHTNING_CACHE", str(tmp_path / "cache"))
     commands = demo_commands(tmp_path, real=True)
-    assert [command[0] for command in commands] == ["download", "prepare", "fit", "distill", "evaluate"]
+    assert [command[0] for command in commands] == ["download", "prepare", "fit", "distill", "evaluate", "report"]
     assert commands[0][1:] == ["--source", "tiny", "--folder", str(tmp_path / "cache" / "gz2")]
     tiny = tmp_path / "cache" / "gz2" / "tiny"
     tables = f"[{tiny / 'train-00000-of-00001.parquet'}, {tiny / 'test-00000-of-00001.parquet'}]"
@@ -40,5 +47,5 @@ def test_the_demo_runs_with_flags_and_without(args: list[str], tmp_path: Path, m
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GZ_LIGHTNING_CACHE", str(tmp_path / "cache"))
     COMMANDS["demo"](args)
-    expected = ["prepare", "fit", "distill", "evaluate"]
+    expected = ["prepare", "fit", "distill", "evaluate", "report"]
     assert [command[0] for command in ran] == (["download", *expected] if "--real" in args else expected)

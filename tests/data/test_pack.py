@@ -63,7 +63,7 @@ def test_unusable_images_are_counted_listed_and_skipped(tmp_path: Path) -> None:
     assert report["taken"].tolist() == [6] + [5] * 7 + [6] * 2
     assert report["available"].tolist() == [6] * 7 + [5] + [6] * 2
     assert (tmp_path / "report" / "confidences.png").read_bytes()[1:4] == b"PNG"
-    assert sorted(path.name for path in tmp_path.glob("a.*")) == ["a.h5", "a.rejects.csv"]
+    assert sorted(path.name for path in tmp_path.glob("a.*")) == ["a.contact_sheet.png", "a.h5", "a.rejects.csv"]
 
 
 def test_too_many_unusable_images_stop_the_run_and_strict_stops_at_the_first(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from gz_lightning.distillation.callbacks import stretched
+from gz_lightning.sets.sources import FIRST
+from gz_lightning.sets.synthetic import SyntheticSet
 from gz_lightning.storage.checkpoints import LAST
 from tests.distillation.conftest import Distil
 
@@ -29,14 +30,18 @@ def test_pictures_of_the_course(distil: Distil, tmp_path: Path) -> None:
     assert [row[0] for row in courses[0]] == [1, 2, 3, 4, 5, 6]
 
 
-def test_stretched_pictures_reach_from_black_to_white() -> None:
-    images = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    images[0, 0, 0, 0] = 50.0  # one hot pixel would leave all others dark
-    shown = stretched(images)
-    assert shown.amin((1, 2, 3)).tolist() == [0, 0]
-    assert shown.amax((1, 2, 3)).tolist() == [1, 1]
-    mean, spread = images[0].mean(), 2.5 * images[0].std()
-    torch.testing.assert_close(shown[0, 0, 0, 1], (images[0, 0, 0, 1] - images[0].min()) / (mean + spread - images[0].min()))
+def test_the_first_images_are_kept(distil: Distil, tmp_path: Path) -> None:
+    """Those before the first iteration, of a run that was cut in two as well."""
+    firsts = []
+    for folder, parts in (("whole", [4]), ("cut", [2, 4])):
+        for iterations in parts:
+            checkpoint = tmp_path / folder / LAST
+            resumed = checkpoint if checkpoint.exists() else None
+            found = distil(tmp_path / folder, ckpt_path=resumed, iterations=iterations, eval_it=1)
+        firsts.append(SyntheticSet.load(tmp_path / folder / FIRST))
+        assert firsts[-1].iteration == 0
+        assert not torch.equal(firsts[-1].images, found.images)
+    assert torch.equal(firsts[0].images, firsts[1].images)
 
 
 def test_labels_learned_too_fast_are_said(distil: Distil, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

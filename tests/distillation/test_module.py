@@ -136,7 +136,7 @@ def test_a_run_in_stages_ends_by_itself(distil: Distil, tmp_path: Path) -> None:
 
 def test_files_of_a_run(distil: Distil, tmp_path: Path, toy: Galaxies) -> None:
     distiller = distil(tmp_path, iterations=5, eval_it=2)
-    pictures = ["course.png", *(f"iteration_00000{i}.png" for i in (0, 2, 4, 5))]
+    pictures = ["course.png", "first.h5", *(f"iteration_00000{i}.png" for i in (0, 2, 4, 5))]
     assert sorted(p.name for p in (tmp_path / "pictures").iterdir()) == pictures
     last = SyntheticSet.load(tmp_path / "last.h5")
     assert torch.equal(last.images, distiller.images.detach())

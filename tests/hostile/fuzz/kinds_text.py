@@ -25,6 +25,8 @@ from tests.hostile.fuzz.kinds_images import change_image
 from tests.hostile.fuzz.kinds_tables import prepared_trial
 from tests.hostile.fuzz.originals import DISTILL, EVALUATE, FIT, Originals
 
+PICTURE = "pictures/iteration_000000.png"
+
 
 def _linked(originals: Originals, folder: Path, *names: str) -> None:
     """The paths that configurations name lie below the working directory, which is the case's."""
@@ -155,7 +157,7 @@ def evaluation_trial(draws: random.Random, originals: Originals, folder: Path) -
             changed = f"{text:.20}"
     if draws.random() < 0.04:
         _linked(originals, folder, "galaxies.h5", "experts")
-        return Trial(changed, command=["report", str(run)])
+        return Trial(changed, command=["report", str(run), "--networks", "1"])
 
     def read() -> None:
         if not path.is_file():
@@ -178,15 +180,18 @@ def run_trial(draws: random.Random, originals: Originals, folder: Path) -> Trial
     run = copy(originals / "run", folder / draws.choice(("run", "a & b", "größe <b>", "星系")))
     logs = run / "logs" / "version_0"
     name = draws.choice(
-        ("best.h5", "logs/version_0/metrics.csv", "logs/version_0/config.yaml", "logs/version_0/metrics.csv")
+        (
+            *("best.h5", "logs/version_0/metrics.csv", "logs/version_0/config.yaml", "logs/version_0/metrics.csv"),
+            *("pictures/first.h5", PICTURE),
+        )
     )
     path = run / name
     way = draws.random()
     if way < 0.12:
         changed = replace_file(draws, path, originals.files)
-    elif way < 0.45 or (name == "logs/version_0/metrics.csv" and way < 0.6):
+    elif way < 0.45 or (name == "logs/version_0/metrics.csv" and way < 0.6) or name == PICTURE:
         changed = damage_file(draws, path)
-    elif name == "best.h5":
+    elif name.endswith("h5"):
         changed = change_hdf5(draws, path)
     elif name.endswith("yaml"):
         value, changed = hostile_tree(draws, yaml.safe_load(path.read_text()))
@@ -221,11 +226,12 @@ def run_trial(draws: random.Random, originals: Originals, folder: Path) -> Trial
             (run / "logs").write_text("x")
     _linked(originals, folder, "galaxies.h5", "experts")
     runs: list[Any] = [run] if draws.random() < 0.8 else [run, originals / "longer"]
+    networks = draws.choice(("0", "0", "0", "1"))
     if draws.random() < 0.5:
-        return Trial(changed, command=["report", *map(str, runs), "--output", str(folder / "out")])
+        return Trial(changed, command=["report", *map(str, runs), "--output", str(folder / "out"), "--networks", networks])
 
     def read() -> None:
-        written = report(runs, folder / "out")
+        written = report(runs, folder / "out", networks=int(networks))
         require(all(file.stat().st_size for file in written.files), "an empty page")
         require("</html>" in written.files[0].read_text(encoding="utf-8"), "half a page")
 
