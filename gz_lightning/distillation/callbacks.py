@@ -66,6 +66,12 @@ class EvaluateSynthetic(Callback):
         self.eval_it, self.num_eval, self.epochs, self.seed = eval_it, num_eval, epochs, seed
         self.scores: list[tuple[int, float, float]] = []
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep the images as they are before the first iteration."""
+        distiller = cast(Distiller, pl_module)
+        if trainer.is_global_zero and distiller.iteration == distiller.hparams["prev_iter"]:
+            distiller.synthetic_set().save(Path(trainer.default_root_dir) / FIRST)
+
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Evaluate where it is time."""
         distiller = cast(Distiller, pl_module)
@@ -95,8 +101,6 @@ class EvaluateSynthetic(Callback):
         mean, std = float(accuracy.mean()), float(accuracy.std(correction=0))
         synthetic.results = {"val_accuracy": mean, "val_accuracy_std": std}
         synthetic.save(folder / "last.h5")
-        if not self.scores:
-            synthetic.save(folder / FIRST)
         if all(mean > before for _, before, _ in self.scores):
             synthetic.save(folder / "best.h5")
         self.scores.append((synthetic.iteration, mean, std))
