@@ -20,7 +20,7 @@ from gz_lightning.data.datamodule import datamodule_of
 from gz_lightning.data.galaxies import Galaxies
 from gz_lightning.distillation.callbacks import CollapseWatch, Curves, EvaluateSynthetic, ResumeCheckpoint
 from gz_lightning.distillation.cost import cost_of
-from gz_lightning.distillation.defaults import defaults_of, first_cap, images_of_a_step, matching_rate
+from gz_lightning.distillation.defaults import defaults_of, first_cap, images_of_a_step
 from gz_lightning.distillation.finish import AT, LR_IMG, Finish
 from gz_lightning.distillation.graph import matching
 from gz_lightning.distillation.matching import MATCHES, Drawn, Segment, Segments
@@ -84,9 +84,9 @@ class TrajectoryMatching(LightningModule):
             least 1, at most a third of the trajectory. Published: 1.
         segments_per_step: Segments whose mean an iteration matches; under DDP this many of each process.
         finish: Iterations of a finish on real galaxies (:mod:`gz_lightning.distillation.real`) once the stages have ended or
-            ``iterations`` are over, with a step size on the images that falls from 0.003 (at 32 px) to 0. Default: 300
-            (200 of more than one image per class) where ``iterations`` is not given, in stage ``stage`` with normalised
-            updates and one step size; else 0, none.
+            ``iterations`` are over, with a step size on the images that falls from 0.003 (at 32 px) to 0. Default: 200
+            for more than one image per class where ``iterations`` is not given, in stage ``stage`` with normalised updates
+            and one step size; else 0, none.
         objective: match (the experts' trajectories, then the finish) or real (a finish of ``iterations`` of images distilled
             before: it needs load_syn_image, begins with the step size of that set and looks at no setting of matching).
         window: Last steps of a student that are differentiated in the finish. Default: 60, or 20 of more than
@@ -115,9 +115,9 @@ class TrajectoryMatching(LightningModule):
             units of standardised pixels; where the matching loss is above 1, that is where the student ends farther from
             the expert than it began, all updates are divided by it; the gradient of the log of the step sizes is cut off
             at 1) or published (plain SGD).
-        lr_img: Step size of SGD on the images while experts are matched. Default: 0.003 at 32 px (ten times as much for one
-            image per class, where a finish follows) and inversely as the resolution, so that an image moves by the same
-            length at each (normalised), or 1000 (published; right at 128 px only).
+        lr_img: Step size of SGD on the images while experts are matched. Default: 0.003 at 32 px and inversely as the
+            resolution, so that an image moves by the same length at each (normalised), or 1000 (published; right at 128 px
+            only).
         momentum: Momentum of SGD on the images and on the step sizes, below 1. Published: 0.5.
         pix_init: First images: noise, real (random training galaxies of the leaf), mean (means of the leaf), or another
             coreset: herding, k-centre, k-means-nearest, most confident.
@@ -137,8 +137,8 @@ class TrajectoryMatching(LightningModule):
             instead of thousands; results are the same. It needs a GPU, augmentation galaxy or none, and global step
             sizes; auto captures where these are given, there is one device, and matching loss, unroll and network are
             the package's own; off (false) does not. Where the capture fails, a remark says so and iterations run without.
-        iterations: Outer iterations that match; Iteration of the published code. Stages may end before. Default: 200 for one
-            image per class and 60 for more, where a finish follows; as finish of objective real; else the published 5000.
+        iterations: Outer iterations that match; Iteration of the published code. Stages may end before. Default: 60
+            for more than one image per class where a finish follows; 200 of objective real; else the published 5000.
         prev_iter: Outer iterations that load_syn_image has behind it; counting continues from there.
         eval_it: Outer iterations between evaluations on the validation galaxies.
         num_eval: Fresh networks in an evaluation.
@@ -228,7 +228,7 @@ class TrajectoryMatching(LightningModule):
         galaxies.require("train", "val")
         self.lr_img = settings["lr_img"]
         if self.lr_img is None:
-            self.lr_img = self.update.lr_img(galaxies.resolution) * matching_rate(settings)
+            self.lr_img = self.update.lr_img(galaxies.resolution)
         self.batch_syn = images_of_a_step(settings, settings["ipc"] * galaxies.num_classes)
         name = None if settings["network"] is None else allow_network(settings["network"])
         self.store = matching_experts(settings["trajectories"], galaxies, {"name": name})
