@@ -443,4 +443,4 @@ class TrajectoryMatching(LightningModule):
         self.iteration, self.first_step_size = state["iteration"], state["first_step_size"]
         self.stages.load_state_dict(state["stages"])
         self.finish.load_state_dict(state["finish"])
-        self.real.load_state(state["students"][self.trainer.global_rank])
+        self.real.load_state(state["students"][self.trainer.global_rank % len(state["students"])])
