@@ -46,9 +46,8 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         assert capsys.readouterr().out.strip() == HELP
     main(["--version"])
     assert capsys.readouterr().out.strip() == "0.1.0"
-    assert "the commands are download, prepare, fit, trajectories, distill, evaluate, report, demo" in refused(
-        capsys, "frobnicate"
-    )
+    commands = "download, prepare, fit, trajectories, distill, evaluate, export, report, demo"
+    assert f"the commands are {commands}" in refused(capsys, "frobnicate")
 
 
 @pytest.mark.parametrize(
@@ -77,7 +76,9 @@ def test_help_tells_the_whole_story_and_no_more(capsys: pytest.CaptureFixture[st
             main(args)
         assert end.value.code in (0, None)
         told[" ".join(args)] = capsys.readouterr().out
-    assert "With neither: simulated galaxies. An interrupted run resumes" in " ".join(told["prepare --help"].split())
+    assert "With neither: simulated galaxies. A contact sheet of six galaxies of each leaf" in " ".join(
+        told["prepare --help"].split()
+    )
     assert "Args:" not in told["fit --help"]
     assert "--model.num_experts" in told["fit --model.help"]
     assert "\n  --trainer." not in told["fit --model.help"]
@@ -227,7 +228,7 @@ def test_simulated_galaxies_stand_in_where_no_data_is_named(
     monkeypatch.setattr(datamodule, "SIMULATED_RESOLUTION", 16)
     main(["fit", *FIT])
     assert "no data named: simulating galaxies into" in capsys.readouterr().err
-    (path,) = (tmp_path / "cache").iterdir()
+    (path,) = (tmp_path / "cache").glob("*.h5")
     packed = Galaxies(path)
     assert len(packed.class_names) == 10
     assert packed.images.shape == (60, 3, 16, 16)
@@ -261,7 +262,7 @@ def test_the_demo_takes_real_galaxies(args: list[str], monkeypatch: pytest.Monke
     true_main = commands.main
     monkeypatch.setattr(commands, "main", lambda command: ran.append(command[0]))
     true_main(["demo", *args])
-    assert ran == ["download", "prepare", "fit", "distill", "evaluate"]
+    assert ran == ["download", "prepare", "fit", "distill", "evaluate", "report"]
 
 
 DRY = "a dry run: nothing was trained or written"

@@ -89,7 +89,7 @@ READERS = {
         TypeError,
     ),
     "folder of pictures": Reader(
-        "pictures/round/00000.png",
+        "pictures/00_round/00000.png",
         ["evaluate", *EVALUATE, "--synthetic", "pictures", "--data", "galaxies.h5", "--network", "ConvNetD1W4"],
         "gz_lightning.sets.sources.SyntheticSet.__init__",
         TypeError,

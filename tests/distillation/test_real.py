@@ -212,7 +212,7 @@ def test_the_finish_follows_the_stages(distil: Distil, tmp_path: Path, capsys: p
             {"objective": "real", "load_syn_image": "a.h5", "window": 241},
             r"window \(241\) must be at most --model.syn_steps",
         ),
-        ({"window": 241}, r"window \(241\) must be at most the steps of a student of the finish"),
+        ({"ipc": 2, "window": 241}, r"window \(241\) must be at most the steps of a student of the finish"),
         ({"finish": 5, "step_sizes": "independent"}, "--model.finish needs one step size"),
         ({"objective": "real", "load_syn_image": "a.h5", "finish": 5}, "a run of real has --model.iterations"),
         ({"objective": "real"}, "name them by --model.load_syn_image"),

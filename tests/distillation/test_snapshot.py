@@ -31,11 +31,12 @@ def test_values_that_a_run_has_found_are_recorded_beside_its_settings(distil: Di
     assert configuration["lr_teacher"] is configuration["max_start_epoch"] is configuration["lr_img"] is None
     assert configuration[USED] == {
         "lr_img": found.lr_img, "lr_teacher": found.first_step_size, "max_start_epoch": 3, "batch_syn": 6,
+        "init_epoch": 1,
     }  # fmt: skip
 
 
 def test_of_objective_real_nothing_of_matching_is_recorded() -> None:
     names = dict.fromkeys(("expert_epochs", "max_start_epoch", "batch_syn", "window", "batch_real"))
-    settings = {**names, "objective": "real", "syn_steps": 80}
+    settings = {**names, "objective": "real", "ipc": 1, "syn_steps": 80}
     recorded = configuration_of(settings, expert_epochs=0, max_start_epoch=1, batch_syn=5)
-    assert recorded == {**settings, USED: {"batch_syn": 5, "window": 40, "batch_real": 256}}
+    assert recorded == {**settings, USED: {"batch_syn": 5, "window": 60, "batch_real": 256}}
