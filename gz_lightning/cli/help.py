@@ -22,9 +22,9 @@ FIRST = {
         *("model.augmentation", "model.rotations", "model.width", "model.depth", "model.seed"),
     ),
     "distill": (
-        *("data.path", "model.trajectories", "model.ipc", "model.iterations", "model.syn_steps", "model.expert_epochs"),
-        *("model.stage", "model.max_start_epoch", "model.lr_img", "model.lr_teacher", "model.pix_init", "model.eval_it"),
-        "model.seed",
+        *("data.path", "model.trajectories", "model.ipc", "model.iterations", "model.finish", "model.syn_steps"),
+        *("model.expert_epochs", "model.stage", "model.max_start_epoch", "model.lr_img", "model.lr_teacher"),
+        *("model.pix_init", "model.eval_it", "model.seed"),
     ),
 }
 """Settings that ``--help`` shows, beside those of :func:`add_run_settings`."""
