@@ -91,7 +91,7 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="packed galaxies")
     parser.add_argument("--experts", required=True, help="folder of experts")
     parser.add_argument("--json", type=Path, required=True, help="file of the record")
-    parser.add_argument("--ipc", type=int, default=1)
+    parser.add_argument("--ipc", type=int, default=10, help="of one image per class the default run has no finish")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--fixed", type=float, nargs="*", default=[100.0, 300.0, 1000.0], help="lr_img of the published rule"
