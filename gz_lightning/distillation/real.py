@@ -175,9 +175,8 @@ class RealGalaxies:
         """What settings of a :class:`gz_lightning.distillation.module.TrajectoryMatching` ask for."""
         steps = settings["syn_steps"] if settings["objective"] == "real" else REAL_STEPS
         window, batch_real = window_of(settings), settings["batch_real"] or BATCH
-        return cls(
-            galaxies, recipe.network, network, steps, window, batch_real, batch_syn, augmentation, way
-        )  # fmt: skip
+        sizes = steps, window, batch_real, batch_syn
+        return cls(galaxies, recipe.network, network, *sizes, augmentation, way)
 
     def __str__(self) -> str:
         return (
