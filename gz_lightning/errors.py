@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 
@@ -37,3 +38,15 @@ def reading(source: Any, kind: str, errors: tuple[type[Exception], ...] = (Excep
         yield
     except errors as error:
         raise InputError(f"{source} cannot be read as {kind}: {' '.join(str(error).split())}") from error
+
+
+def entries(folder: Path) -> list[Path]:
+    """What a folder of the user holds, sorted by name.
+
+    Raises:
+        InputError: If it cannot be listed: it may have been taken away, or may not be ours to read.
+    """
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        raise InputError(f"the folder {folder} cannot be read: {error.strerror}") from error

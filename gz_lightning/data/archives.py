@@ -51,8 +51,8 @@ def tar_samples(path: Path) -> list[dict[str, Any]]:
     samples: list[dict[str, Any]] = []
     if not path.is_file():  # a pipe would be waited for
         raise InputError(f"there is no file {path}")
-    size = path.stat().st_size
     with reading(path, "tar", (OSError, EOFError, tarfile.TarError, ValueError)), tarfile.open(path) as archive:
+        size = path.stat().st_size
         for member in archive:
             if not member.isfile() or member.name.rpartition("/")[2].startswith("."):
                 continue
@@ -66,11 +66,10 @@ def tar_samples(path: Path) -> list[dict[str, Any]]:
                 samples[-1].setdefault(kind, (member.offset_data, member.size))
             if member.offset_data + member.size > size:
                 raise tarfile.ReadError(f"it ends within {member.name}")
-        end = archive.offset
-    with path.open("rb") as file:  # tarfile takes a cut for the end
-        file.seek(end)
-        if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-            raise InputError(f"{path} cannot be read as tar: it is cut off after {len(samples)} samples")
+        with path.open("rb") as file:  # tarfile takes a cut for the end
+            file.seek(archive.offset)
+            if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+                raise tarfile.ReadError(f"it is cut off after {len(samples)} samples")
     return samples
 
 

@@ -12,7 +12,7 @@ from gz_lightning.data.catalog import Catalog, ordered_classes
 from gz_lightning.data.object_ids import some
 from gz_lightning.data.selection import SPLITS
 from gz_lightning.data.tree import Tree
-from gz_lightning.errors import InputError
+from gz_lightning.errors import InputError, entries
 
 SPLIT_FOLDERS = {
     "train": "train",
@@ -35,10 +35,10 @@ def image_files(folder: str | Path) -> dict[str, Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"there is no image folder {folder}")
-    files = {file.stem: file for file in sorted(folder.iterdir()) if file.suffix.lower() in IMAGE_SUFFIXES}
+    files = {file.stem: file for file in entries(folder) if file.suffix.lower() in IMAGE_SUFFIXES}
     _check_names(folder, files)
     if not files:
-        folders = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
+        folders = [entry.name for entry in entries(folder) if entry.is_dir()]
         hint = f"; it has the folders {some(folders)}: is one of them meant?" if folders else ""
         raise InputError(f"the image folder {folder} holds no image ({', '.join(IMAGE_SUFFIXES)}){hint}")
     return files
@@ -103,7 +103,7 @@ def _splits(root: Path, folders: Sequence[str]) -> dict[str, str]:
 
 
 def _folders(root: Path) -> list[str]:
-    names = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    names = [entry.name for entry in entries(root) if entry.is_dir() and not entry.name.startswith(".")]
     _check_names(root, names)
     return names
 

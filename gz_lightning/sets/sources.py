@@ -14,7 +14,7 @@ import torch
 
 from gz_lightning.data.galaxies import Galaxies
 from gz_lightning.data.tree import leaf_folder
-from gz_lightning.errors import InputError
+from gz_lightning.errors import InputError, entries
 from gz_lightning.networks.registry import NETWORKS, allow_network, describe_network
 from gz_lightning.sets.formats import described, read_exported
 from gz_lightning.sets.pictures import read_png
@@ -89,7 +89,7 @@ def _fitting(synthetic: SyntheticSet, path: Path, galaxies: Galaxies, network: s
 
 def read_pictures(path: Path, galaxies: Galaxies, network: str | None) -> SyntheticSet:
     """Read a folder with one folder of PNGs for each leaf: its name, or number and name as in 01_cigar_shaped."""
-    folders = {leaf_folder(folder.name): folder for folder in sorted(path.iterdir()) if folder.is_dir()}
+    folders = {leaf_folder(folder.name): folder for folder in entries(path) if folder.is_dir()}
     leaves = [leaf_folder(name) for name in galaxies.class_names]
     numbered = {NUMBER.sub("", name): folder for name, folder in folders.items()}
     if set(folders) != set(leaves) and len(numbered) == len(folders):
@@ -102,7 +102,7 @@ def read_pictures(path: Path, galaxies: Galaxies, network: str | None) -> Synthe
         )
     images, labels = [], []
     for label, name in enumerate(leaves):
-        files = sorted(file for file in folders[name].iterdir() if file.suffix.lower() == ".png")
+        files = [file for file in entries(folders[name]) if file.suffix.lower() == ".png"]
         if not files:
             raise InputError(f"{folders[name]} holds no PNG; every leaf needs at least one")
         images += [read_png(file, galaxies.resolution, f"the galaxies of {galaxies.path}") for file in files]

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from gz_lightning.cost import is_dry
-from gz_lightning.errors import InputError
+from gz_lightning.errors import InputError, entries
 from gz_lightning.progress import say
 
 
@@ -72,7 +72,7 @@ def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         InputError: If ``path`` exists already and is not an empty folder, or the system refuses to write.
     """
     path = Path(path)
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    if path.exists() and (not path.is_dir() or entries(path)):
         raise InputError(f"{path} exists already and is not empty; name another folder")
     with report_unwritable(path):
         path.parent.mkdir(parents=True, exist_ok=True)

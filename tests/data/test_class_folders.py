@@ -1,6 +1,8 @@
 """Class folders, as they are published and as they go wrong."""
 
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -81,3 +83,22 @@ def test_a_single_class_is_refused(split: str, tmp_path: Path) -> None:
     class_folders(tmp_path / split, ["cat"])
     with pytest.raises(InputError, match="has the class folders cat; training needs at least two classes"):
         catalog_from_folders(tmp_path)
+
+
+@pytest.mark.parametrize("number", range(1, 6))
+def test_a_folder_that_is_taken_away_while_it_is_read(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("spiral", "round"):
+        (tmp_path / "all" / name).mkdir(parents=True)
+        (tmp_path / "all" / name / "1.png").touch()
+    listed: list[Path] = []
+    whole = Path.iterdir
+
+    def taken(folder: Path) -> Iterator[Path]:
+        listed.append(folder)
+        if len(listed) == number:
+            shutil.rmtree(tmp_path / "all")
+        return whole(folder)
+
+    monkeypatch.setattr(Path, "iterdir", taken)
+    with pytest.raises(InputError, match=r"the folder .*all.* cannot be read: No such file"):
+        catalog_from_folders(tmp_path / "all")
