@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-oldest gpu faults fuzz mutants lint format clean
+.PHONY: demo test test-oldest walk gpu faults fuzz mutants lint format clean
 
 demo: $(VENV)/.installed
 	$(BIN)/gz-lightning demo
@@ -16,6 +16,11 @@ test: $(VENV)/.installed
 # $(PYTHON) as it is, for a PyTorch that fits the card is there already.
 gpu:
 	$(PYTHON) benchmarks/gpu.py --minutes 8 --json benchmarks/results/gpu.json $(GPU)
+
+# README's nine minutes on real galaxies as they are written ('make test' cuts their numbers): GZ_REAL_DATA names the folder
+# that holds gz2_5class.
+walk: $(VENV)/.installed
+	GZ_WHOLE_WALK=1 $(BIN)/python -m pytest -s tests/test_docs.py -k walk
 
 # Disturbs real processes some hundred times (half an hour); 'make test' has a short form.
 faults: $(VENV)/.installed

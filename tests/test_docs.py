@@ -2,11 +2,14 @@
 
 import contextlib
 import io
+import json
+import os
 import re
 import shlex
 import shutil
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -149,3 +152,37 @@ def test_yaml() -> None:
     assert found
     for block in found:
         yaml.safe_load(block)
+
+
+QUICK = {
+    **{"--model.num_experts": "2", "--model.train_epochs": "3", "--model.iterations": "2", "--model.eval_it": "2"},
+    **{"--model.num_eval": "1", "--model.epoch_eval_train": "2", "--num_eval": "1", "--epochs": "2", "--draws": "1"},
+    **{"--full_epochs": "1", "--step_sizes": "[0.01]", "--model.width": "8"},
+}
+"""What costs time in the walk of README, for `make test`; `make walk` takes its numbers as they are."""
+
+
+def test_the_walk_of_readme(real_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its five lines in an empty folder that holds the galaxies alone."""
+    (walk,) = [block for block in blocks(ROOT / "README.md", "sh") if "gz2_5class" in block]
+    whole = "GZ_WHOLE_WALK" in os.environ
+    (tmp_path / "gz2_5class").symlink_to(real_data / "gz2_5class")
+    monkeypatch.chdir(tmp_path)
+    lines = walk.replace("\\\n", " ").splitlines()
+    assert len(lines) == 5
+    for line in lines:
+        words = shlex.split(line, comments=True)
+        assert words.pop(0) == "gz-lightning"
+        for before, place in zip(words, range(1, len(words)), strict=False):
+            words[place] = words[place] if whole else QUICK.get(before, words[place])
+        begun = time.monotonic()
+        main(words)
+        print(f"{time.monotonic() - begun:.0f} s: {line}")
+    assert "data:image/png" in (tmp_path / "runs/ipc1/report/report.html").read_text()
+    table = json.loads((tmp_path / "runs/ipc1/evaluation/evaluation.json").read_text())["table"]
+    test = {row[0]: row[table["columns"].index("test")] for row in table["data"]}
+    assert {"distilled", "random real", "full data"} <= set(test)
+    if whole:  # as README says: 58 % of the test galaxies, real ones at most 44
+        print(test)
+        real = [accuracy for name, accuracy in test.items() if not name.startswith(("distilled", "full data"))]
+        assert test["distilled"] > 50 > max(real)
