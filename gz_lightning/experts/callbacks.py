@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from gz_lightning.experts.trajectories import file_of
 from gz_lightning.progress import say
 from gz_lightning.storage.checkpoints import LAST, save_last
-from gz_lightning.storage.whole import locked
+from gz_lightning.storage.whole import locked, remove_unheld
 
 MOST_SHARE = 20
 """Training takes at least so many times as long as writing checkpoints."""
@@ -85,6 +85,12 @@ class GroupLock(Callback):
                         f"expert {expert} of {pl_module.folder}; wait for it, or give another --model.first_expert",
                     )
                 )
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Remove those of killed runs: experts that are whole already are not locked any more."""
+        folder = cast(Path, pl_module.folder)
+        if trainer.is_global_zero:
+            remove_unheld(folder.glob("expert_*.lock"))
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Release them, however training ends."""

@@ -97,6 +97,13 @@ def remove_stale(folder: Path) -> None:
         _remove(folder.glob(f"{depth}.*.part"))
 
 
+def remove_unheld(locks: Iterable[Path]) -> None:
+    """Remove lock files that nobody holds: a process that was killed cannot remove its own."""
+    for lock in locks:
+        with contextlib.suppress(InputError, OSError), locked(lock, "it"):
+            pass
+
+
 def _remove(temporary: Iterable[Path]) -> None:
     for path in temporary:
         number = path.name.split(".")[-3:-2]  # .NAME.PROCESS.RANDOM.part

@@ -52,8 +52,11 @@ def test_two_runs_do_not_train_the_same_experts(tmp_path: Path, toy_path: Path, 
             with pytest.raises(InputError, match="another run is writing expert 0 of .*experts; wait for it, or give"):
                 fit("b", [])
             fit("c", [], first_expert=1)
+            assert (tmp_path / "experts" / "expert_0000.lock").exists()
 
     fit("a", [Meanwhile()])
+    (tmp_path / "experts" / "expert_0001.lock").touch()  # of a run that was killed once its expert was whole
+    fit("d", [])
     assert sorted(path.name for path in (tmp_path / "experts").iterdir()) == ["expert_0000.h5", "expert_0001.h5"]
 
 
