@@ -7,7 +7,12 @@ would add is left out, as published.
 
 Students are not trained anew for each iteration: a pool of them is kept (FRePo, Zhou et al. 2022). An iteration draws one,
 takes its next W steps and puts it back, W steps older; one of T steps makes room for a fresh one. So students of every age
-are scored for the cost of their last W steps. Their momentum begins anew with each window.
+are scored.
+
+What is scored is not the student itself. The networks that judge a set end with a tenth of the step size (see
+:class:`gz_lightning.training.protocol.Protocol`), and what they have learned shows only then: at the full step size the noise
+of the last steps hides it, from the score and from the gradient. So W more steps at a tenth of the step size follow, and
+these are differentiated; then they are forgotten. Momentum begins anew with each W steps.
 
 Networks that are trained on a handful of images are far too sure of themselves, and most of their cross entropy is that.
 So logits are divided by a temperature first, the best of a grid for each batch (Guo et al. 2017): what is left is what they
@@ -43,6 +48,8 @@ POOL = 12
 """Students that are kept."""
 STUDENT_MOMENTUM = 0.9
 """As in :class:`gz_lightning.training.protocol.Protocol`."""
+ANNEALED = 0.1
+"""The step size of the steps that are scored, in parts of the full one: where the protocol ends."""
 TEMPERATURES = tuple(10 ** (-1.5 + 0.1 * i) for i in range(36))
 MATCHING_ALONE = {
     **{"expert_epochs": None, "student_momentum": 0.0, "path": "raw", "match": "distance", "stage": "stage"},
@@ -180,8 +187,9 @@ class RealGalaxies:
 
     def __str__(self) -> str:
         return (
-            f"each takes one of {len(self.pool)} students (of up to {self.syn_steps} steps), differentiates its next "
-            f"{self.window} steps, and scores it on {self.batch_real} of the {len(self.galaxies.train):,} training galaxies"
+            f"each takes one of {len(self.pool)} students (of up to {self.syn_steps} steps) {self.window} steps further, "
+            f"differentiates {self.window} more at a tenth of the step size, and scores it on {self.batch_real} of the "
+            f"{len(self.galaxies.train):,} training galaxies"
         )
 
     def drawn(self, num_images: int, draws: torch.Generator) -> RealDrawn:
@@ -199,30 +207,38 @@ class RealGalaxies:
         elif fresh := age + self.window > self.syn_steps:
             age = min(offset, self.syn_steps - self.window)
         before = age if fresh else 0
-        rows = minibatches(num_images, self.batch_syn, before + self.window, draws)
+        rows = minibatches(num_images, self.batch_syn, before + 2 * self.window, draws)
         galaxies = torch.randint(len(self.galaxies.train), (self.batch_real,), generator=draws)
         return RealDrawn(student, age, initialisation if fresh else None, rows, galaxies, draws)
 
-    def student(self, drawn: RealDrawn, images: torch.Tensor, labels: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
-        """The student after its window, shape (P,), differentiable through its last W steps.
+    def students(
+        self, drawn: RealDrawn, images: torch.Tensor, labels: torch.Tensor, alpha: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The student W steps older, and what it becomes in W more at a tenth of the step size, both of shape (P,).
 
         Args:
-            drawn: Of :meth:`drawn`; its generator is used up.
+            drawn: Of :meth:`drawn`; its generator is used up to the galaxies.
             images: Standardised pixels, shape (M, 3, H, W).
             labels: int64, shape (M,), or soft, shape (M, K), on the device of the images.
             alpha: Step size, shape ().
+
+        Returns:
+            The first without a gradient, the second differentiable through its last W steps.
         """
         rows = [part.to(images.device) for part in drawn.rows]
+        early, late, last = rows[: -2 * self.window], rows[-2 * self.window : -self.window], rows[-self.window :]
         theta = self.pool[drawn.student][1]
         if drawn.initialisation is not None or theta is None:
             theta = self.network.parameters_of(build_network(self.description, seed=drawn.initialisation))
         theta = theta.to(images)
-        early, late = rows[: -self.window], rows[-self.window :]
+
+        def trained(theta: torch.Tensor, parts: Sequence[torch.Tensor], alpha: torch.Tensor) -> torch.Tensor:
+            batches = [augment(images[part], self.augmentation, drawn.draws) for part in parts]
+            return unroll(self.network, theta, batches, [labels[part] for part in parts], alpha, self.way, STUDENT_MOMENTUM)
+
         with torch.no_grad():
-            batches = [augment(images[part], self.augmentation, drawn.draws) for part in early]
-            theta = unroll(self.network, theta, batches, [labels[part] for part in early], alpha, momentum=STUDENT_MOMENTUM)
-        batches = [augment(images[part], self.augmentation, drawn.draws) for part in late]
-        return unroll(self.network, theta, batches, [labels[part] for part in late], alpha, self.way, STUDENT_MOMENTUM)
+            older = trained(trained(theta, early, alpha), late, alpha)
+        return older, trained(older, last, ANNEALED * alpha)
 
     def work(
         self,
@@ -233,10 +249,10 @@ class RealGalaxies:
         learned: Sequence[torch.Tensor],
     ) -> list[torch.Tensor]:
         """The loss, 0 for the probe loss that there is not, and the gradients of what is learned; the student ages."""
-        student = self.student(drawn, images, labels, alpha)
-        loss, gradient = self.score(drawn, student.detach())
-        self.keep(drawn, student.detach())
-        return [loss, torch.zeros_like(loss), *torch.autograd.grad(student, learned, gradient)]
+        older, annealed = self.students(drawn, images, labels, alpha)
+        self.keep(drawn, older)
+        loss, gradient = self.score(drawn, annealed.detach())
+        return [loss, torch.zeros_like(loss), *torch.autograd.grad(annealed, learned, gradient)]
 
     def keep(self, drawn: RealDrawn, student: torch.Tensor) -> None:
         """Put a student back into the pool, W steps older; one that is not finite makes room for a fresh one."""

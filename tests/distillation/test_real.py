@@ -31,7 +31,7 @@ def real_galaxies(toy: Galaxies, experts: Path, way: str, **sizes: Any) -> RealG
 
 
 class WrittenOut:
-    """RaT-BPTT with a pool: train, forget the graph, train the window, and score on a batch of real galaxies."""
+    """RaT-BPTT with a pool and annealed students: train, forget the graph, train the window, and score on real galaxies."""
 
     def __init__(self, real: RealGalaxies) -> None:
         self.real = real
@@ -52,23 +52,25 @@ class WrittenOut:
             if age + real.window > real.syn_steps:
                 before = min(offset, real.syn_steps - real.window)
                 age, theta = before, fresh
-        orders = [torch.arange(len(images)) for _ in range(before + real.window)]
+        orders = [torch.arange(len(images)) for _ in range(before + 2 * real.window)]
         if real.batch_syn is not None:
             orders = []
-            while len(orders) < before + real.window:
+            while len(orders) < before + 2 * real.window:
                 orders += torch.randperm(len(images), generator=draws).split(real.batch_syn)
         rows = torch.randint(len(real.galaxies.train), (real.batch_real,), generator=draws)
         velocity = torch.zeros_like(theta)
         theta = theta.requires_grad_()
-        for step in range(before + real.window):
-            if step == before:
+        for step in range(before + 2 * real.window):
+            if step in (before, before + real.window):
                 theta, velocity = theta.detach().requires_grad_(), torch.zeros_like(theta)
+            if step == before + real.window:
+                self.students[student] = age + real.window, theta.detach()
+                alpha = alpha / 10
             batch = augment(images[orders[step]], "galaxy", draws)
             loss = F.cross_entropy(real.network(theta, batch), labels[orders[step]])
             (gradient,) = torch.autograd.grad(loss, theta, create_graph=True)
             velocity = 0.9 * velocity + gradient
             theta = theta - alpha * velocity
-        self.students[student] = age + real.window, theta.detach()
         galaxies = real.galaxies.standardise(real.galaxies.train.images[rows]).to(images)
         logits = real.network(theta, augment(galaxies, "galaxy", draws))
         labels = real.galaxies.train.labels[rows]
@@ -103,7 +105,7 @@ def test_students_of_all_ages_are_scored_and_none_gets_too_old(toy: Galaxies, to
     draws, ages, seeds = generator(1), [], []
     for _ in range(400):
         drawn = real.drawn(6, draws)
-        assert len(drawn.rows) == (10 if drawn.initialisation is None else drawn.age + 10)
+        assert len(drawn.rows) == (20 if drawn.initialisation is None else drawn.age + 20)
         real.keep(drawn, torch.ones(3))
         ages.append(drawn.age)
         seeds += [] if drawn.initialisation is None else [drawn.initialisation]
@@ -150,7 +152,7 @@ def test_a_finish_begins_with_the_set_and_its_step_size_and_the_real_loss_falls(
     losses = []
     for images in (matched.images, finished.images.detach()):
         drawn = [finished.real.drawn(len(images), generator("score", i)) for i in range(8)]
-        students = [finished.real.student(one, images, matched.labels, torch.tensor(0.02)) for one in drawn]
+        students = [finished.real.students(one, images, matched.labels, torch.tensor(0.02))[1] for one in drawn]
         scores = [finished.real.score(one, student.detach())[0] for one, student in zip(drawn, students, strict=True)]
         losses.append(float(torch.stack(scores).mean()))
     assert losses[1] < 0.8 * losses[0]
