@@ -4,7 +4,8 @@
 
 One seed of each variant, in turn, on one thread, by default settings but for those named here:
 
-- ``stages``: stages alone, until they end by themselves (``--model.finish 0``), the default before there was a finish;
+- ``stages``: stages alone (``--model.finish 0``), the default before there was a finish, until they end or have
+  taken ``--stages`` iterations (our recipe of ten images per class had 600);
 - ``finish``: the default run;
 - ``fixed LR``: the published rule (a fixed range, plain steps of the images) with an ``lr_img`` of ``--fixed``, each with as
   many iterations as ``stages`` took.
@@ -93,6 +94,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, required=True, help="file of the record")
     parser.add_argument("--ipc", type=int, default=10, help="of one image per class the default run has no finish")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--stages", type=int, default=None, help="iterations of stages at most; default: until they end")
     parser.add_argument(
         "--fixed", type=float, nargs="*", default=[100.0, 300.0, 1000.0], help="lr_img of the published rule"
     )
@@ -118,7 +120,7 @@ def main() -> None:
             temporary.write_text(json.dumps(record, indent=1) + "\n")
         print(name, {one: value and round(value, 3) for one, value in ratios.items()}, flush=True)
 
-    add("stages", finish=0, eval_it=200)
+    add("stages", finish=0, eval_it=200, iterations=options.stages)
     add("finish", eval_it=40)
     iterations = int(record["courses"]["stages"][-1]["iteration"])
     for lr_img in options.fixed:

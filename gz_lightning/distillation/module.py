@@ -89,8 +89,8 @@ class TrajectoryMatching(LightningModule):
             and one step size; else 0, none.
         objective: match (the experts' trajectories, then the finish) or real (a finish of ``iterations`` of images distilled
             before: it needs load_syn_image, begins with the step size of that set and looks at no setting of matching).
-        window: Last steps of a student that are differentiated in the finish. Default: 60, or 20 of more than
-            one image per class.
+        window: Steps of a student in an iteration of the finish, and then steps at a tenth of the step size that are
+            differentiated. Default: 60, or 20 of more than one image per class.
         batch_real: Training galaxies that score a student of the finish. Default: 256.
         student_momentum: Momentum of the student's SGD, below 1. Published: 0.
         path: raw (the epochs as they were; published) or straight (from the expert's first to its last epoch in a straight

@@ -10,7 +10,7 @@ takes its next W steps and puts it back, W steps older; one of T steps makes roo
 are scored.
 
 What is scored is not the student itself. The networks that judge a set end with a tenth of the step size (see
-:class:`gz_lightning.training.protocol.Protocol`), and what they have learned shows only then: at the full step size the noise
+:class:`gz_lightning.training.protocol.Protocol`), and what they have learned shows only then: at the full one the noise
 of the last steps hides it, from the score and from the gradient. So W more steps at a tenth of the step size follow, and
 these are differentiated; then they are forgotten. Momentum begins anew with each W steps.
 
