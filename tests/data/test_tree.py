@@ -1,5 +1,6 @@
 """The simplified trees against galaxies worked out by hand, and on real tables."""
 
+import re
 from itertools import pairwise
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gz_lightning.data.selection import select
-from gz_lightning.data.tree import ANSWERS, TREES, Leaf, Tree, get_tree
+from gz_lightning.data.tree import ANSWERS, TREES, Leaf, Tree, get_tree, survey_trees
 from gz_lightning.data.vote_catalog import catalog_from_votes
 from gz_lightning.data.votes import read_votes
 from gz_lightning.errors import InputError
@@ -223,6 +224,30 @@ def test_what_a_tree_leaves_out_has_names() -> None:
     assert Tree("r" * 100, rings.leaves).with_left_out.name.startswith("r" * 40 + ", with what")
 
 
+def test_what_a_tree_of_another_survey_leaves_out() -> None:
+    whole = get_tree("decals")
+    part = Tree("part", whole.leaves[:3], whole.schema)
+    assert part.left_out == tuple(Leaf(f"left out: {leaf.name}", leaf.paths) for leaf in whole.leaves[3:])
+    assert part.with_left_out.schema is whole.schema
+    mergers = Tree("mergers", (Leaf("merger", ("merging_merger",)),), whole.schema)
+    asked_besides = [leaf for leaf in mergers.left_out if "merging" in leaf.name]
+    others = [answer for answer in whole.schema.siblings("merging_merger") if answer != "merging_merger"]
+    assert asked_besides == [Leaf(f"left out: {answer}", (answer,)) for answer in others]
+
+
+def test_the_answers_of_another_survey_are_named() -> None:
+    schema = get_tree("rings").schema
+    with pytest.raises(InputError, match=re.escape(f"a path is made of the answers {', '.join(schema.answers)}") + "$"):
+        Tree("rings", (Leaf("ring", ("a14",)),), schema)
+
+
+def test_the_trees_of_other_surveys() -> None:
+    trees = survey_trees()
+    assert set(trees) == {"decals", "decals-dr5", "decals-dr8", "hubble", "candels", "ukidss", "rings"}
+    assert all(tree.name == name and tree.schema.name == name for name, tree in trees.items())
+    assert trees["decals-dr8"].leaves == trees["decals"].leaves
+
+
 def test_a_galaxy_as_likely_to_be_left_out_stays() -> None:
     votes = votes_of(dict.fromkeys(ANSWERS, 0.0) | {"a01": 0.5, "a03": 0.25, "a16": 0.5, "a17": 0.5})
     assert not TREES["simplified9"].unlikely(votes)
@@ -232,14 +257,14 @@ def test_a_galaxy_as_likely_to_be_left_out_stays() -> None:
 
 
 def test_galaxies_are_judged_one_by_one() -> None:
-    smooth, star = ({"a01": 0.6, "a03": 0.1, "a16": 0.9}, {"a01": 0.3, "a03": 0.7, "a16": 0.8})
+    smooth, star = ({"a01": 0.9, "a03": 0.1, "a16": 0.9}, {"a01": 0.3, "a03": 0.7, "a16": 0.8})
     galaxies = [dict.fromkeys(ANSWERS, 0.0) | galaxy for galaxy in (smooth, star, smooth)]
     votes = {answer: np.array([galaxy[answer] for galaxy in galaxies], dtype=np.float32) for answer in ANSWERS}
     assert TREES["simplified9"].unlikely(votes).tolist() == [False, True, False]
     confidences = TREES["simplified9"].confidences(votes)
     assert confidences.shape == (3, 9)
     assert confidences.dtype == np.float64  # of single precision as well
-    assert confidences[0, 0] == pytest.approx(0.54)
+    assert confidences[0, 0] == pytest.approx(0.81)  # more than the star has
 
 
 @pytest.mark.parametrize(
