@@ -8,7 +8,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     ),
     "distillation.matching": ("tests/distillation/test_matching.py",),
     "distillation.updates": ("tests/distillation/test_updates.py",),
-    "data.tree": ("tests/data/test_tree.py",),
+    "data.tree": ("tests/data/test_tree.py", "tests/data/test_schema.py"),
     "data.selection": ("tests/data/test_selection.py",),
     "data.votes": ("tests/data/test_votes.py", "tests/data/test_votes_limits.py"),
     "distillation.unroll": ("tests/distillation/test_unroll.py", "tests/distillation/test_unroll_budget.py"),
