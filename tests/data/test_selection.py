@@ -1,11 +1,14 @@
 """Which galaxies are taken, and which split they belong to."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gz_lightning.data.selection import SPLITS, Selection, select, split_of
+from gz_lightning.data import selection
+from gz_lightning.data.selection import SPLITS, TIE, Selection, leaves_of, select, split_of
 from gz_lightning.errors import InputError
 
 
@@ -253,3 +256,39 @@ def test_the_figure_of_the_leaves() -> None:
     figure.canvas.draw()
     passing = select(["a", "b"], np.array([[1.5], [0.2]]), ("x",))  # debiased votes may pass 1
     assert [sum(bar.get_height() for bar in bars) for bars in passing.plot().axes[0].containers] == [2, 2]
+
+
+def test_leaves_within_the_tie_are_equal_and_the_first_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    confidences = np.array(
+        [[0.3, 0.1 + 0.2, 0.1], [1 - TIE, 1.0, 0.0], [1 - 2 * TIE, 1.0, 0.0], [0.3, 0.3, 0.3], [0.1, 0.2, 0.7]]
+    )
+    for at_once in (2, 100):  # galaxies are looked at some at a time
+        monkeypatch.setattr(selection, "AT_ONCE", at_once)
+        labels, best, tied = leaves_of(confidences)
+        assert labels.tolist() == [0, 0, 1, 0, 2]
+        assert best.tolist() == confidences.max(axis=1).tolist()
+        assert tied.tolist() == [True, True, False, True, False]
+
+
+def test_a_tie_in_single_precision_is_one_in_single_precision() -> None:
+    most = np.linspace(0.5, 0.6, 1000, dtype=np.float32)
+    least = (most.astype(np.float64) - TIE).astype(np.float32)
+    assert (least < most.astype(np.float64) - TIE).any()  # rounded down
+    assert leaves_of(np.stack([least, most], axis=1))[2].all()
+
+
+def test_ties_and_what_is_left_out_are_counted() -> None:
+    confidences = np.array([[0.6, 0.6], [0.5 - TIE, 0.1], [0.4, 0.1], [0, 0], [0, 0], [0, 0], [0.7, 0.2], [0.7, 0.1]])
+    volunteers = np.array([9, 9, 9, 9, 9, 9, 2, 2])
+    names = ("x", "y")
+    taken = select(list("abcdefgh"), confidences, names, None, 0.5, 0, 0, classifications=volunteers, min_votes=5)
+    assert taken.rows.tolist() == [0, 1]
+    assert taken.left_out == {"their votes reach no leaf": 3, "below --min_confidence": 1, "below --min_votes": 2}
+    assert taken.report["tied"].tolist() == [1, 0]
+    assert dataclasses.replace(taken, tied=()).report["tied"].tolist() == [0, 0]
+    assert select(["a"], confidences[:1], names, None, 0, 0, 0).left_out == {}
+
+
+def test_of_equal_ones_at_the_limit_the_first_by_id_are_taken() -> None:
+    confidences = np.array([[0.8], [0.9], [0.8], [0.1]])
+    assert select(["c", "d", "a", "b"], confidences, ("x",), 2, 0, 0, 0).rows.tolist() == [1, 2]
