@@ -278,11 +278,13 @@ def test_a_tie_in_single_precision_is_one_in_single_precision() -> None:
 
 
 def test_ties_and_what_is_left_out_are_counted() -> None:
-    confidences = np.array([[0.6, 0.6], [0.5 - TIE, 0.1], [0.4, 0.1], [0, 0], [0, 0], [0, 0], [0.7, 0.2], [0.7, 0.1]])
-    volunteers = np.array([9, 9, 9, 9, 9, 9, 2, 2])
+    confidences = np.array(
+        [[0.6, 0.6], [0.5 - TIE, 0.1], [0.4, 0.1], [0, 0], [0, 0], [0, 0], [0.7, 0.2], [0.7, 0.1], [0.9, 0.1]]
+    )
+    volunteers = np.array([9, 9, 9, 9, 9, 9, 2, 2, 9])
     names = ("x", "y")
-    taken = select(list("abcdefgh"), confidences, names, None, 0.5, 0, 0, classifications=volunteers, min_votes=5)
-    assert taken.rows.tolist() == [0, 1]
+    taken = select(list("abcdefghi"), confidences, names, None, 0.5, 0, 0, classifications=volunteers, min_votes=5)
+    assert taken.rows.tolist() == [8, 0, 1]
     assert taken.left_out == {"their votes reach no leaf": 3, "below --min_confidence": 1, "below --min_votes": 2}
     assert taken.report["tied"].tolist() == [1, 0]
     assert dataclasses.replace(taken, tied=()).report["tied"].tolist() == [0, 0]

@@ -319,3 +319,23 @@ def test_real_galaxies_that_a_tree_leaves_out(real_data: Path) -> None:
     bars = catalog_from_votes(*where, Tree("bars", (Leaf("barred", ("a02 a05 a06",)), Leaf("not barred", ("a02 a05 a07",)))))
     assert bars.unlikely is not None
     assert bars.unlikely.sum() == 879
+
+
+def test_a_file_with_questions_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    text = "name: mine\nquestions: {bar: {answers: ['yes', 'no']}}\nleaves: {barred: bar_yes}\n"
+    path.write_text(text + "infixes: ['', -x]\n")
+    tree = get_tree(str(path))
+    assert (tree.schema.name, tuple(tree.schema.infixes)) == ("mine", ("", "-x"))
+    assert tree.left_out == (Leaf("left out: bar_no", ("bar_no",)),)  # it has no whole tree
+    path.write_text(text.replace("['yes', 'no']", "[]"))
+    with pytest.raises(InputError, match="its questions"):
+        get_tree(str(path))
+    path.write_text("name: mine\ninfixes: ['', -x]\nleaves: {smooth: a01}\n")
+    with pytest.raises(InputError, match="its schema is 'gz2'; the schemas are .*, or give questions of your own"):
+        get_tree(str(path))
+
+
+def test_a_leaf_without_letters_has_no_folder() -> None:
+    with pytest.raises(InputError, match="needs leaves, each with a name of its own"):
+        Tree("signs", (Leaf("smooth", ("a01",)), Leaf("!?", ("a02",))))
