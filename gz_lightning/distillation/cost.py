@@ -38,7 +38,7 @@ def cost_of(
         settings: Settings of the distillation by name.
         done: Iterations done before.
         finish: The course of the run.
-        window: Steps of a student of the finish in an iteration.
+        window: Steps of a student of the finish in an iteration, those that are differentiated and those before.
         parameters: P.
         images: The synthetic images, shape (M, 3, H, W).
     """

@@ -318,7 +318,7 @@ class TrajectoryMatching(LightningModule):
             say(describe_matching(self.hparams, self.store, len(self.galaxies.train), self.expert_epochs, self.stages))
         if self.finish.iterations:
             say(f"{self.finish.iterations} iterations of a finish on real galaxies: {self.real}")
-        work, disk = cost_of(self.hparams, self.iteration, self.finish, self.real.window, len(theta), self.images)
+        work, disk = cost_of(self.hparams, self.iteration, self.finish, 2 * self.real.window, len(theta), self.images)
         announce(work, memory, disk, self.trainer.default_root_dir)
 
     def on_train_end(self) -> None:

@@ -147,6 +147,7 @@ def test_a_finish_begins_with_the_set_and_its_step_size_and_the_real_loss_falls(
     finished = distil(tmp_path / "run", **real, iterations=40)
     said = " ".join(capsys.readouterr().err.split())
     assert "40 iterations of a finish on real galaxies: each takes one of 12 students (of up to 20 steps)" in said
+    assert "40 iterations on real galaxies x 40 steps" in said  # 20 that age the student, 20 that are differentiated
     assert finished.first_step_size == pytest.approx(0.02)
     assert not torch.equal(finished.images, matched.images)
     losses = []
