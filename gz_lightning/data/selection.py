@@ -190,11 +190,11 @@ def select(
         reasons["below --min_votes"] = int((usable & ~many).sum())
         usable &= many
         limits += f" and {min_votes} volunteers"
-    left_out = np.zeros(len(labels), dtype=bool) if unlikely is None else unlikely & usable
+    left_out = np.zeros_like(usable) if unlikely is None else unlikely & usable
     usable &= ~left_out
     groups = labels
     if given_splits is not None:
-        groups = labels + len(class_names) * np.array([SPLITS.index(split) for split in given_splits], dtype=np.int32)
+        groups = labels + len(class_names) * np.array([SPLITS.index(split) for split in given_splits])
     if not usable.any():
         hint = ", or the tree leaves out what it is likeliest to be (--keep_unlikely true)" if left_out.any() else ""
         raise InputError(f"none of the {len(object_ids)} galaxies reaches {limits}{hint}")
@@ -209,7 +209,7 @@ def select(
         given = given_splits[row]
         return split_of(str(object_ids[row]), from_train, 0.0) if given == "train" else given
 
-    places = np.array([SPLITS.index(split(row)) for row in rows.tolist()], dtype=np.int64)
+    places = np.array([SPLITS.index(split(row)) for row in rows.tolist()])
     by_split = np.lexsort((-best[rows], labels[rows], places))  # stable: equal confidences stay ordered by object id
     rows = rows[by_split]
     return Selection(
@@ -261,4 +261,4 @@ def _best_of(
         least = np.partition(best[rows], len(rows) - most)[len(rows) - most]
         rows = rows[best[rows] >= least]
     ordered = sorted(rows.tolist(), key=lambda row: (-best[row], object_ids[row]))
-    return np.array(ordered[:most], dtype=np.int64)
+    return np.array(ordered[:most])

@@ -15,10 +15,10 @@ def test_the_commands_are_the_whole_way_in_one_folder(tmp_path: Path) -> None:
     assert all(str(tmp_path) in " ".join(command) for command in commands)
 
 
-def test_it_distils_in_stages_as_by_default(tmp_path: Path) -> None:
+def test_it_distils_in_stages_and_finishes_on_real_galaxies(tmp_path: Path) -> None:
     (distill,) = [command for command in demo_commands(tmp_path) if command[0] == "distill"]
     given = {word for word in distill if word.startswith("--model.")}
-    schedule = {"iterations", "eval_it", "num_eval", "epoch_eval_train"}
+    schedule = {"iterations", "finish", "window", "eval_it", "num_eval", "epoch_eval_train"}
     assert given == {f"--model.{name}" for name in ("trajectories", "ipc", *schedule)}
 
 
