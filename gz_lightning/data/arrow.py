@@ -131,6 +131,8 @@ class ArrowTable:
         Yields:
             A row, and its bytes, or its path if it holds no bytes, or None if it holds neither.
         """
+        import pyarrow as pa
+
         column, kind = self.image_column, None if self.image_column is None else self.schema.field(self.image_column).type
         if column is None:
             raise InputError(f"{self.source} has no column of images")
@@ -153,6 +155,7 @@ class ArrowTable:
                     at += len(batch)
                     if at > wanted[-1]:
                         break
+                pa.default_memory_pool().release_unused()  # what a row group took, before the next one is read
             first = last
 
     def without_bytes(self) -> npt.NDArray[np.int64]:

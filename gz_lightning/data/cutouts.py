@@ -8,6 +8,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import hashlib
+import heapq
 import io
 import itertools
 import json
@@ -157,8 +158,8 @@ def common_size(files: Sequence[Path | Inside]) -> tuple[int, int] | None:
 def _first(files: Sequence[Path | Inside]) -> list[Path | Inside]:
     """The first ``SAMPLE`` images; inside of larger files, those that lie together."""
     own = [file for file in files[:SAMPLE] if isinstance(file, Path)]
-    inside = [file for file in files if isinstance(file, Inside)]
-    return [*own, *sorted(inside, key=lambda one: (str(one.file), one.row))[: SAMPLE - len(own)]]
+    inside = (file for file in files if isinstance(file, Inside))
+    return [*own, *heapq.nsmallest(SAMPLE - len(own), inside, key=lambda one: (str(one.file), one.row))]
 
 
 def plan_of(files: Sequence[Path | Inside], resolution: int, crop: float, size: tuple[int, int] | None) -> str:

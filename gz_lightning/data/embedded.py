@@ -79,10 +79,12 @@ class InsideImages(Sequence["Inside | Path"]):
         outside = self.outside.get(int(index))
         return outside or Inside(self.files[int(self.places[index])], int(self.rows[index]))
 
-    def keep(self, used: npt.NDArray[np.bool_]) -> InsideImages:
-        """Some of them, shape (N,)."""
-        moved = {new: self.outside[old] for new, old in enumerate(np.flatnonzero(used).tolist()) if old in self.outside}
-        return InsideImages(self.files, self.places[used], self.rows[used], moved)
+    def take(self, rows: npt.NDArray[np.integer[Any]]) -> InsideImages:
+        """Those in the places ``rows``, in this order."""
+        moved = (
+            {new: self.outside[old] for new, old in enumerate(rows.tolist()) if old in self.outside} if self.outside else {}
+        )
+        return InsideImages(self.files, self.places[rows], self.rows[rows], moved)
 
 
 def containers_of(images: Any) -> list[Table] | None:
@@ -162,10 +164,9 @@ def in_storage_order(files: Sequence[Inside | Path]) -> Iterator[tuple[list[int]
         group = own[start : start + GROUP]
         yield group, [Path(str(files[place])) for place in group]
     known: dict[Table, int] = {}
-    inside = [(known.setdefault(f.file, len(known)), f.row, i) for i, f in enumerate(files) if isinstance(f, Inside)]
-    stored = np.array(inside, dtype=np.int64).reshape(-1, 3)
+    inside = ((known.setdefault(f.file, len(known)), f.row, i) for i, f in enumerate(files) if isinstance(f, Inside))
+    stored = np.fromiter(inside, np.dtype((np.int64, 3)))
     stored = stored[np.lexsort((stored[:, 1], stored[:, 0]))]
-    del inside
     for number, table in enumerate(known):
         _, rows, places = stored[stored[:, 0] == number].T
         group, contents = [], []

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from gz_lightning.cost import announce
 from gz_lightning.data.catalog import Catalog
 from gz_lightning.data.cutouts import Rejects, common_size, decode_cutouts, in_groups, plan_of, refusing_huge
-from gz_lightning.data.embedded import Content, Inside, in_storage_order
+from gz_lightning.data.embedded import Content, Inside, InsideImages, in_storage_order
 from gz_lightning.data.packing import PackedWriter
 from gz_lightning.data.selection import SPLITS, TIE, Selection
 from gz_lightning.errors import InputError
@@ -124,7 +124,8 @@ def pack(
     """
     catalog.take(selection).check_training()
     resolution, crop = configuration["resolution"], configuration["crop"]
-    files, training = [catalog.files[row] for row in selection.rows], selection.training
+    rows, training = selection.rows, selection.training
+    files = catalog.files.take(rows) if isinstance(catalog.files, InsideImages) else [catalog.files[row] for row in rows]
     size = common_size(files) if cutout_size is None else (cutout_size, cutout_size) if cutout_size else None
     rejects = Rejects(output, catalog.missing, limit, strict)
     unfinished = output.with_name(f"{output.name}.unfinished")

@@ -121,7 +121,7 @@ def _inside(galaxies: Rows) -> tuple[Sequence[Any], npt.NDArray[np.bool_], str]:
                 used[of_row[row]] = False
                 lost = lost or (f", such as {path}, which is given by its path alone" if path else "")
     found = InsideImages(galaxies.tables, galaxies.places, galaxies.rows, outside)
-    return (found if used.all() else found.keep(used)), used, lost
+    return (found if used.all() else found.take(np.flatnonzero(used))), used, lost
 
 
 def _joined(galaxies: Rows, images: list[Table]) -> tuple[Sequence[Any], npt.NDArray[np.bool_], str]:

@@ -58,5 +58,5 @@ def test_many_images_take_few_bytes(tmp_path: Path) -> None:
     files = [tmp_path / "a.parquet", tmp_path / "b.parquet"]
     images = InsideImages(files, np.array([0, 0, 1, 1]), np.array([5, 6, 0, 1]), outside)
     assert list(images) == [Inside(files[0], 5), outside[1], Inside(files[1], 0), outside[3]]
-    assert list(images.keep(np.array([False, True, True, True]))) == [outside[1], Inside(files[1], 0), outside[3]]
+    assert list(images.take(np.array([3, 1, 2]))) == [outside[3], outside[1], Inside(files[1], 0)]
     assert images[1:3] == [outside[1], Inside(files[1], 0)]
