@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import yaml
 
 from gz_lightning.errors import Damaged, InputError
@@ -144,7 +145,7 @@ def short(value: Any, most: int = 80) -> str:
     if isinstance(value, (dict, list, tuple, set)):  # its repr may have no end
         return f"a {type(value).__name__} of {len(value)}" if len(value) > 3 else _few(value, most)
     try:
-        text = repr(value)
+        text = repr(value.item() if isinstance(value, np.generic) else value)  # 5.0, not np.float64(5.0)
     except ValueError:  # an integer of thousands of digits
         return f"a {type(value).__name__}"
     return text if len(text) <= most else f"{text[: most - 4]} ..."

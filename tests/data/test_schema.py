@@ -116,6 +116,9 @@ def test_a_tree_of_another_survey_from_a_file(tmp_path: Path) -> None:
     path.write_text("name: bars\nschema: decals\nquestions: {bar: {answers: [a]}}\nleaves: {bar: bar_a}\n")
     with pytest.raises(InputError, match="bars.yaml: it names a schema and has questions of its own"):
         get_tree(str(path))
+    path.write_text("name: bars\nschema: decals\nquestions: {bar: {answers: [a]}}\ninfixes: ['']\nleaves: {bar: bar_a}\n")
+    with pytest.raises(InputError, match="bars.yaml: it names a schema and has questions of its own"):
+        get_tree(str(path))
     path.write_text("name: bars\nquestions: {bar: {answers: [a]}}\nleaves: {bar: bar_b}\n")
     with pytest.raises(InputError, match="has bar_b; a path is made of the answers bar_a"):
         get_tree(str(path))

@@ -6,7 +6,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from gz_lightning.distillation.updates import UPDATES, FiniteSteps, Normalised, Published, all_finite, mean_of
+from gz_lightning.distillation.updates import (
+    UPDATES,
+    FiniteSteps,
+    Normalised,
+    Published,
+    all_finite,
+    mean_of,
+    optimizer_of,
+)
 from gz_lightning.errors import InputError
 from gz_lightning.randomness import generator
 from gz_lightning.sets.synthetic import SyntheticSet
@@ -36,6 +44,22 @@ def test_the_normalised_update_written_out() -> None:
     below = torch.ones(1, 3, 4, 4)
     Normalised()(torch.tensor(0.25), below, torch.zeros(1))  # nothing is divided by a loss below 1
     torch.testing.assert_close(below, torch.ones(1, 3, 4, 4))
+
+
+def test_each_thing_learned_has_its_rate_and_labels_their_momentum() -> None:
+    """Plain SGD with momentum, written out for two steps; labels have DATM's momentum of .9."""
+    settings = {"lr_lr": 0.01, "lr_label": 2.0, "momentum": 0.5}
+    learned = [torch.nn.Parameter(torch.zeros(2)) for _ in range(3)]
+    optimizer = optimizer_of(learned, 0.25, settings)
+    for _ in range(2):
+        for parameter in learned:
+            parameter.grad = torch.ones(2)
+        optimizer.step()
+    for parameter, rate, momentum in zip(learned, (0.25, 0.01, 2.0), (0.5, 0.5, 0.9), strict=True):
+        torch.testing.assert_close(parameter.detach(), torch.full((2,), -rate * (1 + 1 + momentum)))
+    assert [group["name"] for group in optimizer.param_groups] == ["images", "step_sizes", "labels"]
+    hard = optimizer_of(learned[:2], 0.25, settings)
+    assert [group["momentum"] for group in hard.param_groups] == [0.5, 0.5]
 
 
 def test_an_image_without_a_gradient_stays() -> None:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from gz_lightning.errors import Damaged, InputError
@@ -72,6 +73,7 @@ def test_a_bug_in_the_checks_is_no_damage(tmp_path: Path, monkeypatch: pytest.Mo
 def test_messages_name_the_file_and_stay_short() -> None:
     with pytest.raises(InputError, match="a.h5: no such leaf"), naming_file("a.h5"):
         raise InputError("no such leaf")
+    assert short(np.float64(5)) == "5.0"  # not as numpy writes it
     endless: list[object] = []
     endless += [endless] * 5
     for value in ("x" * 1000, 10**5000, endless, [[1] * 1000], {"a": {"b": endless}}):

@@ -10,7 +10,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "distillation.updates": ("tests/distillation/test_updates.py",),
     "data.tree": ("tests/data/test_tree.py", "tests/data/test_schema.py"),
     "data.selection": ("tests/data/test_selection.py",),
-    "data.votes": ("tests/data/test_votes.py", "tests/data/test_votes_limits.py"),
+    "data.votes": ("tests/data/test_votes.py", "tests/data/test_votes_limits.py", "tests/data/test_votes_counts.py"),
     "distillation.unroll": ("tests/distillation/test_unroll.py", "tests/distillation/test_unroll_budget.py"),
     "sets.coresets": ("tests/sets/test_coresets.py",),
     "augmentation": ("tests/test_augmentation.py",),

@@ -1,0 +1,183 @@
+"""Vote fractions that are made from counts; object ids that are row numbers; rows that come twice."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from gz_lightning.data.layouts import GALAXY_DATASETS, layout_of
+from gz_lightning.data.schema import known_schema
+from gz_lightning.data.tree import get_tree
+from gz_lightning.data.votes import read_votes, vote_pieces
+from gz_lightning.errors import InputError
+from tests.data.test_votes import COARSE, IDS, SPIRAL, as_kaggle, gz2_table
+
+BAR = ("bar-gz2_yes", "bar-gz2_no")
+
+
+@pytest.fixture(autouse=True)
+def two_rows_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that every table has several pieces."""
+    monkeypatch.setattr("gz_lightning.data.tables.ROWS", 2)
+
+
+def counted(number: int = 5) -> pd.DataFrame:
+    """Counts alone, as in the first versions of galaxy-datasets; nobody was asked for the bar of galaxy 3."""
+    draws = np.random.default_rng(5)
+    table = pd.DataFrame({"id_str": [f"J{i:03d}" for i in range(number)]})
+    for column in GALAXY_DATASETS.values():
+        table[column] = draws.integers(0, 30, number)
+    table.loc[3, list(BAR)] = 0
+    table.loc[1, list(BAR)] = [1, 0]  # a single vote is a fraction as well, and all may be for one answer
+    return table
+
+
+def test_counts_become_fractions_of_the_question(tmp_path: Path) -> None:
+    """Written out: the share of all votes on the question, with the digits of single precision."""
+    table = counted().astype({"bar-gz2_no": float})
+    table.loc[3, "bar-gz2_no"] = np.nan  # a missing count is none
+    table.to_csv(tmp_path / "a.csv", index=False)
+    found = read_votes(tmp_path / "a.csv", COARSE)
+    assert found["object_id"].tolist() == table["id_str"].tolist()
+    assert found.index.tolist() == list(range(5))
+    for answer in COARSE.answers:
+        column = GALAXY_DATASETS[answer]
+        siblings = [name for name in GALAXY_DATASETS.values() if name.split("_")[0] == column.split("_")[0]]
+        total = table[siblings].fillna(0).sum(axis=1).to_numpy(float)
+        with np.errstate(invalid="ignore"):
+            expected = (table[column].fillna(0).to_numpy(float) / total).astype(np.float32).astype(float).round(6)
+        np.testing.assert_array_equal(found[answer], expected)
+    assert found["a06"].isna().tolist() == [False, False, False, True, False]
+    assert found["a06"][1] == 1
+
+
+def test_fractions_have_the_digits_of_single_precision(tmp_path: Path) -> None:
+    """The same number as text and in single precision: .0625005 is just below it there."""
+    table = gz2_table()
+    table[SPIRAL] = [0.0625005, 0.123456789, 1 / 3]
+    table.to_csv(tmp_path / "a.csv", index=False)
+    single = float(np.float32(0.0625005))
+    assert round(single, 6) != round(0.0625005, 6)
+    assert read_votes(tmp_path / "a.csv", COARSE)["a08"].tolist() == [round(single, 6), 0.123457, 0.333333]
+
+
+@pytest.mark.parametrize("wrong", [2.5, -1, "many", "9" * 400])
+def test_what_is_no_count_is_refused(wrong: Any, tmp_path: Path) -> None:
+    table = counted().astype({BAR[0]: object})
+    table.loc[[3, 4], BAR[0]] = 0
+    table.loc[3, BAR[0]] = wrong
+    table.to_csv(tmp_path / "a.csv", index=False)
+    message = rf"a.csv, row (5|4), column {BAR[0]}: .* is not a number of votes \((1|2) such rows from there on\)"
+    with pytest.raises(InputError, match=message) as refused:
+        read_votes(tmp_path / "a.csv", COARSE)
+    if len(str(wrong)) < 9:  # of a number of 400 digits pandas does not say which row it is in
+        assert "row 5" in str(refused.value)
+        assert "(1 such rows" in str(refused.value)
+        assert str(wrong) in str(refused.value)
+
+
+def test_counts_that_are_complex_numbers_are_refused(tmp_path: Path) -> None:
+    fits = pytest.importorskip("astropy.io.fits", reason="FITS tables need astropy")
+    table, columns = counted(), [fits.Column("id_str", "4A", array=np.array([f"J{i:03d}" for i in range(5)]))]
+    for column in GALAXY_DATASETS.values():
+        columns.append(fits.Column(column, "C" if column == BAR[0] else "K", array=table[column].to_numpy()))
+    fits.BinTableHDU.from_columns(columns).writeto(tmp_path / "a.fits")
+    with pytest.raises(InputError, match=rf"a.fits, row 1, column {BAR[0]}: .* is not a number of votes \(2 such rows"):
+        read_votes(tmp_path / "a.fits", COARSE)
+
+
+def test_counts_that_are_lists_are_refused(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow", reason="Parquet tables need pyarrow")
+    table = counted().astype({BAR[0]: object})
+    table[BAR[0]] = [[1]] * 5
+    table.to_parquet(tmp_path / "a.parquet", index=False)
+    with pytest.raises(InputError, match=rf"a.parquet, row 1, column {BAR[0]}: .* is not a number of votes"):
+        read_votes(tmp_path / "a.parquet", COARSE)
+
+
+def test_more_votes_than_the_question_has_are_refused(tmp_path: Path) -> None:
+    table = counted()
+    table["bar-gz2_total-votes"] = table[list(BAR)].sum(axis=1)
+    table.to_csv(tmp_path / "a.csv", index=False)
+    read_votes(tmp_path / "a.csv", COARSE)
+    table.loc[4, [*BAR, "bar-gz2_total-votes"]] = [24, 25, 24]  # as many as there are is right
+    table.to_csv(tmp_path / "a.csv", index=False)
+    message = rf"a.csv, row 6, column {BAR[1]}: 25 votes of 24 for all answers to the question \(1 such rows from there on\)"
+    with pytest.raises(InputError, match=message):
+        read_votes(tmp_path / "a.csv", get_tree("simplified"))
+
+
+def test_rows_without_object_ids_are_called_by_their_numbers(tmp_path: Path) -> None:
+    table = counted().drop(columns="id_str").assign(image=[b"..."] * 5)
+    pytest.importorskip("pyarrow", reason="Parquet tables need pyarrow")
+    table.to_parquet(tmp_path / "a.parquet", index=False)
+    layout = layout_of(tmp_path / "a.parquet", images_inside=True)
+    rows = pd.concat([piece for piece, _ in vote_pieces(tmp_path / "a.parquet", COARSE, layout, "fraction", "shard")])
+    assert rows["object_id"].tolist() == [f"shard:{i}" for i in range(1, 6)]
+    assert rows["object_id"].dtype == "string"
+    assert rows["a17"].notna().all()
+
+
+def test_equal_rows_are_one_and_others_are_named(tmp_path: Path) -> None:
+    table = pd.concat([counted(), counted()[1:4]], ignore_index=True)
+    table.to_csv(tmp_path / "a.csv", index=False)
+    found = read_votes(tmp_path / "a.csv", COARSE)
+    assert found["object_id"].tolist() == [f"J{i:03d}" for i in range(5)]
+    assert found.columns.tolist() == ["object_id", *COARSE.answers]
+    table.loc[6, "smooth-or-featured-gz2_smooth"] += 1
+    table.to_csv(tmp_path / "a.csv", index=False)
+    with pytest.raises(InputError, match=r"J002: 'a01' is 0 in .*a.csv, row 4 and 0.03\d+ in .*a.csv, row 8; keep one"):
+        read_votes(tmp_path / "a.csv", COARSE)
+
+
+def test_the_table_is_named_and_read_by_the_schema_of_the_tree(tmp_path: Path) -> None:
+    """Columns without the survey in them are those of whichever survey the tree is of."""
+    decals = get_tree("decals")
+    naming = next(n for n in known_schema("decals").namings if n.counts["bar_weak"] == "bar_weak")
+    pd.DataFrame({"iauname": ["J1", "J2"], **{name: [3, 4] for name in naming.counts.values()}}).to_csv(
+        tmp_path / "a.csv", index=False
+    )
+    assert len(read_votes(tmp_path / "a.csv", decals)) == 2
+    with pytest.raises(InputError, match=r"a.csv has object ids \(iauname\), but no votes of the survey 'gz2'"):
+        read_votes(tmp_path / "a.csv", COARSE)
+
+
+def test_files_may_lie_in_no_subfolder(tmp_path: Path) -> None:
+    counted().assign(filename=[f"{i}.jpg" for i in range(5)]).to_csv(tmp_path / "a.csv", index=False)
+    assert read_votes(tmp_path / "a.csv", COARSE)["file"].tolist() == [f"{i}.jpg" for i in range(5)]
+
+
+def test_whole_numbers_are_fractions_too_and_keep_their_names(tmp_path: Path) -> None:
+    path = as_kaggle(tmp_path / "k.csv")
+    table = pd.read_csv(path).astype({"Class2.1": int, "Class2.2": int})
+    table["Class1.2"], table["Class2.1"], table["Class2.2"] = 1.0, [0, 1, 0], [1, 0, 1]
+    for column in [
+        name for name in table if name.startswith(("Class9", "Class3", "Class4", "Class5", "Class10", "Class11"))
+    ]:
+        table[column] = 0
+    table.to_csv(path, index=False)
+    assert read_votes(path, COARSE)["a04"].tolist() == [0, 1, 0]
+    table["Class1.2"] = 0.25
+    table.to_csv(path, index=False)
+    with pytest.raises(InputError, match=r"k.csv, row 3: Class2.1 is 1, more than the 0.25 of Class1.2"):
+        read_votes(path, get_tree("coarse5"))
+
+
+def test_the_row_that_is_named_passes_the_bounds(tmp_path: Path) -> None:
+    for just in (-1e-6, 1.0, 1 + 1e-6, 0.0):
+        table = gz2_table()
+        table[SPIRAL] = [just, 5.0, 0.5]
+        table.to_csv(tmp_path / "a.csv", index=False)
+        with pytest.raises(InputError, match=rf"a.csv, row 3, column {SPIRAL}: 5.0 is not a vote fraction"):
+            read_votes(tmp_path / "a.csv", COARSE)
+
+
+def test_volunteers_without_end_in_a_later_piece(tmp_path: Path) -> None:
+    table = gz2_table().astype({"total_classifications": object})
+    table["total_classifications"] = [44, 20, "9" * 400]
+    table.to_csv(tmp_path / "a.csv", index=False)
+    found = read_votes(tmp_path / "a.csv", COARSE)
+    assert found["object_id"].tolist() == [str(i) for i in IDS]
+    np.testing.assert_array_equal(found["classifications"], [44, 20, np.nan])
