@@ -131,8 +131,8 @@ def catalog_from_classes(
     if repeated.any():
         notes.append(f"{int(repeated.sum())} rows repeat another of the same object id, and count once")
         galaxies, numbers = galaxies.keep(~repeated), numbers[~repeated]
-    files, used = find_images(galaxies, images, mapping, max_missing)
-    splits, missing = shard_splits(sources) if images is None else None, tuple(galaxies.ids[~used])
+    files, used, missing = find_images(galaxies, images, mapping, max_missing)
+    splits = shard_splits(sources) if images is None else None
     galaxies, numbers = galaxies.keep(used), numbers[used]
     return Catalog(
         tree=tree_name,

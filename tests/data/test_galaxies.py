@@ -121,7 +121,9 @@ def test_a_file_to_train_on_needs_two_leaves(toy_path: Path, tmp_path: Path, mon
         write_packed(tmp_path / "a.h5", [toy.images.numpy()[rows]], contents, resolution=16, configuration={})
     galaxies = Galaxies(tmp_path / "a.h5")
     galaxies.require("val", "test")
-    with pytest.raises(InputError, match=r"a.h5: all 21 training galaxies are of the leaf 'ring'; training needs at least two"):
+    with pytest.raises(
+        InputError, match=r"a.h5: all 21 training galaxies are of the leaf 'ring'; training needs at least two"
+    ):
         galaxies.require("train", "val")
 
 

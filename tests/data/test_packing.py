@@ -38,7 +38,9 @@ def test_a_file_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
 def test_training_galaxies_of_one_leaf_are_refused(tmp_path: Path) -> None:
     """Whatever the other splits hold."""
     contents = Contents(np.array([1, 1, 0]), np.ones((3, 2)), list("abc"), np.array([0, 0, 2]), ("x", "y"), "")
-    with pytest.raises(InputError, match="^all 2 training galaxies are of the leaf 'y'; training needs at least two classes"):
+    with pytest.raises(
+        InputError, match="^all 2 training galaxies are of the leaf 'y'; training needs at least two classes"
+    ):
         write_packed(tmp_path / "a.h5", [toy_galaxies(1, 16)], contents, resolution=16, configuration={})
     assert not list(tmp_path.iterdir())
 
