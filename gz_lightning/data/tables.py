@@ -5,13 +5,19 @@ Only the columns asked for are read, ``ROWS`` rows at a time.
 
 from __future__ import annotations
 
+import contextlib
+import csv
 import glob
+import lzma
+import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from pandas.io.common import get_handle
 
 from gz_lightning.data.archives import TAR_SUFFIXES, hdf5_columns, hdf5_rows, is_hdf5, is_tar, tar_columns, tar_rows
 from gz_lightning.data.arrow import PARQUET_SUFFIXES, DatasetTable, is_dataset, open_arrow
@@ -27,8 +33,9 @@ from gz_lightning.errors import InputError, reading
 
 ROWS = 50_000
 """Rows of a piece."""
-CSV_ERRORS = (OSError, EOFError, zlib.error, ValueError)
-"""What pandas raises on damaged CSV; its own errors are ValueErrors."""
+CSV_ERRORS = (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, csv.Error, ImportError, ValueError)
+"""What pandas and csv raise on damaged CSV, plain or compressed (of zstandard, if its reader is missing)."""
+COMMA, NEWLINE = b",\n"
 Table = Path | DatasetTable
 """Where rows come from."""
 
@@ -178,17 +185,76 @@ def _check_once(table: Table, header: Sequence[str], columns: Sequence[str]) -> 
         raise InputError(f"{table} has the column {', '.join(twice)} more than once; keep the right one")
 
 
+class _Counted:
+    """A CSV file that looks for rows of odd lengths while pandas reads it, which fills up short rows and cuts long ones.
+
+    It counts separators, also those in quotes; see :func:`_check_cells`.
+
+    Attributes:
+        odd: Whether some line has more or fewer separators than the first.
+    """
+
+    def __init__(self, file: Any) -> None:
+        self.file, self.odd, self.ended = file, False, True
+        self.found = np.zeros(0, np.bool_)  # kept: fresh memory would take longer than to count
+        self.first = self.begun = np.zeros(0, np.uint8)  # separators, modulo 256, of the first line and of that begun
+
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes."""
+        chunk: bytes = self.file.read(size)
+        if not chunk:
+            self.odd |= not self.ended and not np.array_equal(self.begun, self.first)
+            return chunk
+        if len(chunk) > len(self.found):
+            self.found = np.zeros(len(chunk), np.bool_)
+        text, found = np.frombuffer(chunk, np.uint8), self.found[: len(chunk)]
+        ends = np.flatnonzero(np.equal(text, NEWLINE, out=found))
+        commas = np.equal(text, COMMA, out=found).view(np.uint8)
+        counts = np.add.reduceat(commas, np.append(0, ends), dtype=np.uint8)
+        if len(self.begun):
+            counts[:1] += self.begun
+        lines, self.begun, self.ended = counts[:-1], counts[-1:], chunk[-1] == NEWLINE
+        if not len(self.first):
+            self.first = lines[:1]
+        self.odd |= bool((lines != self.first).any())
+        return chunk
+
+    def __iter__(self) -> Iterator[bytes]:  # pandas takes nothing without it for a file
+        return iter(self.file)
+
+
 def _csv_rows(path: Path, columns: Sequence[str], as_text: Sequence[str]) -> Iterator[pd.DataFrame]:
-    types = dict.fromkeys(as_text, "string")
-    with reading(path, "CSV", CSV_ERRORS):
-        reader = pd.read_csv(path, usecols=list(columns), dtype=types, chunksize=ROWS)
-    with reader:
+    types, checked = dict.fromkeys(as_text, "string"), False
+    with contextlib.ExitStack() as stack:
+        with reading(path, "CSV", CSV_ERRORS):
+            opened = stack.enter_context(get_handle(path, "rb", compression="infer", is_text=False))
+            counted = _Counted(opened.handle)
+            reader = stack.enter_context(pd.read_csv(counted, usecols=list(columns), dtype=types, chunksize=ROWS))
         while True:
             with reading(path, "CSV", CSV_ERRORS):
                 piece = next(reader, None)
+            if counted.odd and not checked:
+                _check_cells(path)
+                checked = True
             if piece is None:
                 return
             yield piece
+
+
+def _check_cells(path: Path) -> None:
+    """Refuse a CSV file in which a row has more or fewer cells than the header."""
+    # Separators are the same in UTF-8.
+    with reading(path, "CSV", CSV_ERRORS), get_handle(path, "r", encoding="latin-1", compression="infer") as opened:
+        row, header = 0, 0
+        for cells in csv.reader(opened.handle):
+            if not "".join(cells[:2]).strip() and len(cells) < 2:
+                continue  # pandas leaves out empty lines, too
+            row, header = row + 1, header or len(cells)
+            if len(cells) != header:
+                raise ValueError(
+                    f"row {row} has {len(cells)} cells, and the header {header} (cut off, or a comma too many or too few); "
+                    "mend the row, or export or download the table again"
+                )
 
 
 def _arrow_rows(table: Table, columns: Sequence[str]) -> Iterator[pd.DataFrame]:

@@ -1,6 +1,8 @@
 """CSV, FITS and Parquet tables: in pieces, damaged, and with readers missing."""
 
+import bz2
 import gzip
+import io
 import warnings
 from pathlib import Path
 
@@ -78,6 +80,57 @@ def test_a_damaged_table_is_refused_or_read(
         assert "\n" not in str(error)
     else:
         assert rows["a01"].between(-1e-6, 1 + 1e-6).all() | rows["a01"].isna().any()
+
+
+ROWS_OF_CSV = ["id,a,b", "1,.5,.5", "2,.4,.6", "3,.3,.7"]
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz", "a.csv.bz2"])
+@pytest.mark.parametrize(
+    ("place", "text", "cells"),
+    [(3, "3,.3", 2), (2, "2,.4", 2), (2, "2,.4,.6,.9", 4), (2, "2,.9,.4,.6", 4), (1, "1,.5,.5,", 4), (3, "3,.3,.7\n4,", 2)],
+)
+def test_a_csv_row_of_another_length_is_refused(place: int, text: str, cells: int, name: str, tmp_path: Path) -> None:
+    """Cut inside of the last row, or with a comma too many: missing cells were questions that nobody was asked."""
+    lines = [*ROWS_OF_CSV[:place], text, *ROWS_OF_CSV[place + 1 :]]
+    content = "\n".join(lines).encode()
+    (tmp_path / name).write_bytes({"csv": bytes, "gz": gzip.compress, "bz2": bz2.compress}[name.rpartition(".")[2]](content))
+    row = place + 1 + text.count("\n")
+    with pytest.raises(
+        InputError, match=rf"{name} cannot be read as CSV: row {row} has {cells} cells, and the header 3 \(cut"
+    ):
+        list(tables.read_rows(tmp_path / name, ["id", "a"], ["id"]))
+
+
+@pytest.mark.parametrize("ending", ["", "\n", "\n\n"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("name", ["1", '"1,2"', '"1\n2"', '1"', '"1""2"'])
+@pytest.mark.parametrize("more", [0, 400])
+def test_commas_and_line_ends_in_quotes_are_no_cells(
+    name: str, newline: str, ending: str, more: int, tmp_path: Path
+) -> None:
+    header = ",".join(ROWS_OF_CSV[:1] + [f"c{i}" for i in range(more)])
+    rows = [row + ",7" * more for row in (name + ROWS_OF_CSV[1][1:], *ROWS_OF_CSV[2:])]
+    (tmp_path / "a.csv").write_bytes((newline.join([header, *rows]) + ending).encode())
+    rows = pd.concat(tables.read_rows(tmp_path / "a.csv", ["id", "b"], ["id"]))
+    assert rows["b"].tolist() == [0.5, 0.6, 0.7]
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.integers(1, 40), min_size=1), st.integers(0, 3), st.sampled_from([-1, 0, 1, 256]))
+def test_rows_of_odd_lengths_are_found_wherever_a_file_is_read_in_two(sizes: list[int], row: int, more: int) -> None:
+    lines = [b"a," * (3 + (more if place == row else 0)) for place in range(4)]
+    counted, at = tables._Counted(io.BytesIO(b"\n".join(lines))), 0
+    while counted.read(sizes[at % len(sizes)]):
+        at += 1
+    assert counted.odd == (more in (-1, 1))
+
+
+@pytest.mark.parametrize("name", ["a.csv.zip", "a.csv.xz", "a.csv.bz2", "a.csv.gz"])
+def test_csv_that_is_not_compressed_as_its_name_says(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"id,a,b")
+    with pytest.raises(InputError, match=rf"{name} cannot be read as CSV"):
+        tables.column_names(tmp_path / name)
 
 
 def test_compressed_fits_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
