@@ -10,6 +10,8 @@ part of a tree's file (see :func:`gz_lightning.data.tree.read_tree`):
       disk: {answers: ["yes", "no"]}
       bar: {answers: ["yes", "no"], after: [disk_yes]}
 
+A path may leave questions out, but not contradict ``after``: ``disk_no bar_yes`` is refused.
+
 An answer is called ``<question>_<answer>``. A table in the naming of galaxy-datasets has the columns
 ``<question><infix>_<answer>`` (counts), the same with ``_fraction``, and ``<question><infix>_total-votes``. A table that a
 survey has published has names of its own, which ``published`` gives.
@@ -18,7 +20,7 @@ survey has published has names of its own, which ``published`` gives.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,8 @@ from gz_lightning.storage.text import read_yaml, short
 FOLDER = Path(__file__).parent / "schemas"
 KNOWN = ("gz2", "decals", "hubble", "candels", "ukidss", "rings")
 """The schemas that come with the package."""
+KEYS = ("answers", "after", "published", "only_published")
+"""What a schema says of a question."""
 GALAXY_DATASETS = "galaxy-datasets"
 """The naming that the catalogues of galaxy-datasets and its Parquet data sets have in common."""
 
@@ -98,6 +102,16 @@ class Schema:
         """The name of the question that an answer belongs to."""
         return self.answers[answer].name
 
+    def rules_out(self, answers: Sequence[str]) -> str | None:
+        """The first answer of a path whose question is not asked after the others, by ``after``; None: all can be given."""
+        given = {self.asks(answer): answer for answer in answers}
+
+        def asked(question: Question) -> bool:
+            leading = [answer for answer in question.after if given.get(self.asks(answer), answer) == answer]
+            return not question.after or any(asked(self.answers[answer]) for answer in leading)
+
+        return next((answer for answer in answers if not asked(self.answers[answer])), None)
+
     def siblings(self, answer: str) -> list[str]:
         """All answers to the question of an answer."""
         return list(self.answers[answer].answers)
@@ -154,14 +168,35 @@ def schema_from(content: Any, where: Any, name: str = "own") -> Schema:
     for question in questions:
         if unknown := [answer for answer in question.after if answer not in schema.answers]:
             raise InputError(f"{wrong}; '{question.name}' comes after {', '.join(unknown)}, which is no answer of it")
+    if len(schema.answers) < sum(len(question.answers) for question in questions):
+        raise InputError(f"{wrong}; two of its answers are called alike ({', '.join(_twice(questions))})")
+    if never := _never_asked(schema):
+        raise InputError(f"{wrong}; {', '.join(never)} can never be asked, since 'after' leads in a circle")
     return schema
+
+
+def _twice(questions: Sequence[Question]) -> list[str]:
+    every = [answer for question in questions for answer in question.answers]
+    return sorted({answer for answer in every if every.count(answer) > 1})
+
+
+def _never_asked(schema: Schema) -> list[str]:
+    """Questions that no chain of answers leads to from one that is asked of every galaxy."""
+    reached: set[str] = set()
+    for _ in schema.questions:  # a chain is no longer than there are questions
+        reached |= {q.name for q in schema.questions if not q.after or any(schema.asks(a) in reached for a in q.after)}
+    return [question.name for question in schema.questions if question.name not in reached]
 
 
 def _question(name: Any, content: Any, codes: bool, wrong: str) -> Question:
     given = content if isinstance(content, dict) else {}
+    if unknown := [key for key in given if key not in KEYS]:
+        raise InputError(f"{wrong}; the question {short(name)} has the key {short(unknown[0])}; known are {', '.join(KEYS)}")
     answers, published, after = given.get("answers"), given.get("published", ""), given.get("after", [])
     words: Any = dict.fromkeys(answers or [], "") if _texts(answers) else answers
     texts = [*words, *words.values(), name, published] if isinstance(words, dict) else [None]
+    if _texts(answers) and (twice := sorted({word for word in answers or [] if list(answers or []).count(word) > 1})):
+        raise InputError(f"{wrong}; the question {short(name)} has the answer {', '.join(twice)} twice")
     if not words or not _texts(texts) or not _texts(after):
         raise InputError(f"{wrong}; the question {short(name)} has {short(content)} (put yes and no into quotes)")
     stems = {word: f"{published}_{column}" for word, column in words.items() if published}

@@ -67,7 +67,7 @@ class Tree:
 
     Raises:
         InputError: If there are no leaves, two share a name, a name does not fit on a line, or a path is empty, has an
-            unknown answer or two answers to one question.
+            unknown answer, two answers to one question, or one that the others rule out.
 
     Example:
         >>> tree = Tree("bars", (Leaf("bar", ("a02 a05 a06",)), Leaf("no bar", ("a02 a05 a07",))))
@@ -102,6 +102,9 @@ class Tree:
         questions = [self.schema.asks(answer) for answer in answers]
         if len(set(questions)) < len(questions):
             raise InputError(f"{where} has two answers to one question ({', '.join(questions)})")
+        if (never := self.schema.rules_out(answers)) is not None:
+            after = " or ".join(self.schema.answers[never].after)
+            raise InputError(f"{where} has {never}, which is asked after {after} alone; the other answers rule that out")
 
     def __len__(self) -> int:
         return len(self.leaves)

@@ -98,12 +98,67 @@ def test_all_trees_by_name() -> None:
         ({"questions": {"bar": {"answers": ["a"], "after": "bar_a"}}}, "the question 'bar' has "),
         ({"questions": {"bar": {"answers": ["a"]}}, "infixes": "x"}, "its infixes are 'x'"),
         ({"questions": {"bar": {"answers": ["a"]}}, "infixes": []}, "its infixes are "),
+        (
+            {"questions": {"bar": {"answers": ["a"], "afetr": ["b"]}}},
+            "'bar' has the key 'afetr'; known are answers, after, ",
+        ),
+        ({"questions": {"bar": {"answers": ["a", "b", "a"]}}}, "the question 'bar' has the answer a twice"),
+        (
+            {"questions": {"d": {"answers": ["e_f", "g"]}, "d_e": {"answers": ["f", "g"]}}},
+            r"two of its answers are called alike \(d_e_f\)",
+        ),
+        (
+            {"questions": {"bar": {"answers": ["a"], "after": ["bar_a"]}}},
+            "bar can never be asked, since 'after' leads in a c",
+        ),
+        (
+            {
+                "questions": {
+                    "a": {"answers": ["1"]},
+                    **{q: {"answers": ["1"], "after": [f"{w}_1"]} for q, w in ("bc", "cb")},
+                }
+            },
+            "; b, c can never be asked",
+        ),
         ({"questions": {3: {"answers": ["a"]}}}, "the question 3 has "),
     ],
 )
 def test_a_schema_that_is_none(content: object, message: str) -> None:
     with pytest.raises(InputError, match=message):
         schema_from(content, "own")
+
+
+CHAIN = (
+    "questions:\n  bar: {answers: [x, z], after: [disk_x, odd_x]}\n  disk: {answers: [x, z], after: [any_x]}\n"
+    "  odd: {answers: [x, z]}\n  any: {answers: [x, z]}\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("bar", "ruled_out"),
+    [
+        ("disk_x bar_x", ""),
+        ("bar_x", ""),
+        ("bar_x disk_x", ""),
+        ("any_z", ""),
+        ("disk_z bar_x", ""),
+        ("disk_z odd_x bar_x", ""),
+        ("any_z odd_x bar_x", ""),
+        ("disk_z odd_z bar_x", "bar_x"),
+        ("bar_x odd_z disk_z", "bar_x"),
+        ("any_z odd_z bar_x", "bar_x"),
+        ("any_z disk_z", "disk_z"),
+    ],
+)
+def test_a_path_may_skip_questions_but_not_contradict_what_they_come_after(bar: str, ruled_out: str, tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text(f"name: own\nleaves: {{bar: {bar}, other: disk_x bar_z}}\n{CHAIN}")
+    if not ruled_out:
+        assert get_tree(str(tmp_path / "own.yaml")).leaves[0].paths == (bar,)
+        return
+    with pytest.raises(
+        InputError, match=rf"own.yaml: the path '{bar}' .* has {ruled_out}, which is asked after \w+_x.* alone"
+    ):
+        get_tree(str(tmp_path / "own.yaml"))
 
 
 def test_a_tree_of_another_survey_from_a_file(tmp_path: Path) -> None:
