@@ -144,9 +144,10 @@ def _module(name: str) -> Callable[[Sequence[str]], None]:
 def _prepare(args: Sequence[str]) -> Any:
     """Pack galaxies, or draw the trees."""
     if "--list_trees" in args:
-        if len(args) > 1:
-            raise InputError("--list_trees draws all trees and does nothing else; leave out the other settings")
-        return _load("data.drawing:list_trees")()
+        rest = [part for arg in args if arg != "--list_trees" for part in arg.split("=", 1)]
+        if rest and (rest[0] != "--tree" or len(rest) != 2):
+            raise InputError("--list_trees draws all trees, or that of --tree, and nothing else; leave out other settings")
+        return _load("data.drawing:list_trees")(*rest[1:])
     return _function("prepare", "data.prepare:prepare")(args)
 
 

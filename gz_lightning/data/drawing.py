@@ -7,7 +7,7 @@ import io
 from rich.console import Console
 from rich.tree import Tree as Branch
 
-from gz_lightning.data.tree import GZ2, Leaf, Tree, all_trees
+from gz_lightning.data.tree import GZ2, Leaf, Tree, all_trees, get_tree
 
 WIDTH = 120
 
@@ -45,8 +45,13 @@ def _said(tree: Tree, answer: str) -> str:
     return f"{answer} {words}" if tree.schema is GZ2 else words
 
 
-def list_trees() -> str:
-    """All trees, one below the other; those that differ in the columns of a release alone are drawn once."""
+def list_trees(name: str | None = None) -> str:
+    """The tree of that name or file; None: all trees, one below the other.
+
+    Those that differ in the columns of a release alone are drawn once.
+    """
+    if name is not None:
+        return draw(get_tree(name))
     drawn: dict[tuple[Leaf, ...], list[Tree]] = {}
     for tree in all_trees().values():
         drawn.setdefault(tree.leaves, []).append(tree)

@@ -65,7 +65,7 @@ def prepare(
     the pictures inside, in the table itself. With an image folder alone: its class folders are the labels. With neither:
     simulated galaxies. A contact sheet of six galaxies of each leaf lies beside the output, in a file that ends in
     .contact_sheet.png. An interrupted run resumes when it is run again: decoded images are kept beside the output, in a
-    file that ends in .unfinished. --list_trees draws all trees, and does nothing else.
+    file that ends in .unfinished. --list_trees draws all trees, or that of --tree alone, and does nothing else.
 
     Args:
         output: The packed file to write.

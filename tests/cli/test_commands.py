@@ -241,9 +241,24 @@ def test_the_trees_are_drawn_and_nothing_else(capsys: pytest.CaptureFixture[str]
     main(["prepare", "--list_trees"])
     assert "decals: 12 leaves, Galaxy Zoo DECaLS and DESI" in capsys.readouterr().out
     with pytest.raises(SystemExit) as end:
-        main(["prepare", "--list_trees", "--tree", "decals"])
+        main(["prepare", "--list_trees", "--seed", "3"])
     assert end.value.code == 2
-    assert "--list_trees draws all trees and does nothing else" in capsys.readouterr().err
+    assert "--list_trees draws all trees, or that of --tree, and nothing else" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("args", [["--list_trees", "--tree", "own.yaml"], ["--tree=own.yaml", "--list_trees"]])
+def test_one_tree_is_drawn(
+    args: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("own.yaml").write_text("name: bars\nleaves: {bar: a02 a05 a06, none: a02 a05 a07}\n")
+    main(["prepare", *args])
+    drawn = capsys.readouterr().out
+    assert drawn.startswith("bars: 2 leaves")
+    assert "simplified" not in drawn
+    with pytest.raises(SystemExit):
+        main(["prepare", "--list_trees", "--tree", "none.yaml"])
+    assert "there is no file none.yaml" in capsys.readouterr().err
 
 
 def test_whoever_reads_a_result_may_have_enough() -> None:
