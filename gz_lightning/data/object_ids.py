@@ -18,9 +18,10 @@ from gz_lightning.errors import InputError
 
 ID_COLUMNS = (
     *("dr7objid", "dr8_id", "iauname", "id_str", "subject_id", "galaxyid", "objid", "object_id", "galaxy_id"),
-    *("zooniverse_id", "survey_id", "asset_id", "id", "__key__"),
+    *("zooniverse_id", "survey_id", "asset_id", "id", "__key__", "dr8objid", "obj_id"),
 )
-"""Columns of object ids in lower case, those first that name a galaxy best: objid of DESI is unique in its brick alone."""
+"""Columns of object ids in lower case without blanks around them, those first that name a galaxy best: objid of DESI is
+unique in its brick alone. specobjid is none: it names a spectrum, and is 0 for galaxies without one."""
 LONG_ID = re.compile(r"\d{16,19}")
 """An object id of SDSS, which is larger than the whole numbers of a double."""
 EXACT = 2**53
@@ -34,6 +35,8 @@ FIELDS_OF_BITS = 1024
 """Ids that are multiples of it are made of fields of bits, the last of which is 0, as ``specobjid``, and are doubles."""
 CHANCE = 1e-3
 """Share of galaxies that have another's id as a form of theirs, at most: of 19,761 galaxies of Stripe 82 ten do."""
+FORMULA = r'^="(.*)"$'
+"""An id as spreadsheets are told to keep it as text."""
 IMAGE_SUFFIX = r"(?i)\.(?:jpe?g|png)$"
 HOW = "read and export it as text or as 64-bit integers (pandas: dtype={'%s': str}; spreadsheets: a column of text)"
 CHUNK = 100_000
@@ -46,7 +49,7 @@ def some(items: Sequence[str], most: int = 5) -> str:
 
 def id_column(header: Sequence[str]) -> str | None:
     """The column of object ids by its name, in any case; None: there is none."""
-    lower = {name.lower(): name for name in reversed(header)}
+    lower = {name.strip().lower(): name for name in reversed(header)}
     return next((lower[name] for name in ID_COLUMNS if name in lower), None)
 
 
@@ -60,17 +63,19 @@ def check_ids(table: Table, ids: pd.Series[str], row: int) -> pd.Series[str]:
         raise InputError(f"{table}, row {row + int(ids.isna().argmax())}: the object id ({ids.name}) is empty")
     if ids.str.isdigit().all():  # as of most surveys: regular expressions take a tenth of the time of a CSV
         return ids
-    ids = check_digits(table, ids, row)
+    ids = check_digits(table, ids.str.replace(FORMULA, r"\1", regex=True), row)
     return ids.str.replace(IMAGE_SUFFIX, "", regex=True) if ids.str.contains(IMAGE_SUFFIX).any() else ids
 
 
 def check_digits(table: Table, ids: pd.Series[str], row: int) -> pd.Series[str]:
     """Refuse ids that went through floating-point numbers."""
-    float_like = ids.str.fullmatch(r"[+-]?(\d+\.\d*|\d*\.?\d+[eE][+-]?\d+)").fillna(False)
+    float_like = ids.str.fullmatch(r"[+-]?(\d+\.\d*|\d*[.,]?\d+[eE][+-]?\d+)").fillna(False)
     if float_like.any():
         place = int(float_like.argmax())
+        number = float(ids.iloc[place].replace(",", "."))
+        what = "has lost its last digits" if abs(number) > EXACT else "is a floating-point number"
         raise InputError(
-            f"{table}, row {row + place}: the {ids.name} {ids.iloc[place]} has lost its last digits; export the column "
+            f"{table}, row {row + place}: the {ids.name} {ids.iloc[place]} {what}; export the column "
             f"{ids.name} as text ({int(float_like.sum())} such rows in this piece; {HOW % ids.name})"
         )
     return ids

@@ -23,6 +23,19 @@ def test_the_best_of_several_columns() -> None:
     assert id_column(["OBJID", "ra"]) == "OBJID"
     assert id_column(["ra", "filename"]) is None
     assert id_column(["id", "iauname"]) == "iauname"
+    assert id_column(["ra", " objID "]) == " objID "
+    assert [id_column([name, "ra"]) for name in ("dr8objid", "OBJ_ID", "specobjid")] == ["dr8objid", "OBJ_ID", None]
+    assert id_column(["specobjid", "dr8objid", "dr7objid"]) == "dr7objid"
+
+
+def test_ids_that_spreadsheets_keep_as_text() -> None:
+    assert check_ids(TABLE, text('="587722981736120347"', "J1+2"), 2).tolist() == ["587722981736120347", "J1+2"]
+
+
+@pytest.mark.parametrize("small", ["0.0", "7.", "12.50"])
+def test_small_ids_are_floats_but_have_lost_nothing(small: str) -> None:
+    with pytest.raises(InputError, match=f"a.csv, row 2: the objid {small} is a floating-point number; export the column"):
+        check_ids(TABLE, text(small), 2)
 
 
 def test_endings_of_image_files_are_no_part_of_an_id() -> None:
@@ -30,7 +43,7 @@ def test_endings_of_image_files_are_no_part_of_an_id() -> None:
     assert ids.tolist() == ["100008", "100023", "7", "J000411.19+020924.0"]
 
 
-@pytest.mark.parametrize("damaged", ["5.87722981736120347e17", "5.877e+17", "587722981736120347.0", "1E5"])
+@pytest.mark.parametrize("damaged", ["5.87722981736120347e17", "5.877e+17", "587722981736120347.0", "5,87723E+17"])
 def test_ids_in_scientific_notation(damaged: str) -> None:
     message = rf"a.csv, row 3: the objid {damaged.replace('+', '.')} has lost its last digits; .*1 such rows.*dtype="
     with pytest.raises(InputError, match=message):
