@@ -36,6 +36,8 @@ ROWS = 50_000
 CSV_ERRORS = (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, csv.Error, ImportError, ValueError)
 """What pandas and csv raise on damaged CSV, plain or compressed (of zstandard, if its reader is missing)."""
 COMMA, NEWLINE = b",\n"
+NO_TABLES = (".md", ".rst", ".html", ".pdf", ".json", ".yaml", ".yml", ".jpg", ".jpeg", ".png", ".sha256", ".lock")
+"""Files that a pattern leaves out."""
 Table = Path | DatasetTable
 """Where rows come from."""
 
@@ -73,6 +75,7 @@ def _files_of(path: Path) -> Iterable[Path]:
         return shards
     if not path.exists() and glob.has_magic(str(path)):
         found = sorted(Path(name) for name in glob.glob(str(path), recursive=True))
+        found = [file for file in found if not file.name.lower().endswith(NO_TABLES)] or found
         if not found:
             raise InputError(f"no file matches {path}")
         return [file for one in found for file in _files_of(one)]

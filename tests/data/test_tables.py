@@ -250,6 +250,12 @@ def test_null_ids_and_counts_of_votes(name: str, tmp_path: Path) -> None:
         read_votes(path, COARSE)
 
 
+def test_a_pattern_leaves_out_what_is_no_table(tmp_path: Path) -> None:
+    for name in ("train-0.csv", "train-1.parquet", "train-README.md", "train-preview.PNG"):
+        (tmp_path / name).touch()
+    assert [Path(str(table)).name for table in tables.tables_of(tmp_path / "train-*")] == ["train-0.csv", "train-1.parquet"]
+
+
 def test_an_empty_list_of_tables_is_refused() -> None:
     with pytest.raises(InputError, match="the list of tables is empty; name one at least"):
         tables.tables_of([])
