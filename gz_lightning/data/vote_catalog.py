@@ -110,7 +110,7 @@ def catalog_from_votes(
             columns["places"].add(np.full(number, place, dtype=np.int16))
             columns["rows"].add(np.arange(row, row + number, dtype=np.int32))
             row += number
-    if not ids:
+    if not any(map(len, ids)):
         raise InputError(f"{sources[0]} holds no galaxy")
     confidences, unlikely, counted, places, rows = (column.whole() for column in columns.values())
     classifications = counted if any(layout.classifications is not None for layout in layouts) else None
