@@ -7,13 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
-from gz_lightning.data.archives import IMAGE_SUFFIXES
+from gz_lightning.data.archives import HDF5_SUFFIXES, IMAGE_SUFFIXES, TAR_SUFFIXES
+from gz_lightning.data.arrow import PARQUET_SUFFIXES
 from gz_lightning.data.catalog import Catalog, ordered_classes
 from gz_lightning.data.object_ids import some
 from gz_lightning.data.selection import SPLITS
+from gz_lightning.data.tables import check_packed
 from gz_lightning.data.tree import Tree
 from gz_lightning.errors import InputError, entries
 
+SHARDS = (*PARQUET_SUFFIXES, *TAR_SUFFIXES, *HDF5_SUFFIXES)
 SPLIT_FOLDERS = {
     "train": "train",
     "training": "train",
@@ -67,11 +70,14 @@ def catalog_from_folders(root: str | Path, tree: str | Tree | None = None) -> Ca
             the splits have different classes, or two folders are of one split.
     """
     root = Path(root)
+    check_packed(root)
     if not root.is_dir():
         raise InputError(f"there is no image folder {root}")
     folders = _folders(root)
     if not folders:
-        raise InputError(f"{root} has no class folders; a folder of images needs its vote table (--table)")
+        shards = [entry.name for entry in entries(root) if entry.name.lower().endswith(SHARDS)]
+        hint = f"; its shards are {some(shards)}: give the folder with --table" if shards else ""
+        raise InputError(f"{root} has no class folders; a folder of images needs its vote table (--table){hint}")
     splits = _splits(root, folders)
     first = next((folder for folder, split in splits.items() if split == "train"), "")
     classes = _folders(root / first)

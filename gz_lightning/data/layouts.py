@@ -173,8 +173,8 @@ def layout_of(table: str | Path | Table, schema: Schema | None = None, images_in
     covered = sum(map(len, best.columns.values())) + len(best.counts)
     if own is None and not (images_inside and covered):
         raise InputError(
-            f"{source} has no object id column ({', '.join(ID_COLUMNS)}); its first columns are {some(header)}; call the one "
-            f"with the ids {ID_COLUMNS[0]}"
+            f"{source} has no object id column ({', '.join(ID_COLUMNS)}); its first columns are {some(header)}; call the "
+            f"one with the ids {ID_COLUMNS[0]}"
         )
     if not covered:
         which, hint = ("a known survey", "") if schema is None else (f"the survey '{schema.name}'", _other(header))

@@ -93,7 +93,7 @@ def find_images(
         where, hint, (files, used, lost) = "inside", NO_PIXELS, _inside(galaxies)
     elif isinstance(images, list):
         where = f"in {some([str(image) for image in images], 3)}"
-        hint, (files, used) = "are these the images of this table?", _joined(galaxies, images)
+        hint, (files, used) = _other_ids(galaxies.tables[0], images[0]), _joined(galaxies, images)
     else:
         where, hint = f"in {images}", f"check the folder{'' if mapping is None else f' and {mapping}'}"
         files, used, rounded = _in_folder(galaxies, images, mapping)
@@ -161,6 +161,17 @@ def _joined(galaxies: Rows, images: list[Table]) -> tuple[Sequence[Any], npt.NDA
     moved = {new: outside[old] for new, old in enumerate(at[used].tolist()) if old in outside}
     found = InsideImages(images, joined.places[at[used]], joined.rows[at[used]], moved)
     return found, used
+
+
+def _other_ids(table: Table, images: Table) -> str:
+    """What to do if no image of a file belongs to a table."""
+    header = column_names(table)
+    ours, theirs = id_column(header), id_column(column_names(images))
+    if ours is None or theirs is None or ours.lower() == theirs.lower():
+        return "are these the images of this table?"
+    if common := next((name for name in header if name.lower() == theirs.lower()), None):
+        return f"{table} is joined by its {ours} to the {theirs} of {images}; leave out {ours}, so that {common} is taken"
+    return f"{table} is joined by its {ours} to the {theirs} of {images}; give both the same ids"
 
 
 def _in_folder(

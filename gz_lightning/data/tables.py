@@ -38,6 +38,7 @@ CSV_ERRORS = (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile,
 COMMA, NEWLINE = b",\n"
 NO_TABLES = (".md", ".rst", ".html", ".pdf", ".json", ".yaml", ".yml", ".jpg", ".jpeg", ".png", ".sha256", ".lock")
 """Files that a pattern leaves out."""
+PACKED_TARS, GZIP = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst"), b"\x1f\x8b"
 Table = Path | DatasetTable
 """Where rows come from."""
 
@@ -97,6 +98,20 @@ def stems(tables: Sequence[Table]) -> list[str]:
     return names if len(set(names)) == len(names) else [f"{place}/{name}" for place, name in enumerate(names)]
 
 
+def check_packed(path: Path) -> None:
+    """Refuse a tar that is compressed, by its name or its first bytes: its members cannot be read one by one.
+
+    Raises:
+        InputError: If it is one.
+    """
+    gzipped = False
+    if is_tar(path) and path.is_file():
+        with reading(path, "tar", (OSError,)), path.open("rb") as file:
+            gzipped = file.read(len(GZIP)) == GZIP
+    if gzipped or path.name.lower().endswith(PACKED_TARS):
+        raise InputError(f"{path} is a compressed tar; unpack it first, such as with gunzip, and give the tar")
+
+
 def first_row(table: Table) -> int:
     """The number of a table's first row, as editors count: a CSV has its header in row 1."""
     return 2 if _is_csv(table) else 1
@@ -111,6 +126,7 @@ def column_names(table: Table) -> list[str]:
     if not isinstance(table, DatasetTable):
         if not table.is_file():
             raise InputError(f"there is no table {table}")
+        check_packed(table)
         if _is_fits(table):
             with fits_table(table) as (names, _):
                 return names

@@ -150,7 +150,7 @@ def rewrite_mapping(mapping: Path, column: str, change: Callable[[str], str]) ->
             lambda i: i[:15] + "000",
             "mapping.csv has lost the last digits of 6 object ids: it has 587722981736120000 where",
         ),
-        ("asset_id", lambda i: f"{i}.0", "mapping.csv, row 2: the asset_id 100.0 has lost its last digits"),
+        ("asset_id", lambda i: f"{i}.0", "mapping.csv, row 2: the asset_id 100.0 is a floating-point number"),
     ],
 )
 def test_a_mapping_with_rounded_ids_is_refused(

@@ -111,3 +111,12 @@ def test_a_folder_that_is_taken_away_while_it_is_read(number: int, tmp_path: Pat
     monkeypatch.setattr(Path, "iterdir", taken)
     with pytest.raises(InputError, match=r"the folder .*all.* cannot be read: No such file"):
         catalog_from_folders(tmp_path / "all")
+
+
+def test_shards_beside_images_are_a_table(tmp_path: Path) -> None:
+    for name in ("train-0.parquet", "preview.png"):
+        (tmp_path / name).touch()
+    with pytest.raises(
+        InputError, match=r"no class folders; .*; its shards are train-0.parquet: give the folder with --table"
+    ):
+        catalog_from_folders(tmp_path)

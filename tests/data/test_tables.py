@@ -13,9 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gz_lightning.data import tables
+from gz_lightning.data.class_folders import catalog_from_folders
 from gz_lightning.data.tree import ANSWERS
 from gz_lightning.data.votes import read_votes
 from gz_lightning.errors import InputError
+from tests.data.shards import write_tar
 from tests.data.test_votes import COARSE, IDS, SPIRAL, as_fits, gz2_table
 
 
@@ -254,6 +256,16 @@ def test_a_pattern_leaves_out_what_is_no_table(tmp_path: Path) -> None:
     for name in ("train-0.csv", "train-1.parquet", "train-README.md", "train-preview.PNG"):
         (tmp_path / name).touch()
     assert [Path(str(table)).name for table in tables.tables_of(tmp_path / "train-*")] == ["train-0.csv", "train-1.parquet"]
+
+
+@pytest.mark.parametrize("name", ["a.tar.gz", "a.TGZ", "a.tar"])
+def test_a_compressed_tar_is_to_be_unpacked(name: str, tmp_path: Path) -> None:
+    write_tar(tmp_path / "b.tar", 3)
+    (tmp_path / name).write_bytes(gzip.compress((tmp_path / "b.tar").read_bytes()))
+    for read in (tables.column_names, catalog_from_folders):
+        with pytest.raises(InputError, match=f"{name} is a compressed tar; unpack it first"):
+            read(tmp_path / name)
+    assert tables.column_names(tmp_path / "b.tar")
 
 
 def test_an_empty_list_of_tables_is_refused() -> None:

@@ -262,6 +262,19 @@ def test_a_tree_of_ones_own_survey(tmp_path: Path) -> None:
     np.testing.assert_allclose(np.asarray(catalog.confidences), np.array(wanted), atol=1e-6)
 
 
+def test_a_table_and_images_with_ids_of_other_columns(tmp_path: Path) -> None:
+    rows = gz2_rows(4)
+    images = [write_shard(tmp_path / "images.parquet", {"dr8_id": [f"{i}_5" for i in range(4)]})]
+    votes = pd.DataFrame(rows).rename(columns={"id_str": "dr7objid"})
+    votes.assign(dr8_id=[f"{i}_5" for i in range(4)]).to_csv(tmp_path / "v.csv", index=False)
+    message = "v.csv is joined by its dr7objid to the dr8_id of .*images.parquet; "
+    with pytest.raises(InputError, match=message + "leave out dr7objid, so that dr8_id is taken"):
+        catalog_from_votes(tmp_path / "v.csv", list(images), tree="coarse5")
+    votes.to_csv(tmp_path / "v.csv", index=False)
+    with pytest.raises(InputError, match=message + "give both the same ids"):
+        catalog_from_votes(tmp_path / "v.csv", list(images), tree="coarse5")
+
+
 def test_a_table_of_a_header_alone(tmp_path: Path) -> None:
     votes, images = write_folder(tmp_path, 3)
     votes.write_text(votes.read_text().splitlines()[0] + "\n")
