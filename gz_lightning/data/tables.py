@@ -80,6 +80,7 @@ def _files_of(path: Path) -> Iterable[Path]:
         if not found:
             raise InputError(f"no file matches {path}")
         return [file for one in found for file in _files_of(one)]
+    check_packed(path)
     return [path]
 
 

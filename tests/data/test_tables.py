@@ -262,7 +262,7 @@ def test_a_pattern_leaves_out_what_is_no_table(tmp_path: Path) -> None:
 def test_a_compressed_tar_is_to_be_unpacked(name: str, tmp_path: Path) -> None:
     write_tar(tmp_path / "b.tar", 3)
     (tmp_path / name).write_bytes(gzip.compress((tmp_path / "b.tar").read_bytes()))
-    for read in (tables.column_names, catalog_from_folders):
+    for read in (tables.tables_of, tables.column_names, catalog_from_folders):
         with pytest.raises(InputError, match=f"{name} is a compressed tar; unpack it first"):
             read(tmp_path / name)
     assert tables.column_names(tmp_path / "b.tar")
