@@ -72,8 +72,9 @@ def check_digits(table: Table, ids: pd.Series[str], row: int) -> pd.Series[str]:
     float_like = ids.str.fullmatch(r"[+-]?(\d+\.\d*|\d*[.,]?\d+[eE][+-]?\d+)").fillna(False)
     if float_like.any():
         place = int(float_like.argmax())
-        number = float(ids.iloc[place].replace(",", "."))
-        what = "has lost its last digits" if abs(number) > EXACT else "is a floating-point number"
+        number = str(ids.iloc[place])
+        whole = "e" not in number.lower() and abs(float(number)) <= EXACT
+        what = "is a floating-point number" if whole else "has lost its last digits"
         raise InputError(
             f"{table}, row {row + place}: the {ids.name} {ids.iloc[place]} {what}; export the column "
             f"{ids.name} as text ({int(float_like.sum())} such rows in this piece; {HOW % ids.name})"

@@ -197,6 +197,10 @@ def test_object_ids_that_were_rounded(step: int, tmp_path: Path) -> None:
         read_votes(tmp_path / "a.csv", COARSE)
     table.loc[5, "dr7objid"] += 1
     table.to_csv(tmp_path / "a.csv", index=False)
+    with pytest.raises(InputError, match=r"a.csv: 5 of 6 ids in the column dr7objid"):
+        read_votes(tmp_path / "a.csv", COARSE)
+    table["dr7objid"] += table.index * 7 + 1
+    table.to_csv(tmp_path / "a.csv", index=False)
     assert len(read_votes(tmp_path / "a.csv", COARSE)) == 6
 
 

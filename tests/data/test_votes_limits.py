@@ -78,9 +78,10 @@ def test_an_id_that_was_a_float_is_refused(number: str, tmp_path: Path) -> None:
     table = gz2_table().astype({"dr7objid": object})
     table.loc[1, "dr7objid"] = number
     table.to_csv(tmp_path / "a.csv", index=False)
-    with pytest.raises(InputError, match="row 3: the dr7objid .* has lost its last digits") as refusal:
+    what = "has lost its last digits" if "e" in number.lower() else "is a floating-point number"
+    with pytest.raises(InputError, match=f"row 3: the dr7objid .* {what}") as refusal:
         read_votes(tmp_path / "a.csv", COARSE)
-    assert f"the dr7objid {number} has" in str(refusal.value)
+    assert f"the dr7objid {number} {what}" in str(refusal.value)
 
 
 @pytest.mark.parametrize("name", ["J000012.5", "12", "e5", "1e", "v1.0"])
@@ -97,7 +98,7 @@ def test_three_round_ids_may_be_chance(step: int, tmp_path: Path) -> None:
     ids = [IDS[0] // step * step + step * i for i in range(4)]
     table["dr7objid"] = ids
     table.to_csv(tmp_path / "a.csv", index=False)
-    with pytest.raises(InputError, match=f"the ids in the column dr7objid, such as {ids[0]}, have lost"):
+    with pytest.raises(InputError, match=f"ids in the column dr7objid, such as {ids[0]}, have lost"):
         read_votes(tmp_path / "a.csv", COARSE)
     table[:3].to_csv(tmp_path / "a.csv", index=False)
     assert len(read_votes(tmp_path / "a.csv", COARSE)) == 3
@@ -215,7 +216,9 @@ def test_a_mapping_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         read_mapping(mapping(path, objid=[], asset_id=[]))
     with pytest.raises(InputError, match=r"m.csv, row 5: the object id \(objid\) is empty"):
         read_mapping(mapping(path, objid=["1", "2", "3", None], asset_id=[1, 2, 3, 4]))
-    with pytest.raises(InputError, match="m.csv, row 5: the objid 3.5 has lost its last digits; export the column objid as"):
+    with pytest.raises(
+        InputError, match="m.csv, row 5: the objid 3.5 is a floating-point number; export the column objid as"
+    ):
         read_mapping(mapping(path, objid=["1", "2", "3", "3.5"], asset_id=[1, 2, 3, 4]))
     with pytest.raises(
         InputError, match="m.csv, row 4: the asset_id 3.0 has lost its last digits; export the column asset_id"
@@ -224,5 +227,7 @@ def test_a_mapping_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(InputError, match="m.csv, row 3: the asset_id 3.0 has lost its last digits"):
         read_mapping(mapping(path, objid=["1", "2"], asset_id=[None, "3.0"]))
     ids = [IDS[0] // 1000 * 1000 + 1000 * i for i in range(4)]
-    with pytest.raises(InputError, match=f"m.csv: the ids in the column objid, such as {ids[0]}, have lost their last"):
+    with pytest.raises(
+        InputError, match=rf"m.csv: \d+ of \d+ ids in the column objid, such as {ids[0]}, have lost their last"
+    ):
         read_mapping(mapping(path, objid=ids, asset_id=[1, 2, 3, 4]))
