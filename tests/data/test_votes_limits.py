@@ -221,10 +221,10 @@ def test_a_mapping_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     ):
         read_mapping(mapping(path, objid=["1", "2", "3", "3.5"], asset_id=[1, 2, 3, 4]))
     with pytest.raises(
-        InputError, match="m.csv, row 4: the asset_id 3.0 has lost its last digits; export the column asset_id"
+        InputError, match="m.csv, row 4: the asset_id 3.0 is a floating-point number; export the column asset_id"
     ):
         read_mapping(mapping(path, objid=["1", "2", "3"], asset_id=["1", "2", "3.0"]))
-    with pytest.raises(InputError, match="m.csv, row 3: the asset_id 3.0 has lost its last digits"):
+    with pytest.raises(InputError, match="m.csv, row 3: the asset_id 3.0 is a floating-point number"):
         read_mapping(mapping(path, objid=["1", "2"], asset_id=[None, "3.0"]))
     ids = [IDS[0] // 1000 * 1000 + 1000 * i for i in range(4)]
     with pytest.raises(
