@@ -76,15 +76,17 @@ def fits_rows(path: Path, columns: Sequence[str], rows: int) -> Iterator[pd.Data
             number = len(table.data)
         for start in range(0, number, rows):
             with reading(path, "FITS"):
-                values = {name: np.asarray(table.data[start : start + rows][name]) for name in columns}
-                nulls = {name: table.columns[name].null for name in columns}
+                part = table.data[start : start + rows]
+                values = {name: np.asarray(part[name]) for name in columns}
+                # TNULL is a number as it is stored, before TSCAL and TZERO.
+                stored, nulls = part.view(np.recarray), {name: table.columns[name].null for name in columns}
             if arrays := [name for name in columns if values[name].ndim != 1]:
                 raise InputError(f"{path} cannot be read as FITS: the cells of column {', '.join(arrays)} are arrays")
-            # FITS is big-endian, pandas needs native byte order. A copy, so that nothing refers to the mapped file.
-            piece = pd.DataFrame({n: v.astype(v.dtype.newbyteorder("=")) for n, v in values.items()})
-            for name in columns:
-                if nulls[name] is not None and piece[name].dtype.kind in "iu":
-                    piece[name] = piece[name].astype(object).mask(piece[name] == nulls[name])
+            for name, null in nulls.items():
+                if null is not None and stored[name].dtype.kind in "iu":
+                    values[name] = np.ma.array(values[name], mask=stored[name] == null)
+            # A copy in native byte order, so that nothing refers to the mapped file.
+            piece = pd.DataFrame({name: _without_masked(cells) for name, cells in values.items()})
             yield piece
 
 

@@ -5,8 +5,8 @@ Shapes: N galaxies, K leaves, n galaxies taken.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ class Catalog:
         unlikely: Which galaxies are likelier to be something that the tree leaves out, shape (N,); None: unknown. See
             :meth:`gz_lightning.data.tree.Tree.unlikely`.
         splits: Split of each galaxy (``train``, ``val`` or ``test``) if the folders or files are split; else None.
-        missing: Object ids in the table that have no image.
+        missing: Object ids in the table that have no image -> what the list of rejects says of them.
         notes: What else was left out of the tables, counted, a line each.
     """
 
@@ -47,7 +47,7 @@ class Catalog:
     classifications: npt.NDArray[np.float64] | None = None
     unlikely: npt.NDArray[np.bool_] | None = None
     splits: Sequence[str] | None = None
-    missing: tuple[str, ...] = ()
+    missing: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:

@@ -15,7 +15,7 @@ import pandas as pd
 from gz_lightning.data.archives import CLASS, hdf5_side, is_hdf5
 from gz_lightning.data.arrow import DatasetTable, open_arrow
 from gz_lightning.data.catalog import Catalog, ordered_classes
-from gz_lightning.data.object_ids import check_ids, id_column, repeats, some
+from gz_lightning.data.object_ids import EXACT, check_ids, id_column, repeats, some
 from gz_lightning.data.pictures import Rows, check_all_rounded, find_images, shard_splits
 from gz_lightning.data.tables import Table, column_names, first_row, is_parquet, read_rows, stems, tables_of
 from gz_lightning.data.tree import Tree, leaf_folder
@@ -123,7 +123,7 @@ def catalog_from_classes(
     label = pd.Index(order).get_indexer(pd.Index([leaf_folder(name) for name in classes]))
     numbers = label[pd.Index(classes).get_indexer(pd.Index(called.fillna("")))]
     without = called.isna().to_numpy()
-    notes = [f"{int(without.sum())} galaxies left out, whose {column} is empty"] if without.any() else []
+    notes = [f"{int(without.sum())} galaxies left out, whose {column} is empty or -1"] if without.any() else []
     if without.all():
         raise InputError(f"the column {column} of {galaxies} is empty")
     galaxies, numbers = galaxies.keep(~without), numbers[~without]
@@ -131,8 +131,8 @@ def catalog_from_classes(
     if repeated.any():
         notes.append(f"{int(repeated.sum())} rows repeat another of the same object id, and count once")
         galaxies, numbers = galaxies.keep(~repeated), numbers[~repeated]
-    files, used = find_images(galaxies, images, mapping, max_missing)
-    splits, missing = shard_splits(sources) if images is None else None, tuple(galaxies.ids[~used])
+    files, used, missing = find_images(galaxies, images, mapping, max_missing)
+    splits = shard_splits(sources) if images is None else None
     galaxies, numbers = galaxies.keep(used), numbers[used]
     return Catalog(
         tree=tree_name,
@@ -156,15 +156,15 @@ def _order(where: str, classes: Sequence[str], tree: str | Tree | None) -> tuple
 
 def _names(table: Table, values: pd.Series[Any], row: int, labels: list[str] | None) -> pd.Series[str]:
     """Names of the classes of a piece; NA where there is none."""
-    if labels is None and values.dtype.kind not in "iu":
+    if labels is None:
+        if values.dtype.kind == "f" and (values.isna() | (values % 1 == 0) & (values.abs() < EXACT)).all():
+            values = values.astype("Int64")  # whole numbers beside empty cells
         if values.dtype.kind in "fcbM" and values.notna().any():
             raise InputError(f"{table}: the column {values.name} holds {values.dtype} values, which are no classes")
         try:
-            return values.astype("string").str.strip().replace("", pd.NA)
+            return values.astype("string").str.strip().replace(["", "-1"], pd.NA)
         except (UnicodeDecodeError, ValueError) as error:
             raise InputError(f"{table}: the column {values.name} holds what is no text: {error}") from error
-    if labels is None:
-        return values.astype("string")
     numbers = pd.to_numeric(values, errors="coerce")
     wrong = values.notna() & (numbers.isna() | (numbers < -1) | (numbers >= len(labels)) | (numbers % 1 != 0))
     if wrong.any():

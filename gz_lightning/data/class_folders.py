@@ -30,13 +30,19 @@ def image_files(folder: str | Path) -> dict[str, Path]:
     """Images directly in ``folder``, by file name without suffix.
 
     Raises:
-        InputError: If there is no such folder or no image in it.
+        InputError: If there is no such folder, no image in it, or two of one name but for the suffix.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"there is no image folder {folder}")
-    files = {file.stem: file for file in entries(folder) if file.suffix.lower() in IMAGE_SUFFIXES}
+    images = [file for file in entries(folder) if file.suffix.lower() in IMAGE_SUFFIXES]
+    files = {file.stem: file for file in images}
     _check_names(folder, files)
+    if twice := [file for file in images if files[file.stem] != file]:
+        raise InputError(
+            f"{folder} holds {twice[0].name} and {files[twice[0].stem].name}, and nobody says which is the image of "
+            f"{twice[0].stem}; remove or rename one of them ({len(twice)} such images)"
+        )
     if not files:
         folders = [entry.name for entry in entries(folder) if entry.is_dir()]
         hint = f"; it has the folders {some(folders)}: is one of them meant?" if folders else ""

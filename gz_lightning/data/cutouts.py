@@ -14,7 +14,7 @@ import itertools
 import json
 import os
 import warnings
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -224,14 +224,14 @@ class Rejects:
 
     Args:
         output: The packed file, beside which they are listed.
-        missing: Object ids without an image; they do not count towards the limit.
+        missing: Object ids without an image -> the reason; they do not count towards the limit.
         limit: Most unusable images.
         strict: Whether to name the first unusable image instead of counting.
     """
 
-    def __init__(self, output: Path, missing: Sequence[str], limit: int, strict: bool) -> None:
+    def __init__(self, output: Path, missing: Mapping[str, str], limit: int, strict: bool) -> None:
         self.path = output.with_suffix(".rejects.csv")
-        self.rows = [(object_id, "", "has no image") for object_id in missing]
+        self.rows = [(object_id, "", reason) for object_id, reason in missing.items()]
         self.missing, self.limit, self.strict = len(missing), limit, strict
 
     @property

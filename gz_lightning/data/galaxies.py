@@ -18,7 +18,7 @@ import torch
 from matplotlib.figure import Figure
 from torch.utils.data import Dataset
 
-from gz_lightning.data.packing import DIGEST, FORMAT, FORMAT_VERSION, MADE_BY, Contents, row_digest
+from gz_lightning.data.packing import DIGEST, FORMAT, FORMAT_VERSION, MADE_BY, Contents, one_leaf, row_digest
 from gz_lightning.data.selection import SPLITS
 from gz_lightning.data.votes import MOST_DEBIASED
 from gz_lightning.errors import Damaged, InputError
@@ -267,16 +267,18 @@ class Galaxies:
         return denormalise(images, self.mean, self.std)
 
     def require(self, *splits: str) -> None:
-        """Check that splits are not empty.
+        """Check that splits are not empty, and that the training galaxies are of two leaves at least.
 
         Raises:
-            InputError: If one is empty.
+            InputError: If one is empty, or all training galaxies are of one leaf.
         """
         for split in splits:
             if not len(getattr(self, split)):
                 raise InputError(
                     f"{self.path} has no {split} galaxies; prepare it with more galaxies or a larger --{split}_fraction"
                 )
+        if "train" in splits and len(leaves := self.train.labels.unique().tolist()) < 2:
+            raise InputError(f"{self.path}: {one_leaf(len(self.train), self.class_names[leaves[0]])}")
 
     def show(self, per_class: int = 8, split: str = "train") -> Figure:
         """Picture of the most confident galaxies, one row for each leaf.

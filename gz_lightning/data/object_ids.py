@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,8 @@ EXACT = 2**53
 """Whole numbers up to here are doubles."""
 FEW = 4
 """As many ids are not all round by chance: one of 128 is."""
+CHANCE = 1e-3
+"""Share of galaxies that have another's id as a form of theirs, at most: of 19,761 galaxies of Stripe 82 ten do."""
 IMAGE_SUFFIX = r"(?i)\.(?:jpe?g|png)$"
 HOW = "read and export it as text or as 64-bit integers (pandas: dtype={'%s': str}; spreadsheets: a column of text)"
 CHUNK = 100_000
@@ -68,11 +72,13 @@ def check_digits(table: Table, ids: pd.Series[str], row: int) -> pd.Series[str]:
 
 
 def check_rounded(table: Table, column: str, ids: pd.Series[str]) -> None:
-    """Refuse a column whose long ids are all doubles, or all rounded to 15 digits as spreadsheets do."""
+    """Refuse a column whose long ids are all doubles (also as JavaScript writes them), or all rounded to 15 digits."""
     numbers = ids[ids.str.fullmatch(LONG_ID.pattern)].astype("uint64").to_numpy()
     numbers = numbers[numbers > EXACT]
     doubles, thousands = numbers.astype("float64").astype("uint64") == numbers, numbers % 1000 == 0
-    if len(numbers) >= FEW and (doubles.all() or thousands.all()):
+    if len(numbers) >= FEW and (
+        doubles.all() or thousands.all() or all(_in_javascript(number) == number for number in numbers.tolist())
+    ):
         raise InputError(
             f"{table}: the ids in the column {column}, such as {numbers[0]}, have lost their last digits; {HOW % column}"
         )
@@ -145,17 +151,41 @@ def read_mapping(mapping: str | Path) -> pd.Series[str]:
     return rows.set_index("objid")["asset_id"]
 
 
-def check_mapped(tables: str, object_ids: Sequence[str], mapping: Path, mapped: set[str]) -> None:
-    """Refuse a mapping that has rounded forms of ids that it lacks: to a double, or to the 15 digits of spreadsheets."""
+def lossy(object_id: str) -> list[str]:
+    """What an id of digits becomes in other hands, without those forms that are the id itself.
+
+    As a double; as JavaScript writes that double; with zeros behind 15 digits, as spreadsheets write it; rounded to 15.
+    """
+    number, unit = int(object_id), 10 ** max(len(object_id) - 15, 0)
+    forms = (int(float(number)), _in_javascript(number), number // unit * unit, round(number, 15 - len(object_id)))
+    return [str(form) for form in dict.fromkeys(forms) if form != number]
+
+
+def _in_javascript(number: int) -> int:
+    return int(Decimal(repr(float(number))))  # as few digits as tell a double from the next
+
+
+def check_mapped(tables: str, object_ids: Sequence[str], mapping: Path, mapped: set[str]) -> dict[str, str]:
+    """Refuse a mapping that has, in place of ids that it lacks, what is left of them without their last digits.
+
+    A few such forms are by chance the ids of other galaxies: so are those of 5 in 10,000 galaxies of Stripe 82.
+
+    Returns:
+        If there are no more than chance allows: id that the mapping lacks -> the form that it has.
+
+    Raises:
+        InputError: If there are more.
+    """
     lacking = [object_id for object_id in object_ids if object_id not in mapped]
-    rounded: dict[str, str] = {}
-    for object_id in filter(LONG_ID.fullmatch, lacking):
-        for form in (int(float(object_id)), round(int(object_id), 15 - len(object_id))):
-            if str(form) in mapped:
-                rounded[object_id] = str(form)
-    if rounded and 2 * len(rounded) >= len(lacking):
-        object_id, digits = next(iter(rounded.items()))
+    pairs = [(object_id, form) for object_id in lacking if LONG_ID.fullmatch(object_id) for form in lossy(object_id)]
+    pairs = [(object_id, form) for object_id, form in pairs if form in mapped]
+    ours = {form for _, form in pairs}.intersection(object_ids)
+    found = {object_id: form for object_id, form in pairs if form not in ours}
+    by_chance = CHANCE * len(lacking)
+    if len(found) > by_chance + 4 * math.sqrt(by_chance):
+        object_id, form = next(iter(found.items()))
         raise InputError(
-            f"{mapping} has lost the last digits of {len(rounded)} object ids: it has {digits} where {tables} has "
+            f"{mapping} has lost the last digits of {len(found)} object ids: it has {form} where {tables} has "
             f"{object_id}; export its column objid as text"
         )
+    return found

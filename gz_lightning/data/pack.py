@@ -119,8 +119,8 @@ def pack(
         strict: Whether to name the first unusable image instead of counting.
 
     Raises:
-        InputError: If more than ``limit`` images are unusable, or no galaxy is in the training split. The images decoded by
-            then are kept beside the output for the next run.
+        InputError: If more than ``limit`` images are unusable, or the training galaxies are of fewer than two leaves. The
+            images decoded by then are kept beside the output for the next run.
     """
     catalog.take(selection).check_training()
     resolution, crop = configuration["resolution"], configuration["crop"]

@@ -54,6 +54,14 @@ def row_digest(row: npt.NDArray[np.uint8]) -> bytes:
     return hashlib.sha256(np.ascontiguousarray(row).data).digest()
 
 
+def one_leaf(number: int, leaf: str) -> str:
+    """What is said of training galaxies that are all of one leaf."""
+    return (
+        f"all {number} training galaxies are of the leaf '{leaf}'; training needs at least two classes: take galaxies of "
+        "other leaves as well"
+    )
+
+
 @dataclass(frozen=True)
 class Contents:
     """All that a packed file holds of its N galaxies beside their pixels.
@@ -87,10 +95,14 @@ class Contents:
         """Check that there are galaxies to train on.
 
         Raises:
-            InputError: If no galaxy is in the training split.
+            InputError: If no galaxy is in the training split, or all of them are of one leaf.
         """
-        if not (self.splits == SPLITS.index("train")).any():
+        training = self.labels[self.splits == SPLITS.index("train")]
+        leaves = np.unique(training).tolist()
+        if not leaves:
             raise InputError(f"none of the {len(self.splits)} galaxies falls into the training split; take more galaxies")
+        if len(leaves) < 2:
+            raise InputError(one_leaf(len(training), self.class_names[leaves[0]]))
 
     def fingerprint(self, digests: bytes, shape: tuple[int, ...]) -> str:
         """SHA-256 of the galaxies.
@@ -271,7 +283,7 @@ class PackedWriter:
             used: Which of the N rows the contents are of, shape (N,). Default: all.
 
         Raises:
-            InputError: If no galaxy is in the training split.
+            InputError: As :meth:`Contents.check_training`.
             ValueError: If there are not as many rows as labels.
         """
         used = np.ones(self.number, dtype=bool) if used is None else used
@@ -335,7 +347,7 @@ def write_packed(
         configuration: What made the file; written into it as JSON.
 
     Raises:
-        InputError: If no galaxy is in the training split.
+        InputError: As :meth:`Contents.check_training`.
     """
     contents.check_training()
     training, place = contents.splits == SPLITS.index("train"), 0

@@ -73,7 +73,7 @@ def shard_splits(tables: Sequence[Table]) -> list[str] | None:
 
 def find_images(
     galaxies: Rows, images: str | Path | list[Table] | None, mapping: str | Path | None, max_missing: float
-) -> tuple[Sequence[Any], npt.NDArray[np.bool_]]:
+) -> tuple[Sequence[Any], npt.NDArray[np.bool_], dict[str, str]]:
     """The image of each galaxy.
 
     Args:
@@ -83,20 +83,20 @@ def find_images(
         max_missing: Share of galaxies, 0 to 1, that may lack an image.
 
     Returns:
-        The images of those that have one, and which these are, shape (N,).
+        The images of those that have one; which these are, shape (N,); object ids of the others -> what to say of them.
 
     Raises:
         InputError: If more than ``max_missing`` of the galaxies have no image (counted, some are listed).
     """
+    lost, rounded = "", dict[str, str]()
     if images is None:
-        where, hint, found = "inside", NO_PIXELS, _inside(galaxies)
+        where, hint, (files, used, lost) = "inside", NO_PIXELS, _inside(galaxies)
     elif isinstance(images, list):
         where = f"in {some([str(image) for image in images], 3)}"
-        hint, found = "are these the images of this table?", _joined(galaxies, images)
+        hint, (files, used) = "are these the images of this table?", _joined(galaxies, images)
     else:
         where, hint = f"in {images}", f"check the folder{'' if mapping is None else f' and {mapping}'}"
-        found = _in_folder(galaxies, images, mapping)
-    files, used, lost = found
+        files, used, rounded = _in_folder(galaxies, images, mapping)
     lacking = int((~used).sum())
     if lacking > max_missing * len(galaxies) or lacking == len(galaxies):
         allow = "" if lacking == len(galaxies) else ", or allow it with --max_missing 1"
@@ -104,7 +104,8 @@ def find_images(
             f"{lacking} of the {len(galaxies)} galaxies of {galaxies} have no image {where} "
             f"(object ids {some(galaxies.ids[~used].tolist())}){lost}; {hint}{allow}"
         )
-    return files, used
+    why = {i: f"has no image; {mapping} has {form}, which may be it without its last digits" for i, form in rounded.items()}
+    return files, used, {i: why.get(i, "has no image") for i in galaxies.ids[~used]}
 
 
 def _inside(galaxies: Rows) -> tuple[Sequence[Any], npt.NDArray[np.bool_], str]:
@@ -124,7 +125,7 @@ def _inside(galaxies: Rows) -> tuple[Sequence[Any], npt.NDArray[np.bool_], str]:
     return (found if used.all() else found.take(np.flatnonzero(used))), used, lost
 
 
-def _joined(galaxies: Rows, images: list[Table]) -> tuple[Sequence[Any], npt.NDArray[np.bool_], str]:
+def _joined(galaxies: Rows, images: list[Table]) -> tuple[Sequence[Any], npt.NDArray[np.bool_]]:
     """Images inside of other files, by object id."""
     ids, places, rows = [], [], []
     for place, table in enumerate(images):
@@ -159,12 +160,13 @@ def _joined(galaxies: Rows, images: list[Table]) -> tuple[Sequence[Any], npt.NDA
     used &= ~np.isin(at, list(gone))
     moved = {new: outside[old] for new, old in enumerate(at[used].tolist()) if old in outside}
     found = InsideImages(images, joined.places[at[used]], joined.rows[at[used]], moved)
-    return found, used, ""
+    return found, used
 
 
 def _in_folder(
     galaxies: Rows, images: str | Path, mapping: str | Path | None
-) -> tuple[Sequence[Any], npt.NDArray[np.bool_], str]:
+) -> tuple[Sequence[Any], npt.NDArray[np.bool_], dict[str, str]]:
+    rounded: dict[str, str] = {}
     if mapping is None and galaxies.named is not None:
         if not Path(images).is_dir():
             raise InputError(f"there is no image folder {images}")
@@ -173,12 +175,12 @@ def _in_folder(
     else:
         assets = None if mapping is None else read_mapping(mapping)
         if assets is not None:
-            check_mapped(str(galaxies), galaxies.ids.tolist(), Path(mapping or ""), set(assets.index))
+            rounded = check_mapped(str(galaxies), galaxies.ids.tolist(), Path(mapping or ""), set(assets.index))
         stems = galaxies.ids if assets is None else galaxies.ids.map(assets)
         known = image_files(images)
         files = [known.get(stem) if isinstance(stem, str) else None for stem in stems.tolist()]
     used = np.array([file is not None for file in files], dtype=bool)
-    return tuple(file for file in files if file is not None), used, ""
+    return tuple(file for file in files if file is not None), used, rounded
 
 
 def check_all_rounded(galaxies: Rows, columns: Sequence[str | None]) -> None:

@@ -279,4 +279,4 @@ def _simulate(
     rows = torch.from_numpy(selection.rows)
     batches = (simulated.images[rows[start : start + BATCH]].numpy() for start in range(0, len(rows), BATCH))
     write_packed(output, batches, catalog.take(selection), resolution=resolution, configuration=configuration)
-    return Prepared(output, selection, *Rejects(output, (), 0, False).write())
+    return Prepared(output, selection, *Rejects(output, {}, 0, False).write())

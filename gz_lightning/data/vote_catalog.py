@@ -124,9 +124,8 @@ def catalog_from_votes(
         galaxies, confidences = galaxies.keep(~repeated), confidences[~repeated]
         unlikely = unlikely[~repeated]
         classifications = None if classifications is None else classifications[~repeated]
-    files, used = find_images(galaxies, images, mapping, max_missing)
+    files, used, missing = find_images(galaxies, images, mapping, max_missing)
     splits = shard_splits(sources) if inside else None
-    missing = tuple(galaxies.ids[~used])
     if missing:
         galaxies, confidences = galaxies.keep(used), confidences[used]
     return Catalog(

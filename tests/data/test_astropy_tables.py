@@ -1,4 +1,4 @@
-"""VOTables: masked cells, long ids, and damage. FITS is in test_tables and test_votes."""
+"""VOTables: masked cells, long ids, and damage. FITS: nulls of scaled columns; the rest is in test_tables and test_votes."""
 
 import gzip
 from pathlib import Path
@@ -57,6 +57,62 @@ def test_masked_cells_are_missing(tmp_path: Path) -> None:
         read_votes(path, "simplified")
     (piece,) = read_rows(path, ["dr7objid"])
     assert piece["dr7objid"].tolist()[1:] == IDS[1:]  # no doubles in between
+
+
+@pytest.mark.parametrize(
+    ("form", "stored", "null", "scale", "zero", "seen"),
+    [
+        ("K", [999999, 7], 999999, 1, 2**63, [None, 2**63 + 7]),  # unsigned
+        ("J", [999999, 44], 999999, 1, 2**31, [None, 2**31 + 44]),
+        ("J", [999999, 44], 999999, 1, 10, [None, 54]),
+        ("I", [-7, 250], -7, 0.001, 0, [None, 0.25]),
+        ("I", [-7, 250], -7, 0.001, 0.5, [None, 0.75]),
+        ("B", [200, 3], 200, 1, -128, [None, -125]),  # signed
+        ("J", [54, 44], 54, 1, 10, [None, 54]),  # what is stored is null, what it stands for is none
+    ],
+)
+def test_tnull_is_a_number_as_it_is_stored(
+    form: str, stored: list[int], null: int, scale: float, zero: float, seen: list[float | None], tmp_path: Path
+) -> None:
+    fits = pytest.importorskip("astropy.io.fits", reason="FITS tables need astropy")
+    table = fits.BinTableHDU.from_columns([fits.Column("x", form, null=null, array=np.array(stored))])
+    table.header["TSCAL1"], table.header["TZERO1"] = scale, zero
+    table.writeto(tmp_path / "a.fits")
+    (piece,) = read_rows(tmp_path / "a.fits", ["x"])
+    assert [None if pd.isna(value) else value for value in piece["x"]] == seen
+
+
+def test_nulls_of_unsigned_and_scaled_columns_of_votes(tmp_path: Path) -> None:
+    """No galaxy 999999, no 999,999 volunteers, and no vote of a number that stands for none."""
+    fits = pytest.importorskip("astropy.io.fits", reason="FITS tables need astropy")
+    table, smooth = gz2_table(), "t01_smooth_or_features_a01_smooth_weighted_fraction"
+
+    def write(ids: list[int]) -> None:
+        columns = [
+            fits.Column("dr7objid", "K", bzero=2**63, null=999999 - 2**63, array=np.array(ids, np.uint64)),
+            fits.Column("total_classifications", "J", null=999999 - 2**31, array=np.array([44, 999999, 7]) - 2**31),
+        ]
+        for name in (str(name) for name in table if str(name).endswith("_fraction")):
+            stored = (table[name].to_numpy() * 1000).round().astype(np.int16)
+            stored[0] = -1 if name == smooth else stored[0]
+            columns.append(fits.Column(name, "I", null=-1, array=stored))
+        made = fits.BinTableHDU.from_columns(columns)
+        made.header["TZERO2"] = 2**31
+        for place in range(3, len(columns) + 1):
+            made.header[f"TSCAL{place}"] = 0.001
+        made.writeto(tmp_path / "a.fits", overwrite=True)
+
+    write(IDS)
+    rows = read_votes(tmp_path / "a.fits", "simplified")
+    assert rows["object_id"].tolist() == [str(i) for i in IDS]
+    assert rows["classifications"].isna().tolist() == [False, True, False]
+    assert rows["classifications"].dropna().tolist() == [44, 7]
+    assert rows["a01"].isna().tolist() == [True, False, False]
+    table.to_csv(tmp_path / "a.csv", index=False)
+    assert rows["a01"].tolist()[1:] == read_votes(tmp_path / "a.csv", "simplified")["a01"].tolist()[1:]
+    write([IDS[0], 999999, IDS[2]])
+    with pytest.raises(InputError, match=r"a.fits, row 2: the object id \(dr7objid\) is empty"):
+        read_votes(tmp_path / "a.fits", "simplified")
 
 
 def test_votables_that_are_none(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from gz_lightning.data import object_ids
 from gz_lightning.data.tree import ANSWERS, TREES
 from gz_lightning.data.vote_catalog import catalog_from_votes
 from gz_lightning.data.votes import read_votes
@@ -167,6 +168,15 @@ def test_one_rounded_id_in_a_mapping_is_refused(round_one: Callable[[str], str],
     rewrite_mapping(mapping, "objid", lambda i: round_one(i) if i.endswith("348") else i)
     with pytest.raises(InputError, match="last digits of 1 object ids: it has 58.* where .* has 587722981736120348"):
         catalog_from_votes(table, images, mapping, max_missing=1)
+
+
+def test_what_may_be_a_rounded_id_or_chance_is_among_the_rejects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table, mapping, images = hart16(tmp_path)
+    rewrite_mapping(mapping, "objid", lambda i: i[:15] + "000" if i.endswith("348") else i)
+    monkeypatch.setattr(object_ids, "CHANCE", 1)
+    catalog = catalog_from_votes(table, images, mapping, max_missing=1)
+    reason = f"has no image; {mapping} has 587722981736120000, which may be it without its last digits"
+    assert catalog.missing == {"587722981736120348": reason}
 
 
 def test_galaxies_likelier_to_be_left_out(tmp_path: Path) -> None:

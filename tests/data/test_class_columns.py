@@ -5,6 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from gz_lightning.data.class_columns import GALAXY10_DECALS, catalog_from_classes, class_column
@@ -25,7 +26,7 @@ def test_numbers_with_names_in_the_metadata(tmp_path: Path) -> None:
     assert catalog.confidences.sum() == 7
     assert catalog.object_ids == tuple(IDS[:7])
     assert catalog.files[4] == Inside(shard, 4)
-    assert catalog.notes == ("1 galaxies left out, whose label is empty",)
+    assert catalog.notes == ("1 galaxies left out, whose label is empty or -1",)
     assert (catalog.tree, catalog.unlikely, catalog.classifications) == ("", None, None)
     dataset = Dataset(pq.read_table(shard), {"image": SimpleNamespace(), "label": SimpleNamespace(names=labels["label"])})
     assert catalog_from_classes(dataset).class_names == catalog.class_names
@@ -37,9 +38,35 @@ def test_names_of_the_leaves_of_a_tree_take_its_order(tmp_path: Path) -> None:
     catalog = catalog_from_classes(write_shard(tmp_path / "a.parquet", {"id": IDS, "summary": names}))
     assert (catalog.tree, catalog.class_names[0]) == ("coarse5", "completely round")
     assert catalog.confidences.argmax(1).tolist() == [4, 3, 1, 0, 2, 4]
-    assert catalog.notes == ("2 galaxies left out, whose summary is empty",)
+    assert catalog.notes == ("2 galaxies left out, whose summary is empty or -1",)
     with pytest.raises(InputError, match="are not the leaves of 'simplified'"):
         catalog_from_classes(tmp_path / "a.parquet", tree="simplified")
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.parquet", "a.fits", "floats.parquet", "text.csv", "text.parquet"])
+def test_a_class_that_is_empty_or_minus_one_is_left_out_in_every_format(name: str, tmp_path: Path) -> None:
+    """Numbers beside empty cells are doubles in CSV."""
+    values: list[Any] = [0, 1, None, -1, 10, 1, None, 0]
+    if name.startswith("text"):
+        values = [value if value in (None, -1) else f"class {value}" for value in values]
+        values = [None if value is None else str(value) for value in values]
+    if name == "a.fits":
+        fits = pytest.importorskip("astropy.io.fits", reason="FITS tables need astropy")
+        stored = np.array([99 if value is None else value for value in values])
+        columns = [fits.Column("id", "2A", array=np.array(IDS)), fits.Column("label", "J", null=99, array=stored)]
+        fits.BinTableHDU.from_columns(columns).writeto(tmp_path / name)
+    else:
+        kind = "float64" if name == "floats.parquet" else "string" if name.startswith("text") else "Int64"
+        table = pd.DataFrame({"id": IDS, "label": pd.array(values, kind)})
+        table.to_csv(tmp_path / name, index=False) if name.endswith("csv") else table.to_parquet(tmp_path / name)
+    (tmp_path / "images").mkdir()
+    for i in IDS:
+        (tmp_path / "images" / f"{i}.jpg").touch()
+    catalog = catalog_from_classes(tmp_path / name, tmp_path / "images")
+    assert catalog.class_names == tuple(f"class {i}" if name.startswith("text") else str(i) for i in (0, 1, 10))
+    assert catalog.object_ids == ("g0", "g1", "g4", "g5", "g7")
+    assert catalog.confidences.argmax(1).tolist() == [0, 1, 2, 1, 0]
+    assert catalog.notes == ("3 galaxies left out, whose label is empty or -1",)
 
 
 def test_galaxy10_in_parquet_and_hdf5(tmp_path: Path) -> None:

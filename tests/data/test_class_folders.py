@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gz_lightning.data.class_folders import catalog_from_folders
+from gz_lightning.data.class_folders import catalog_from_folders, image_files
 from gz_lightning.errors import InputError
 from tests.data.test_catalog import class_folders, save_image
 
@@ -45,6 +45,15 @@ def test_names_that_are_no_text(tmp_path: Path) -> None:
         pytest.skip("this file system takes UTF-8 alone")
     with pytest.raises(InputError, match="disk holds .*, whose name is not UTF-8; rename it"):
         catalog_from_folders(root)
+
+
+def test_two_images_of_one_name_in_a_folder_are_refused(tmp_path: Path) -> None:
+    root = class_folders(tmp_path / "a", ["cat", "ship"])
+    save_image(root / "cat" / "0.png", 99)
+    with pytest.raises(InputError, match=r"cat holds 0.jpg and 0.png, and nobody says which is the image of 0; remove or"):
+        catalog_from_folders(root)
+    with pytest.raises(InputError, match=r"\(1 such images\)"):
+        image_files(root / "cat")
 
 
 def test_file_names_that_two_classes_share_become_paths(tmp_path: Path) -> None:

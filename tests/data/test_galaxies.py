@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gz_lightning.data.galaxies import Galaxies
+from gz_lightning.data.packing import Contents, write_packed
 from gz_lightning.errors import InputError
 from tests.conftest import CLASS_NAMES, toy_galaxies, write_toy
 
@@ -103,6 +104,27 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         file.attrs["format_version"] = 99
     with pytest.raises(InputError, match=r"format version 99.*reads version 2: install the other one"):
         Galaxies(path)
+
+
+def test_a_file_to_train_on_needs_two_leaves(toy_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that was packed when nobody asked."""
+    toy = Galaxies(toy_path)
+    toy.require("train", "val", "test")
+    rows = toy.splits.numpy() != 0
+    rows |= toy.labels.numpy() == 2
+    contents = Contents(
+        *(toy.labels.numpy()[rows], toy.confidences.numpy()[rows], [str(i) for i in range(rows.sum())]),
+        *(toy.splits.numpy()[rows], CLASS_NAMES, ""),
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(Contents, "check_training", lambda self: None)
+        write_packed(tmp_path / "a.h5", [toy.images.numpy()[rows]], contents, resolution=16, configuration={})
+    galaxies = Galaxies(tmp_path / "a.h5")
+    galaxies.require("val", "test")
+    with pytest.raises(
+        InputError, match=r"a.h5: all 21 training galaxies are of the leaf 'ring'; training needs at least two"
+    ):
+        galaxies.require("train", "val")
 
 
 def test_standardised_by_the_statistics_of_others(toy: Galaxies) -> None:

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from gz_lightning.data import object_ids
-from gz_lightning.data.object_ids import check_ids, check_rounded, id_column, repeats
+from gz_lightning.data.object_ids import check_ids, check_mapped, check_rounded, id_column, lossy, repeats
 from gz_lightning.errors import InputError
 
 TABLE = Path("a.csv")
@@ -45,9 +45,48 @@ def test_ids_that_are_all_doubles() -> None:
         check_rounded(TABLE, "objid", text(*(str(int(float(i))) for i in exact)))
     with pytest.raises(InputError, match="have lost their last digits"):
         check_rounded(TABLE, "objid", text(*(str(i // 1000 * 1000) for i in exact)))
+    with pytest.raises(InputError, match="have lost their last digits"):  # as JSON comes out of JavaScript
+        check_rounded(TABLE, "objid", text(*(lossy(str(i))[1] for i in exact)))
     check_rounded(TABLE, "objid", text(*(str(2**53 - 4000 + 1000 * i) for i in range(4))))  # doubles are exact up to there
     with pytest.raises(InputError, match="have lost their last digits"):  # of 19 digits, as specobjid
         check_rounded(TABLE, "objid", text(*(str(int(float(9_999_489_677_444_933_632 + 1025 * i))) for i in range(6))))
+
+
+def test_what_becomes_of_an_id_in_other_hands() -> None:
+    """Written by pandas as a double, by JavaScript, by a spreadsheet, and rounded to 15 digits."""
+    double, javascript, spreadsheet, rounded = (
+        "587722981742084224",
+        "587722981742084200",
+        "587722981742084000",
+        "587722981742084000",
+    )
+    assert lossy("587722981742084227") == [double, javascript, spreadsheet]
+    assert lossy("587722981742084739")[2:] == [spreadsheet, rounded.replace("4000", "5000")]
+    assert lossy("1237648720693755918") == [
+        "1237648720693755904",
+        "1237648720693756000",
+        "1237648720693750000",
+        "1237648720693760000",
+    ]
+    assert lossy("5000") == []
+
+
+@pytest.mark.parametrize("form", range(4))
+@pytest.mark.parametrize(("damaged", "absent", "refused"), [(1, 0, True), (1, 40, True), (1, 200, False), (30, 2000, True)])
+def test_a_mapping_that_has_what_is_left_of_ids(form: int, damaged: int, absent: int, refused: bool) -> None:
+    """One in two hundred can be another galaxy's id by chance."""
+    ids = [str(587722981736120739 + 7001 * i) for i in range(damaged + absent + 50)]
+    ids = [i[:15] + str(500 + int(i[15:]) % 490) for i in ids]  # all are rounded up
+    left = {lossy(i)[min(form, len(lossy(i)) - 1)] for i in ids[:damaged]}
+    mapped = left | set(ids[damaged + absent :])
+    if refused:
+        with pytest.raises(
+            InputError, match=rf"m.csv has lost the last digits of {damaged} object ids: it has 58\d+ where a.csv"
+        ):
+            check_mapped("a.csv", ids, Path("m.csv"), mapped)
+    else:
+        assert check_mapped("a.csv", ids, Path("m.csv"), mapped) == {ids[0]: next(iter(left))}
+    assert check_mapped("a.csv", [*ids, *left], Path("m.csv"), mapped) == {}  # these are galaxies of the table
 
 
 def test_repeated_rows_and_rows_that_differ(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,8 +22,8 @@ def test_fingerprint_is_of_the_content(tmp_path: Path) -> None:
 def test_a_file_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
     path = write_toy(tmp_path / "toy.h5")
     before = path.read_bytes()
-    labels = np.zeros(6, dtype=np.int64)
-    contents = Contents(labels, np.ones((6, 1)), list("abcdef"), labels, ("x",), "")
+    labels = np.arange(6) % 2
+    contents = Contents(labels, np.ones((6, 2)), list("abcdef"), np.zeros(6, dtype=np.int64), ("x", "y"), "")
 
     def failing() -> Iterator[np.ndarray[Any, np.dtype[np.uint8]]]:
         yield toy_galaxies(2, 16)
@@ -35,10 +35,20 @@ def test_a_file_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_training_galaxies_of_one_leaf_are_refused(tmp_path: Path) -> None:
+    """Whatever the other splits hold."""
+    contents = Contents(np.array([1, 1, 0]), np.ones((3, 2)), list("abc"), np.array([0, 0, 2]), ("x", "y"), "")
+    with pytest.raises(
+        InputError, match="^all 2 training galaxies are of the leaf 'y'; training needs at least two classes"
+    ):
+        write_packed(tmp_path / "a.h5", [toy_galaxies(1, 16)], contents, resolution=16, configuration={})
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_file_that_could_not_be_renamed_is_finished_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its labels are in it already, as when the folder is made read-only during the last second of ``prepare``."""
     images, splits = toy_galaxies(2, 16), np.array([0, 0, 0, 0, 1, 2])
-    contents = Contents(splits, np.ones((6, 3)), list("abcdef"), splits, ("x", "y", "z"), "")
+    contents = Contents(np.arange(6) % 3, np.ones((6, 3)), list("abcdef"), splits, ("x", "y", "z"), "")
 
     def finish(output: Path, put: bool) -> bytes:
         with PackedWriter(output.with_suffix(".unfinished"), 6, 16, "plan") as writer:

@@ -42,6 +42,7 @@ def test_rows_say_where_they_are(tmp_path: Path) -> None:
         InputError, match="2 of the 3 galaxies of .* have no image in .*images .*; check the folder, or allow it"
     ):
         find_images(rows, tmp_path / "images", None, 0.5)
-    files_found, used = find_images(rows, tmp_path / "images", None, 0.7)
+    files_found, used, missing = find_images(rows, tmp_path / "images", None, 0.7)
     assert list(files_found) == [tmp_path / "images" / "x.jpg"]
     assert used.tolist() == [True, False, False]
+    assert missing == {"y": "has no image", "z": "has no image"}

@@ -130,6 +130,21 @@ def test_a_tree_of_one_leaf_is_refused(tmp_path: Path) -> None:
         prepare(tmp_path / "a.h5", tree=str(tmp_path / "one.yaml"), per_class=3)
 
 
+def test_votes_for_one_leaf_alone_are_refused(tmp_path: Path) -> None:
+    table, mapping, images = hart16(tmp_path, 60)
+    rows = pd.read_csv(table, dtype={"dr7objid": str})
+    rows[rows.index % 10 == 3].to_csv(tmp_path / "one.csv", index=False)
+    given: dict[str, Any] = {"mapping": mapping, "tree": "simplified9", "resolution": 8}
+    with pytest.raises(InputError, match=r"all \d training galaxies are of the leaf 'disk, edge-on, bulge'; training needs"):
+        prepare(tmp_path / "a.h5", images, tmp_path / "one.csv", **given)
+    assert not (tmp_path / "a.h5").exists()
+    for asset in range(100, 160):
+        if asset % 10 != 3:
+            (images / f"{asset}.jpg").write_bytes(b"no image at all")
+    with pytest.raises(InputError, match="training needs at least two"):  # what is left once the images are decoded
+        prepare(tmp_path / "a.h5", images, table, **given, max_rejects=1)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

@@ -116,7 +116,7 @@ def test_galaxy_datasets_catalogue(tmp_path: Path) -> None:
     assert [Path(str(file)).relative_to(tmp_path / "images").as_posix() for file in catalog.files] == [
         f"{str(i)[:6]}/{i}.jpg" for i in IDS[:2]
     ]
-    assert catalog.missing == (str(IDS[2]),)
+    assert catalog.missing == {str(IDS[2]): "has no image"}
     assert catalog.classifications is not None
     assert catalog.classifications.tolist() == [40, 40]
     with pytest.raises(InputError, match="has no votes of the kind debiased; it has all .* --votes fraction"):
