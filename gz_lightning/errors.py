@@ -16,7 +16,7 @@ class InputError(ValueError):
     """
 
 
-class Unreachable(InputError):
+class Unreachable(InputError):  # noqa: N818 - the state of a file, as messages name it
     """A file that cannot be read now, whatever it holds: another process writes it, or it is not ours to read."""
 
 
