@@ -46,9 +46,9 @@ _load_yaml = get_loader("yaml")
 
 
 def _load_settings(text: str) -> Any:
-    """What jsonargparse reads a file or value with, without keys that are given twice."""
+    """What jsonargparse reads a file or value with, without keys that are given twice or in two ways."""
     try:
-        check_keys(text)
+        check_keys(text, dotted=True)
     except Damaged as error:
         raise yaml.YAMLError(str(error)) from error
     return _load_yaml(text)
@@ -104,7 +104,7 @@ class OneLine(ArgumentParser):
         """Parse a file that holds plain values within the limits of :func:`read_yaml`."""
         mode = os.stat(path).st_mode if os.path.exists(path) else 0
         if not stat.S_ISFIFO(mode):  # a shell's <(command) can be read only once
-            read_yaml(Path(path))
+            read_yaml(Path(path), dotted=True)
         return super().parse_path(path, *args, **kwargs)
 
 

@@ -6,7 +6,7 @@ Shapes: M images (``ipc`` of each of K leaves), T steps (``syn_steps``), P param
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Literal
 
 import torch
@@ -359,7 +359,8 @@ class TrajectoryMatching(LightningModule):
         verdict = self.move(loss, gradients)
         losses = {math.floor(one.start_epoch): result[0] for one, result in zip(drawn, results, strict=True)}
         alphas = {epoch: self.step_size(epoch).detach() for epoch in losses}
-        self.readings.add("; ".join(one.place for one in drawn), [verdict, loss, probe_loss], losses, alphas)
+        segments = [(one.expert, one.start_epoch) for one in drawn if isinstance(one, Drawn)]
+        self.readings.add("; ".join(one.place for one in drawn), segments, [verdict, loss, probe_loss], losses, alphas)
         if self.readings.due(batch_idx + 1):
             self.readings.settle()
         self.iteration += 1
@@ -381,6 +382,17 @@ class TrajectoryMatching(LightningModule):
             return torch.zeros((), device=self.device)
         later = self.segments.later(drawn, segment, epoch)
         return self.match(self.follow(later, self.step_size(epoch - 1)), later.start, later.target)
+
+    def without_way(self, segments: Sequence[tuple[int, float]]) -> str:
+        """Which of some segments (expert, start epoch) has no length, so that no loss could be finite; empty if none."""
+        for expert, epoch in segments:
+            start, target = (self.segments.path.point(expert, epoch + epochs) for epochs in (0, self.expert_epochs))
+            if not (start - target).square().sum():
+                return (
+                    f"Expert {expert} is the same at epochs {epoch:.4g} and {epoch + self.expert_epochs:.4g}: there is "
+                    f"nothing to match; 'gz-lightning trajectories check {self.store.folder}' names such experts"
+                )
+        return ""
 
     def move(self, loss: torch.Tensor, gradients: list[torch.Tensor]) -> torch.Tensor:
         """Move what is learned; the verdict of :class:`FiniteSteps`."""

@@ -170,3 +170,33 @@ def test_weights_and_biases_without_a_key_or_with_wandb_mode(
     with pytest.raises(InputError, match="--wandb online needs the key of an account: run 'wandb login', set WANDB_API_KEY"):
         wandb_mode("online")
     assert wandb.run is None
+
+
+@pytest.mark.parametrize(
+    ("mode", "variable", "value", "message"),
+    [
+        ("online", "WANDB_API_KEY", "bad", "Weights & Biases cannot be used: WANDB_API_KEY invalid: API key must have 40"),
+        ("online", "WANDB_BASE_URL", "nonsense", "WANDB_BASE_URL is 'nonsense': "),
+        ("offline", "WANDB_MODE", "nonsense", "WANDB_MODE is 'nonsense', not one of online, offline, disabled, "),
+        ("offline", "WANDB_CONSOLE", "nonsense", "WANDB_CONSOLE is 'nonsense': Input should be 'auto', "),
+        ("offline", "WANDB_PROJECT", "a/b", "Weights & Biases cannot be used: Invalid project name 'a/b'"),
+    ],
+)
+def test_variables_that_weights_and_biases_refuses_end_in_one_line(
+    mode: str,
+    variable: str,
+    value: str,
+    message: str,
+    distill: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    wandb = pytest.importorskip("wandb")
+    wandb.teardown()  # it reads variables once
+    monkeypatch.delenv("WANDB_MODE")
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    monkeypatch.setenv(variable, value)
+    try:
+        assert message in refused(capsys, *distill, "--wandb", mode)
+    finally:
+        wandb.teardown()

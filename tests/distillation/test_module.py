@@ -27,7 +27,7 @@ from gz_lightning.distillation.unroll import unroll
 from gz_lightning.errors import InputError
 from gz_lightning.experts.module import ExpertModule
 from gz_lightning.experts.paths import PATHS
-from gz_lightning.experts.trajectories import TrajectoryStore
+from gz_lightning.experts.trajectories import METRICS, TrajectoryStore, write_expert
 from gz_lightning.networks.functional import FunctionalNetwork
 from gz_lightning.networks.registry import build_network
 from gz_lightning.randomness import generator
@@ -248,6 +248,20 @@ def test_a_run_too_short_for_that_does_not_end_as_if_it_had_learned(
     ):
         distil(tmp_path, lr_teacher=1e30, iterations=iterations)
     assert "best validation accuracy" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("iterations", [1, 8])
+def test_experts_that_stand_still_are_named_where_no_update_can_be_made(
+    iterations: int, distil: Distil, tmp_path: Path
+) -> None:
+    """Smaller steps would be of no help."""
+    store = TrajectoryStore(distil.experts)
+    rows = store.trajectory(1)[[0, 1, 0, 1, 0]]
+    write_expert(tmp_path / "ex", 1, rows, {name: [0.5] * 4 for name in METRICS}, store.recipe)
+    distil.experts = tmp_path / "ex"
+    advice = rf"Expert 1 is the same at epochs 0 and 2: .* 'gz-lightning trajectories check {distil.experts}' names such"
+    with pytest.raises(InputError, match=rf"no update could be made .*\. {advice}"):
+        distil(tmp_path / "run", iterations=iterations, expert_epochs=2, max_start_epoch=1)
 
 
 def test_a_run_that_made_one_update_ends_well(distil: Distil, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from gz_lightning.errors import Damaged, InputError
 from gz_lightning.storage import text
-from gz_lightning.storage.text import checked_json, naming_file, read_text, read_yaml, short
+from gz_lightning.storage.text import check_keys, checked_json, naming_file, read_text, read_yaml, short
 
 
 def test_json_of_a_kind() -> None:
@@ -60,6 +60,14 @@ def test_yaml_that_goes_wrong(content: str, message: str, tmp_path: Path) -> Non
 def test_keys_that_differ_and_merged_keys_pass(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("base: &b {x: 1, y: 2}\na: {<<: *b, x: 3}\nc: {x: 1, '1': 2, 1: 3}")
     assert read_yaml(tmp_path / "a.yaml")["a"] == {"x": 3, "y": 2}
+
+
+def test_dots_in_keys_mean_something_in_settings_alone(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("a: {b: 1}\na.b: 2")
+    assert read_yaml(tmp_path / "a.yaml") == {"a": {"b": 1}, "a.b": 2}
+    check_keys("a.b: 1\na.c: 2\nab: 3\nx: {a: 1}\n1: 2\n.a: 3\na..b: 4", dotted=True)
+    with pytest.raises(Damaged, match=r"'a\.b' is given in two ways, as 'a\.b\.c' in line 1 and as 'a\.b' in line 2"):
+        check_keys("- {a.b.c: 1,\n   a.b: 2}", dotted=True)
 
 
 def test_a_bug_in_the_checks_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
