@@ -35,6 +35,7 @@ from gz_lightning.storage.checkpoints import LAST
 from gz_lightning.storage.text import short
 from gz_lightning.storage.whole import locked, remove_stale
 from gz_lightning.training.quiet import quiet
+from gz_lightning.training.trainer import refuse_settings
 
 T = TypeVar("T")
 TRAINER_DEFAULTS = {
@@ -233,6 +234,7 @@ class GalaxyCLI(LightningCLI):
         for part, setting in (("model", "trajectories"), ("data", "path"), ("trainer", "logger")):
             if not isinstance(config[part], Namespace) or setting not in config[part]:
                 raise InputError(f"--{part} should hold settings by name")
+        refuse_settings(config.trainer.as_dict(), self.command)  # as they were typed: a Trainer derives some from others
         if config.wandb not in WANDB_MODES:
             raise InputError(f"--wandb is offline, online or off, not '{config.wandb}'")
         if config.dry_run:

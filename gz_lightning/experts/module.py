@@ -35,12 +35,11 @@ from gz_lightning.settings import NonNegativeFloat, NonNegativeInt, PositiveFloa
 from gz_lightning.storage.checkpoints import read_by_checksum
 from gz_lightning.training.quiet import quiet
 from gz_lightning.training.run_bar import run_bar
-from gz_lightning.training.trainer import refuse_settings
+from gz_lightning.training.trainer import refuse_monitors, refuse_trainer
 
 SHAPING = ("train_epochs", "lr", "momentum", "weight_decay", "lr_schedule", "augmentation", "labels", "rotations", "seed")
 """Settings that shape a trajectory, beside batch size and the Trainer's precision: the experts of a store share them."""
 PRECISIONS = ("32-true", "64-true", "bf16-mixed")
-INSTEAD = dict.fromkeys(("max_epochs", "max_steps", "limit_train_batches"), "--model.train_epochs")
 LOGGED = (*(name.replace("_", "/") for name in METRICS), "expert", "lr")
 
 quiet()
@@ -192,7 +191,8 @@ class ExpertModule(LightningModule):
 
     def configure_callbacks(self) -> list[Callback]:
         """The progress, the locks, and the checkpoint to resume from."""
-        refuse_settings(self.trainer, PRECISIONS, INSTEAD, LOGGED)  # here, for Lightning's own checks come next
+        refuse_trainer(self.trainer, "fit", PRECISIONS)  # here, for Lightning's own checks come next
+        refuse_monitors(self.trainer, LOGGED)
         return [*run_bar(self.trainer), GroupLock(), GroupCheckpoint(self.hparams["checkpoint_minutes"])]
 
     def progress(self) -> tuple[float, float, str]:

@@ -41,6 +41,8 @@ from tests.distillation.conftest import SETTINGS, Distil
 class Losses(pl.Callback):
     """Matching loss of every iteration."""
 
+    watches_only = True
+
     def __init__(self) -> None:
         self.seen: list[float] = []
 
@@ -151,6 +153,8 @@ def test_files_of_a_run(distil: Distil, tmp_path: Path, toy: Galaxies) -> None:
 
 class StopAt(pl.Callback):
     """Ends the process's run in the middle of an iteration, as a power cut (None), a Ctrl-C or a SIGTERM would."""
+
+    watches_only = True
 
     def __init__(self, iteration: int, sent: signal.Signals | None = None) -> None:
         self.iteration, self.sent = iteration, sent
@@ -291,6 +295,8 @@ def test_an_ordinary_data_module_is_refused(toy_experts: Path, trainer_options: 
 
 class Spoil(pl.Callback):
     """Changes something before an iteration."""
+
+    watches_only = True  # it stands for a fault, of which no record tells
 
     def __init__(self, iteration: int, change: Callable[[TrajectoryMatching], None]) -> None:
         self.iteration, self.change = iteration, change
