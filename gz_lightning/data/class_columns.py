@@ -81,8 +81,8 @@ def catalog_from_classes(
         max_missing: As there.
 
     Raises:
-        InputError: If a table lacks the column, a class has no name, there are fewer than two classes or a class is no leaf
-            of ``tree``; as :func:`gz_lightning.data.pictures.find_images`.
+        InputError: If a table lacks the column, a class has no name, is none of those that another table names, or is no
+            leaf of ``tree``, or there are fewer than two; as :func:`gz_lightning.data.pictures.find_images`.
     """
     sources = tables_of(tables)
     column = class_column(sources) if column is None else column
@@ -116,17 +116,25 @@ def catalog_from_classes(
     galaxies = Rows(sources, pd.concat(ids, ignore_index=True), np.concatenate(places), np.concatenate(rows))
     check_all_rounded(galaxies, own)
     called = pd.concat(names, ignore_index=True)
-    classes = known or sorted(called.dropna().unique())
-    if not 2 <= len(classes) <= MOST_CLASSES:
-        raise InputError(f"the column {column} of {galaxies} has {len(classes)} classes; is it the column of classes?")
-    tree_name, class_names, order = _order(f"the column {column} of {galaxies}", classes, tree)
-    label = pd.Index(order).get_indexer(pd.Index([leaf_folder(name) for name in classes]))
-    numbers = label[pd.Index(classes).get_indexer(pd.Index(called.fillna("")))]
     without = called.isna().to_numpy()
-    notes = [f"{int(without.sum())} galaxies left out, whose {column} is empty or -1"] if without.any() else []
     if without.all():
         raise InputError(f"the column {column} of {galaxies} is empty")
-    galaxies, numbers = galaxies.keep(~without), numbers[~without]
+    notes = [f"{int(without.sum())} galaxies left out, whose {column} is empty or -1"] if without.any() else []
+    galaxies, called = galaxies.keep(~without), called[~without].reset_index(drop=True)
+    classes = known or sorted(called.unique())
+    if not 2 <= len(classes) <= MOST_CLASSES:
+        raise InputError(f"the column {column} of {galaxies} has {len(classes)} classes; is it the column of classes?")
+    unknown = ~called.isin(classes).to_numpy()
+    if unknown.any():
+        place = int(unknown.argmax())
+        raise InputError(
+            f"{galaxies.where(place)}, column {column}: {short(called[place])} is none of the classes {some(classes, 10)}, "
+            f"which another file gives the names of ({int(unknown.sum())} such rows); give all files the same names, or "
+            "prepare them apart"
+        )
+    tree_name, class_names, order = _order(f"the column {column} of {galaxies}", classes, tree)
+    label = pd.Index(order).get_indexer(pd.Index([leaf_folder(name) for name in classes]))
+    numbers = label[pd.Index(classes).get_indexer(pd.Index(called))]
     repeated = repeats(galaxies.ids, [numbers], [column], galaxies.where)
     if repeated.any():
         notes.append(f"{int(repeated.sum())} rows repeat another of the same object id, and count once")

@@ -112,6 +112,27 @@ def test_columns_that_are_none(values: list[Any], labels: list[str] | None, mess
         catalog_from_classes(shard)
 
 
+@pytest.mark.parametrize(
+    ("values", "row", "value", "number"), [([0, 0, 1, 1], 1, "0", 4), (["s", "typo", "-1", "odd"], 2, "typo", 2)]
+)
+def test_a_class_that_no_file_names_is_refused(values: list[Any], row: int, value: str, number: int, tmp_path: Path) -> None:
+    """One shard has names for its numbers, the other none: its galaxies are not of the last class."""
+    labels = {"label": ["s", "d", "x"]}
+    write_shard(tmp_path / "s" / "a.parquet", {"id": IDS[:4], "label": [0, 1, 2, 0]}, labels=labels)
+    write_shard(tmp_path / "s" / "b.parquet", {"id": IDS[4:], "label": values})
+    message = rf"b.parquet, row {row}, column label: '{value}' is none of the classes s, d, x, .*\({number} such rows\)"
+    with pytest.raises(InputError, match=message):
+        catalog_from_classes(tmp_path / "s")
+    write_shard(tmp_path / "s" / "b.parquet", {"id": IDS[4:], "label": ["s", "x", "-1", " d "]})
+    assert catalog_from_classes(tmp_path / "s").confidences.argmax(1).tolist() == [0, 1, 2, 0, 0, 2, 1]
+
+
+def test_galaxy10_of_two_kinds_is_not_mixed(tmp_path: Path) -> None:
+    files = write_galaxy10(tmp_path / "a.h5", 10, side=256), write_galaxy10(tmp_path / "b.h5", 10)
+    with pytest.raises(InputError, match=r"b.h5, row 1, column ans: '0' is none of the classes Disturbed, .*10 such rows"):
+        catalog_from_classes(list(files))
+
+
 def test_rows_that_differ_in_their_class_are_refused(tmp_path: Path) -> None:
     shard = write_shard(tmp_path / "a.parquet", {"id": ["x", "y", "x"], "label": ["a", "b", "a"]})
     assert catalog_from_classes(shard).notes == ("1 rows repeat another of the same object id, and count once",)
