@@ -26,6 +26,8 @@ from gz_lightning.storage.text import short
 CLASS_COLUMNS = ("label", "labels", "class", "class_name", "summary", "gz10_label", "ans", CLASS)
 """Columns that are taken for classes by their name, the likeliest first."""
 MOST_CLASSES = 1000
+RARE = 5
+"""Galaxies below which a class that is known by its galaxies alone may be a slip of the pen, if most classes have more."""
 GALAXY10_DECALS = (
     *("Disturbed", "Merging", "Round Smooth", "In-between Round Smooth", "Cigar Shaped Smooth", "Barred Spiral"),
     *("Unbarred Tight Spiral", "Unbarred Loose Spiral", "Edge-on without Bulge", "Edge-on with Bulge"),
@@ -69,7 +71,8 @@ def catalog_from_classes(
 ) -> Catalog:
     """Galaxies of tables with a column of classes; every class has the confidence 1.
 
-    A galaxy whose class is missing, empty or -1 (as ``datasets`` marks it) is left out and counted.
+    A galaxy whose class is missing, empty or -1 (as ``datasets`` marks it) is left out and counted. A class of a few
+    galaxies beside larger ones is noted, unless the table or the tree knows its name.
 
     Args:
         tables: One table or several, see :func:`gz_lightning.data.tables.tables_of`.
@@ -139,6 +142,10 @@ def catalog_from_classes(
     if repeated.any():
         notes.append(f"{int(repeated.sum())} rows repeat another of the same object id, and count once")
         galaxies, numbers = galaxies.keep(~repeated), numbers[~repeated]
+    counts = np.bincount(numbers, minlength=len(class_names))
+    rare = [f"{name} ({count})" for name, count in zip(class_names, counts, strict=True) if count < RARE]
+    if rare and not known and not tree_name and np.median(counts) >= RARE:
+        notes.append(f"classes with fewer than {RARE} galaxies, as a slip of the pen makes them: {some(rare, 10)}")
     files, used, missing = find_images(galaxies, images, mapping, max_missing)
     splits = shard_splits(sources) if images is None else None
     galaxies, numbers = galaxies.keep(used), numbers[used]

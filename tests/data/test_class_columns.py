@@ -133,6 +133,20 @@ def test_galaxy10_of_two_kinds_is_not_mixed(tmp_path: Path) -> None:
         catalog_from_classes(list(files))
 
 
+def test_a_class_of_a_few_galaxies_may_be_a_slip_of_the_pen(tmp_path: Path) -> None:
+    """Nobody but the tree or the metadata knows which names there are."""
+    kinds, ids = ["spiral", "edge_on", "in_between", "completely round", "cigar-shaped"] * 6, [f"g{i}" for i in range(31)]
+    catalog = catalog_from_classes(write_shard(tmp_path / "a.parquet", {"id": ids, "summary": [*kinds, "spirall"]}))
+    assert catalog.notes == ("classes with fewer than 5 galaxies, as a slip of the pen makes them: spirall (1)",)
+    assert len(catalog.class_names) == 6
+    assert not catalog_from_classes(write_shard(tmp_path / "b.parquet", {"id": ids[:30], "summary": kinds})).notes
+    numbers = {"id": ids, "label": [0] * 15 + [1] * 15 + [2]}
+    named = write_shard(tmp_path / "d.parquet", numbers, labels={"label": ["a", "b", "rare"]})
+    assert not catalog_from_classes(named).notes
+    with pytest.raises(InputError, match="spirall.* are not the leaves of 'coarse5'"):
+        catalog_from_classes(tmp_path / "a.parquet", tree="coarse5")
+
+
 def test_rows_that_differ_in_their_class_are_refused(tmp_path: Path) -> None:
     shard = write_shard(tmp_path / "a.parquet", {"id": ["x", "y", "x"], "label": ["a", "b", "a"]})
     assert catalog_from_classes(shard).notes == ("1 rows repeat another of the same object id, and count once",)
