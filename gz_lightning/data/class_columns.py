@@ -16,7 +16,7 @@ from gz_lightning.data.archives import CLASS, hdf5_side, is_hdf5
 from gz_lightning.data.arrow import DatasetTable, open_arrow
 from gz_lightning.data.catalog import Catalog, ordered_classes
 from gz_lightning.data.object_ids import EXACT, check_ids, id_column, repeats, some
-from gz_lightning.data.pictures import Rows, check_all_rounded, find_images, shard_splits
+from gz_lightning.data.pictures import Rows, check_all_rounded, find_images, shard_splits, without_repeats
 from gz_lightning.data.tables import Table, column_names, first_row, is_parquet, read_rows, stems, tables_of
 from gz_lightning.data.tree import Tree, leaf_folder
 from gz_lightning.errors import InputError
@@ -141,7 +141,8 @@ def catalog_from_classes(
     repeated = repeats(galaxies.ids, [numbers], [column], galaxies.where)
     if repeated.any():
         notes.append(f"{int(repeated.sum())} rows repeat another of the same object id, and count once")
-        galaxies, numbers = galaxies.keep(~repeated), numbers[~repeated]
+        kept = without_repeats(galaxies, repeated, images, mapping)
+        galaxies, numbers = galaxies.keep(kept), numbers[kept]
     counts = np.bincount(numbers, minlength=len(class_names))
     rare = [f"{name} ({count})" for name, count in zip(class_names, counts, strict=True) if count < RARE]
     if rare and not known and not tree_name and np.median(counts) >= RARE:

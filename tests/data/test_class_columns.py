@@ -11,7 +11,7 @@ import pytest
 from gz_lightning.data.class_columns import GALAXY10_DECALS, catalog_from_classes, class_column
 from gz_lightning.data.embedded import Inside
 from gz_lightning.errors import InputError
-from tests.data.shards import Dataset, write_galaxy10, write_shard
+from tests.data.shards import Dataset, picture, write_galaxy10, write_shard
 
 pq = pytest.importorskip("pyarrow.parquet", reason="Parquet needs pyarrow")
 IDS = [f"g{i}" for i in range(8)]
@@ -148,8 +148,15 @@ def test_a_class_of_a_few_galaxies_may_be_a_slip_of_the_pen(tmp_path: Path) -> N
 
 
 def test_rows_that_differ_in_their_class_are_refused(tmp_path: Path) -> None:
-    shard = write_shard(tmp_path / "a.parquet", {"id": ["x", "y", "x"], "label": ["a", "b", "a"]})
+    rows, pictures = {"id": ["x", "y", "x"], "label": ["a", "b", "a"]}, [picture(0), picture(1), picture(0)]
+    shard = write_shard(tmp_path / "a.parquet", rows, pictures)
     assert catalog_from_classes(shard).notes == ("1 rows repeat another of the same object id, and count once",)
+    assert catalog_from_classes(write_shard(shard, rows, [None, *pictures[1:]])).files[:] == [
+        Inside(shard, 1),
+        Inside(shard, 2),
+    ]
+    with pytest.raises(InputError, match="but not its image, such as x in .*a.parquet, row 1 and .*a.parquet, row 3; keep"):
+        catalog_from_classes(write_shard(shard, rows))
     shard = write_shard(tmp_path / "b.parquet", {"id": ["x", "y", "x"], "label": ["a", "b", "b"]})
     with pytest.raises(InputError, match="rows that differ, such as x: 'label' is 0 in .*row 1 and 1 in .*row 3"):
         catalog_from_classes(shard)

@@ -132,6 +132,23 @@ def test_repeated_rows_over_shards(tmp_path: Path) -> None:
         catalog_from_votes(tmp_path / "s", tree="coarse5")
 
 
+def test_repeated_rows_with_another_picture_or_none(tmp_path: Path) -> None:
+    rows, pictures = gz2_rows(10), [picture(i) for i in range(10)]
+    again = pd.DataFrame(rows)[:2].to_dict("list")
+    write_shard(tmp_path / "s" / "a.parquet", rows, [None, *pictures[1:]])
+    write_shard(tmp_path / "s" / "b.parquet", again, pictures[:2])
+    catalog = catalog_from_votes(tmp_path / "s", tree="coarse5")
+    assert sorted(catalog.object_ids) == rows["id_str"]
+    assert not catalog.missing
+    assert catalog.files[9] == Inside(tmp_path / "s" / "b.parquet", 0)
+    assert catalog.confidences[9].argmax() == 0
+    write_shard(tmp_path / "s" / "b.parquet", again, pictures[5:7])
+    with pytest.raises(
+        InputError, match=r"1 rows have the object id and the labels .*a.parquet, row 2 and .*b.parquet, row 2"
+    ):
+        catalog_from_votes(tmp_path / "s", tree="coarse5")
+
+
 def test_shards_of_mixed_columns(tmp_path: Path) -> None:
     rows = gz2_rows(6)
     write_shard(tmp_path / "s" / "a.parquet", rows)
