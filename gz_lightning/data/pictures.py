@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -87,7 +87,8 @@ def find_images(
         The images of those that have one; which these are, shape (N,); object ids of the others -> what to say of them.
 
     Raises:
-        InputError: If more than ``max_missing`` of the galaxies have no image (counted, some are listed).
+        InputError: If more than ``max_missing`` of the galaxies have no image (counted, some are listed), or images that
+            have different paths in a table are one file.
     """
     lost, rounded = "", dict[str, str]()
     if images is None:
@@ -162,8 +163,9 @@ def _digest(content: Content) -> bytes | None:
 
 def _inside(galaxies: Rows) -> tuple[Sequence[Any], npt.NDArray[np.bool_], str]:
     used, outside, lost = np.ones(len(galaxies), dtype=bool), {}, ""
+    taken: dict[Path, tuple[PurePath, str]] = {}
     for place, table in enumerate(galaxies.tables):
-        beside, gone = without_pixels(table)
+        beside, gone = without_pixels(table, taken)
         if not beside and not gone:
             continue
         here = np.flatnonzero(galaxies.places == place)
@@ -203,9 +205,9 @@ def _joined(galaxies: Rows, images: list[Table]) -> tuple[Sequence[Any], npt.NDA
         )
     at = pd.Index(joined.ids).get_indexer(pd.Index(galaxies.ids))
     used: npt.NDArray[np.bool_] = at >= 0
-    outside, gone = {}, set()
+    outside, gone, taken = {}, set(), dict[Path, tuple[PurePath, str]]()
     for place, table in enumerate(images):
-        beside, lost = without_pixels(table)
+        beside, lost = without_pixels(table, taken)
         first = int(np.flatnonzero(joined.places == place)[0]) if (joined.places == place).any() else 0
         outside.update({first + row: path for row, path in beside.items()})
         gone |= {first + row for row in lost}

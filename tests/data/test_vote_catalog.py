@@ -93,6 +93,29 @@ def test_pictures_given_by_path_are_refused_unless_they_lie_beside_the_shard(tmp
     assert [Path(str(file)).name for file in some.files] == [f"{i}.jpg" for i in range(10) if i != 7]
 
 
+def test_one_picture_is_not_taken_for_two_paths(tmp_path: Path) -> None:
+    """The files of two folders, without their folders, beside one shard or several."""
+    rows, folders = pd.DataFrame(gz2_rows(4)), ("train", "test")
+    paths = [f"/data/{folders[i % 2]}/{i // 2}.jpg" for i in range(4)]
+    shard = write_shard(tmp_path / "s" / "a.parquet", rows.to_dict("list"), [None] * 4, paths)
+    for i in range(2):
+        (tmp_path / "s" / f"{i}.jpg").write_bytes(picture(i))
+    message = (
+        r"a.parquet, row 1 names the image /data/train/0.jpg and .*{}, row {} the image /data/test/0.jpg, but both are "
+    )
+    with pytest.raises(InputError, match=message.format("a.parquet", 2)):
+        catalog_from_votes(shard, tree="coarse5")
+    with pytest.raises(InputError, match=message.format("a.parquet", 2)):
+        catalog_from_votes(shard, [shard], tree="coarse5")
+    for part in range(2):
+        of_part = rows[part::2].to_dict("list")
+        write_shard(tmp_path / "s" / f"{'ab'[part]}.parquet", of_part, [None] * 2, paths[part::2])
+    with pytest.raises(InputError, match=message.format("b.parquet", 1)):
+        catalog_from_votes(tmp_path / "s", tree="coarse5")
+    write_shard(shard, rows.to_dict("list"), [None] * 4, [f"/data/{i % 2}.jpg" for i in range(4)])
+    assert len(catalog_from_votes(shard, tree="coarse5")) == 4  # two rows may name one image
+
+
 def test_a_struct_of_nothing_but_paths(tmp_path: Path) -> None:
     import pyarrow as pa
 
