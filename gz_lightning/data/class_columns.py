@@ -170,13 +170,24 @@ def _order(where: str, classes: Sequence[str], tree: str | Tree | None) -> tuple
     return ordered_classes(where, folders, tree, classes)
 
 
+def _may_be_class(value: Any) -> bool:
+    return isinstance(value, (str, bytes, int, np.integer)) and not isinstance(value, bool)
+
+
 def _names(table: Table, values: pd.Series[Any], row: int, labels: list[str] | None) -> pd.Series[str]:
     """Names of the classes of a piece; NA where there is none."""
     if labels is None:
         if values.dtype.kind == "f" and (values.isna() | (values % 1 == 0) & (values.abs() < EXACT)).all():
             values = values.astype("Int64")  # whole numbers beside empty cells
-        if values.dtype.kind in "fcbM" and values.notna().any():
+        if values.dtype.kind in "fcbmM" and values.notna().any():
             raise InputError(f"{table}: the column {values.name} holds {values.dtype} values, which are no classes")
+        wrong = values.notna() & ~values.map(_may_be_class) if values.dtype == object else pd.Series(False, values.index)
+        if wrong.any():
+            place = int(wrong.to_numpy().argmax())
+            raise InputError(
+                f"{table}, row {row + place}, column {values.name}: {short(values.iloc[place])} is no class; classes are "
+                f"text or whole numbers ({int(wrong.sum())} such rows from there on)"
+            )
         try:
             return values.astype("string").str.strip().replace(["", "-1"], pd.NA)
         except (UnicodeDecodeError, ValueError) as error:

@@ -1,5 +1,6 @@
 """Columns of classes beside the pictures: ClassLabels, names, Galaxy10."""
 
+from datetime import date
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -103,6 +104,15 @@ def test_the_column_is_known_by_name_or_named(tmp_path: Path) -> None:
         ([None] * 8, ["a", "b"], "the column label of .*a.parquet is empty"),
         (["Spiral", "spiral", "a", "b"] * 2, None, "of which two are alike"),
         ([b"\xff\xfe", b"a"] * 4, None, "holds what is no text"),
+        (
+            [None, ["a"]] * 4,
+            None,
+            r"row 2, column label: \['a'\] is no class; classes are text or whole numbers \(4 such rows",
+        ),
+        ([{"x": 1}, {"x": 2}] * 4, None, "row 1, column label: {'x': 1} is no class"),
+        ([True, None] * 4, None, r"row 1, column label: True is no class"),
+        ([None, date(2026, 1, 2)] * 4, None, r"row 2, column label: datetime.date\(2026, 1, 2\) is no class"),
+        ([["a"], ["b"]] * 4, ["a", "b"], r"row 1, column label: \['a'\] is none of 2 classes"),
     ],
 )
 def test_columns_that_are_none(values: list[Any], labels: list[str] | None, message: str, tmp_path: Path) -> None:
