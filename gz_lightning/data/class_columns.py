@@ -5,6 +5,7 @@ Shapes: N galaxies, K classes.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -124,7 +125,7 @@ def catalog_from_classes(
         raise InputError(f"the column {column} of {galaxies} is empty")
     notes = [f"{int(without.sum())} galaxies left out, whose {column} is empty or -1"] if without.any() else []
     galaxies, called = galaxies.keep(~without), called[~without].reset_index(drop=True)
-    classes = known or sorted(called.unique())
+    classes = known or _in_order(called.unique().tolist())
     if not 2 <= len(classes) <= MOST_CLASSES:
         raise InputError(f"the column {column} of {galaxies} has {len(classes)} classes; is it the column of classes?")
     unknown = ~called.isin(classes).to_numpy()
@@ -168,6 +169,12 @@ def _order(where: str, classes: Sequence[str], tree: str | Tree | None) -> tuple
     if len(set(folders)) < len(folders) or "" in folders:
         raise InputError(f"{where} has the classes {some(list(classes), 10)}, of which two are alike or one has no letters")
     return ordered_classes(where, folders, tree, classes)
+
+
+def _in_order(names: list[str]) -> list[str]:
+    """Names by the alphabet; if all are whole numbers, by these."""
+    numbers = all(re.fullmatch(r"-?\d{1,18}", name) for name in names)
+    return sorted(names, key=lambda name: (int(name) if numbers else 0, name))
 
 
 def _may_be_class(value: Any) -> bool:

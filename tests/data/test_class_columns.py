@@ -44,6 +44,21 @@ def test_names_of_the_leaves_of_a_tree_take_its_order(tmp_path: Path) -> None:
         catalog_from_classes(tmp_path / "a.parquet", tree="simplified")
 
 
+@pytest.mark.parametrize(
+    ("values", "classes"),
+    [
+        ([*range(11), 10], "0 1 2 3 4 5 6 7 8 9 10"),
+        ([str(i) for i in (*range(8, 19), -2)], "-2 8 9 10 11 12 13 14 15 16 17 18"),
+        (["10", "2", "x"] * 4, "10 2 x"),
+    ],
+)
+def test_classes_without_names_are_in_the_order_of_their_numbers(values: list[Any], classes: str, tmp_path: Path) -> None:
+    shard = write_shard(tmp_path / "a.parquet", {"id": [f"g{i}" for i in range(12)], "label": values})
+    catalog = catalog_from_classes(shard)
+    assert catalog.class_names == tuple(classes.split())
+    assert [catalog.class_names[i] for i in catalog.confidences.argmax(1)] == [str(value) for value in values]
+
+
 @pytest.mark.parametrize("name", ["a.csv", "a.parquet", "a.fits", "floats.parquet", "text.csv", "text.parquet"])
 def test_a_class_that_is_empty_or_minus_one_is_left_out_in_every_format(name: str, tmp_path: Path) -> None:
     """Numbers beside empty cells are doubles in CSV."""
