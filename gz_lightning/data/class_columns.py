@@ -16,7 +16,7 @@ import pandas as pd
 from gz_lightning.data.archives import CLASS, hdf5_side, is_hdf5
 from gz_lightning.data.arrow import DatasetTable, open_arrow
 from gz_lightning.data.catalog import Catalog, ordered_classes
-from gz_lightning.data.object_ids import EXACT, check_ids, id_column, repeats, some
+from gz_lightning.data.object_ids import EXACT, check_all_have_ids, check_ids, id_column, repeats, some
 from gz_lightning.data.pictures import Rows, check_all_rounded, find_images, shard_splits, without_repeats
 from gz_lightning.data.tables import Table, column_names, first_row, is_parquet, read_rows, stems, tables_of
 from gz_lightning.data.tree import Tree, leaf_folder
@@ -85,23 +85,24 @@ def catalog_from_classes(
         max_missing: As there.
 
     Raises:
-        InputError: If a table lacks the column, a class has no name, is none of those that another table names, or is no
-            leaf of ``tree``, or there are fewer than two; as :func:`gz_lightning.data.pictures.find_images`.
+        InputError: If a table lacks the column, or object ids that another has; if a class has no name, is none of those
+            that another table names, or is no leaf of ``tree``, or there are fewer than two; as
+            :func:`gz_lightning.data.pictures.find_images`.
     """
     sources = tables_of(tables)
     column = class_column(sources) if column is None else column
     if column is None:
         raise InputError(f"{sources[0]} has no column of classes ({', '.join(CLASS_COLUMNS)}); name it with --class_column")
-    ids, names, places, rows, known, own = [], [], [], [], list[str](), list[str | None]()
-    called_rows = stems(sources)
-    for place, table in enumerate(sources):
-        header = column_names(table)
+    ids, names, places, rows, known = [], [], [], [], list[str]()
+    called_rows, headers = stems(sources), [column_names(table) for table in sources]
+    own = [id_column(header) for header in headers]
+    check_all_have_ids(sources, own)
+    for place, (table, header, id_name) in enumerate(zip(sources, headers, own, strict=True)):
         if column not in header:
             raise InputError(f"{table} has no column {column}; its columns are {some(header, 8)}")
-        labels, id_name = class_labels(table).get(column), id_column(header)
+        labels = class_labels(table).get(column)
         if id_name is None and images is not None:
             raise InputError(f"{table} has no object ids, by which the images belong to its rows")
-        own.append(id_name)
         known += [name for name in labels or [] if name not in known]
         row = first = first_row(table)
         for piece in read_rows(table, [name for name in (id_name, column) if name], [id_name] if id_name else []):

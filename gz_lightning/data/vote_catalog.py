@@ -14,7 +14,7 @@ import pandas as pd
 
 from gz_lightning.data.catalog import Catalog
 from gz_lightning.data.layouts import VoteKind, layout_of
-from gz_lightning.data.object_ids import repeats
+from gz_lightning.data.object_ids import check_all_have_ids, repeats
 from gz_lightning.data.pictures import Rows, check_all_rounded, find_images, shard_splits, without_repeats
 from gz_lightning.data.tables import stems, tables_of
 from gz_lightning.data.tree import Tree, get_tree
@@ -78,7 +78,8 @@ def catalog_from_votes(
 
     Raises:
         InputError: As :func:`gz_lightning.data.votes.read_votes`; if a galaxy has different rows or images; if the tables
-            have different kinds of votes; or if more than ``max_missing`` of the galaxies have no image.
+            have different kinds of votes, or only some have object ids; or if more than ``max_missing`` of the galaxies
+            have no image.
     """
     inside = images is None
     sources = tables_of(tables)
@@ -92,6 +93,7 @@ def catalog_from_votes(
             f"{sources[0]} would be read by its {kinds[0]} votes, {sources[other]} by its {kinds[other]}; name one with "
             "--votes"
         )
+    check_all_have_ids(sources, [layout.object_id for layout in layouts])
     ids, named = list[Any](), list[Any]()
     columns = {name: Column() for name in ("confidences", "unlikely", "classifications", "places", "rows")}
     known = list(zip(sources, layouts, kinds, stems(sources), strict=True))

@@ -172,6 +172,16 @@ def test_a_class_of_a_few_galaxies_may_be_a_slip_of_the_pen(tmp_path: Path) -> N
         catalog_from_classes(tmp_path / "a.parquet", tree="coarse5")
 
 
+def test_shards_with_and_without_object_ids_are_not_mixed(tmp_path: Path) -> None:
+    write_shard(tmp_path / "a.parquet", {"label": ["a", "b"] * 4})
+    assert catalog_from_classes(tmp_path / "a.parquet").object_ids[0] == "a:1"
+    write_shard(tmp_path / "b.parquet", {"id": IDS, "label": ["a", "b"] * 4})
+    with pytest.raises(
+        InputError, match=r"a.parquet has no object ids, but .*b.parquet has \(id\); add them \(1 of 2 tables"
+    ):
+        catalog_from_classes(tmp_path)
+
+
 def test_rows_that_differ_in_their_class_are_refused(tmp_path: Path) -> None:
     rows, pictures = {"id": ["x", "y", "x"], "label": ["a", "b", "a"]}, [picture(0), picture(1), picture(0)]
     shard = write_shard(tmp_path / "a.parquet", rows, pictures)

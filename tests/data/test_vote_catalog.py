@@ -226,6 +226,14 @@ def test_pictures_without_object_ids_are_numbered(tmp_path: Path) -> None:
     assert catalog_from_votes(shard, tree="coarse5").object_ids[6] == "train:7"
 
 
+def test_shards_with_and_without_object_ids_are_not_mixed(tmp_path: Path) -> None:
+    """A galaxy of both would be another under its number."""
+    write_shard(tmp_path / "a.parquet", gz2_rows(5))
+    write_shard(tmp_path / "b.parquet", gz2_rows(5, ids=False))
+    with pytest.raises(InputError, match=r"b.parquet has no object ids, but .*a.parquet has \(id_str\); add them \(1 of 2"):
+        catalog_from_votes(tmp_path, tree="coarse5")
+
+
 def test_numbered_rows_of_shards_of_one_name(tmp_path: Path) -> None:
     """As the hub converts data sets: a folder for each split, and files that are numbered anew."""
     for split in ("train", "test"):
