@@ -164,10 +164,12 @@ def naming_file(path: str | os.PathLike[str]) -> Iterator[None]:
 
 def short(value: Any, most: int = 80) -> str:
     """A value as a message shows it, at most ``most`` characters."""
+    if isinstance(value, (np.generic, np.ndarray)):
+        value = value.tolist()  # 5.0, not np.float64(5.0)
     if isinstance(value, (dict, list, tuple, set)):  # its repr may have no end
         return f"a {type(value).__name__} of {len(value)}" if len(value) > 3 else _few(value, most)
     try:
-        text = repr(value.item() if isinstance(value, np.generic) else value)  # 5.0, not np.float64(5.0)
+        text = repr(value)
     except ValueError:  # an integer of thousands of digits
         return f"a {type(value).__name__}"
     return text if len(text) <= most else f"{text[: most - 4]} ..."

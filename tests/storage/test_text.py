@@ -82,6 +82,8 @@ def test_messages_name_the_file_and_stay_short() -> None:
     with pytest.raises(InputError, match="a.h5: no such leaf"), naming_file("a.h5"):
         raise InputError("no such leaf")
     assert short(np.float64(5)) == "5.0"  # not as numpy writes it
+    assert short(np.array([1, 2])) == "[1, 2]"
+    assert short(np.zeros((40, 2))) == "a list of 40"
     endless: list[object] = []
     endless += [endless] * 5
     for value in ("x" * 1000, 10**5000, endless, [[1] * 1000], {"a": {"b": endless}}):
