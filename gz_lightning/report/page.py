@@ -23,8 +23,8 @@ from gz_lightning.figures import accuracy_figure, at_places
 from gz_lightning.progress import track
 from gz_lightning.randomness import generator
 from gz_lightning.report import words
-from gz_lightning.report.curves import CAPTIONS, curves
-from gz_lightning.report.learned import MOST_SHOWN, Card, learned, moments
+from gz_lightning.report.curves import captions, curves
+from gz_lightning.report.learned import MOST_SHOWN, Card, learned, moments, nearest_moment
 from gz_lightning.report.opening import guessing, measured, opening, three_accuracies
 from gz_lightning.report.pictures import Picture, figure_picture, pixel_picture, scale_css
 from gz_lightning.report.runs import Run, nearest_galaxies, read_run
@@ -108,7 +108,6 @@ def report(
         sections=sections,
         shared=shared,
         protocols=PROTOCOLS,
-        curves=CAPTIONS,
         words=words,
         scale=scale_css(),
         cite=CITE,
@@ -163,17 +162,21 @@ def _section(run: Run, seen: tuple[Students | None, list[str]], several: bool) -
     looks, remarks = seen
     evaluated = {} if run.evaluation is None else scores_tables(run.name, run.evaluation.scores)
     counts = None if run.evaluation is None else torch.tensor(run.evaluation.confusion.to_numpy())
+    pictured = moments(run)
     return {
         "name": run.name,
         "file": run.file,
+        "row": "" if run.evaluation is None else next(iter(run.evaluation.distilled)),
         "anchor": prefix or "run",
         "opening": opening(run),
         "measured": measured(run),
         "reconciled": three_accuracies(run),
         "shown": _shown(run),
         "pictures": {"tree": _tree(run, prefix), **curves(run, prefix)},
+        "captions": captions(run),
         "learned": learned(run),
-        "moments": moments(run),
+        "moments": pictured,
+        "opened": nearest_moment([iteration for iteration, _ in pictured], run.synthetic.iteration) if pictured else 0,
         "looks": looks,
         "confusion": _confusion(run, counts if looks is None else looks.counts),
         "samples": [] if run.galaxies is None else _samples(run.galaxies),
@@ -206,11 +209,12 @@ def _tree(run: Run, prefix: str) -> Picture:
 
 def _shown(run: Run) -> str:
     """Which set the page shows, in words."""
+    shown = f"Shown: {run.file} (iteration {run.synthetic.iteration:,})"
     if run.evaluation is None:
-        return f"Shown: {run.file}, the set of highest validation accuracy while distilling."
+        return f"{shown}, the set of highest validation accuracy while distilling."
     rows = [f"'{row}'" for row, file in run.evaluation.distilled.items() if file == run.file]
     others = [f"'{row}' was scored with {file}" for row, file in run.evaluation.distilled.items() if file != run.file]
-    return "; ".join([f"Shown: {run.file}, scored in the row {' and the row '.join(rows)} of the table", *others]) + "."
+    return "; ".join([f"{shown}, scored in the row {' and the row '.join(rows)} of the table", *others]) + "."
 
 
 def _confusion(run: Run, counts: torch.Tensor | None) -> list[tuple[str, list[int]]]:

@@ -56,7 +56,7 @@ WORTH = {
     "spread": "population standard deviation over draws and networks.",
     "95 % interval": "a bootstrap over draws, networks and test galaxies at once.",
     "validation": "galaxies that choices are made on.",
-    "test": "galaxies that no choice has seen, but for those of mtt, see below.",
+    "test": "galaxies that no choice is made on; only the protocol mtt chooses between several sets on them.",
 }
 SCORES = {
     "balanced accuracy": "the mean recall of the leaves.",
