@@ -17,6 +17,7 @@ import torch
 
 from gz_lightning.data.contact_sheet import samples
 from gz_lightning.data.galaxies import Galaxies
+from gz_lightning.data.origin import UNKNOWN, origin_of
 from gz_lightning.errors import InputError
 from gz_lightning.evaluation.scores import tree_of
 from gz_lightning.figures import accuracy_figure, at_places
@@ -31,17 +32,12 @@ from gz_lightning.report.runs import Run, nearest_galaxies, read_run
 from gz_lightning.report.students import Students, students
 from gz_lightning.report.tables import accuracy_table, facts, other_tables, scores_tables, settings_table
 from gz_lightning.report.tree_figure import tree_figure
+from gz_lightning.sets.card import METHOD
 from gz_lightning.sets.coresets import coreset
 from gz_lightning.settings import AnyPath, NonNegativeInt, checked
 from gz_lightning.storage.whole import atomic_write
 from gz_lightning.training.protocol import PROTOCOLS
 from gz_lightning.version import __version__
-
-CITE = (
-    "Cazenavette et al. 2022, Dataset Distillation by Matching Training Trajectories, arXiv:2203.11932 (the method)",
-    "Guan et al. 2023, Discovering Galaxy Features via Dataset Distillation, arXiv:2311.17967 (in stages)",
-    "Willett et al. 2013, MNRAS 435, 2835, and Hart et al. 2016, MNRAS 461, 3663 (Galaxy Zoo 2)",
-)
 
 
 @dataclass(frozen=True)
@@ -110,7 +106,7 @@ def report(
         protocols=PROTOCOLS,
         words=words,
         scale=scale_css(),
-        cite=CITE,
+        cite=_cited(read),
     )
     with atomic_write(output / "report.html") as temporary:
         temporary.write_text(page, encoding="utf-8")
@@ -154,6 +150,12 @@ def _shared(runs: Sequence[Run]) -> dict[str, Any]:
         "pictures": [figure_picture("accuracy", accuracy_figure(evaluated, chance=chance), alt)],
         "used": used,
     }
+
+
+def _cited(runs: Sequence[Run]) -> list[str]:
+    """What to cite for the method and for the galaxies, as the card of an exported set does."""
+    origins = [UNKNOWN if run.galaxies is None else origin_of(run.galaxies.configuration) for run in runs]
+    return list(dict.fromkeys([*METHOD, *(work for origin in origins for work in origin.citation)]))
 
 
 def _section(run: Run, seen: tuple[Students | None, list[str]], several: bool) -> dict[str, Any]:

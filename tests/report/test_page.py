@@ -71,6 +71,8 @@ def test_the_page_stands_alone_and_can_be_read_aloud(evaluated: Path) -> None:
     for words in ("a &amp; b", "random real", "distilled, tuned", "label-robust score", "ConvNetD1W4", "arXiv:2203.11932"):
         assert words in text
     assert page.all("html") == [{"lang": "en"}]
+    assert "the survey and the catalogue that they come from" in text  # the galaxies do not say: as in an exported card
+    assert "Willett" not in text
     assert 'class="remarks"' not in text
     assert set(re.findall(r'href="#(\w+)"', text)) <= page.ids
 
