@@ -204,6 +204,7 @@ def experts_figure(metrics: pd.DataFrame, title: str = "", chance: float | None 
     if chance is not None:
         axis.axhline(chance, color="0.4", linewidth=0.9, linestyle=":", label=f"guessing, {chance:.0f} %")
     axis.set(xlabel="epoch", ylabel="accuracy in per cent", title=title)
+    axis.set_ylim(bottom=0)
     axis.grid(alpha=0.3)
     axis.legend(fontsize=8)
     return figure

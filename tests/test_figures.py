@@ -69,4 +69,5 @@ def test_learning_curves_beside_guessing() -> None:
     (axis,) = experts_figure(metrics, chance=20.0).axes
     assert np.array_equal(axis.lines[-1].get_ydata(), [20, 20])
     assert axis.lines[-1].get_label() == "guessing, 20 %"
+    assert axis.get_ylim()[0] == 0
     assert len(experts_figure(metrics).axes[0].lines) == 2

@@ -36,7 +36,8 @@ SEEN = {
     "occlusion map": (
         "a square of the galaxy is covered with the mean colour of all galaxies, at one place after the "
         "other, and the fall of the odds of its leaf is noted (Zeiler & Fergus 2014). Red: the networks need "
-        "what is there. Blue: what is there speaks for another leaf."
+        "what is there. Blue: what is there speaks for another leaf. That colour is brighter than the sky: red there, as in "
+        "the corners of round galaxies, mostly means that the networks mind light beside the galaxy."
     ),
     "log-odds": "ln(P / (1 - P)) of the probability P: a fall by 1 divides the odds by 2.7.",
 }

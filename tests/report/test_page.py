@@ -91,6 +91,11 @@ def test_all_that_was_learned_seen_and_confused_is_on_it(evaluated: Path, toy: G
     }  # fmt: skip
     (slider,) = page.all("input")
     assert slider["value"] == "1"  # the set is of iteration 7
+    text = (tmp_path / "report.html").read_text()
+    legend, words, maps = (
+        text.index(part) for part in ("grey or dark: no effect", "light beside the galaxy", "Occlusion map")
+    )
+    assert legend < words < maps
     on_it = {alt.split()[2] for alt in alts if alt.startswith("Training galaxy")}
     assert on_it <= set(toy.train.object_ids)
 
