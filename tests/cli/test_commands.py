@@ -285,7 +285,7 @@ def test_a_dry_run_says_what_it_would_take_and_writes_nothing(
     for command, said in (
         (["prepare", "--output", "new/a.h5", "--per_class", "3"], "30 simulated galaxies of 10 leaves at 128 px; "),
         (["prepare", "--output", "new/b.h5", *source, "--resolution", "8"], " leaves to pack at 8 px; "),
-        (["fit", "--data.path", data, *FIT], "1 expert x 2 epochs x 1 steps (2 in all), networks of "),
+        (["fit", "--data.path", data, *FIT], "1 expert x 2 epochs x 1 step (2 in all), networks of "),
         (["fit", *FIT], "1 expert x 2 epochs x "),  # of simulated galaxies, which nobody keeps
         (
             ["distill", "--data.path", data, "--model.trajectories", str(toy_experts), *DISTILL],
