@@ -69,3 +69,13 @@ def size(number: float) -> str:
     if number >= 1e8:
         return f"{number / 1e9:.2g} GB"
     return f"{number / 1e6:.0f} MB" if number >= 1e6 else "under 1 MB"
+
+
+def counted(number: int, what: str) -> str:
+    """A number of things, in words.
+
+    Example:
+        >>> counted(1, "network"), counted(2000, "evaluation")
+        ('1 network', '2,000 evaluations')
+    """
+    return f"{number:,} {what}{'s' * (number != 1)}"

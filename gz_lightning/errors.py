@@ -16,6 +16,10 @@ class InputError(ValueError):
     """
 
 
+class Unreachable(InputError):  # noqa: N818 - the state of a file, as messages name it
+    """A file that cannot be read now, whatever it holds: another process writes it, or it is not ours to read."""
+
+
 class Damaged(ValueError):  # noqa: N818 - the state of a file, as messages name it
     """A file whose content is not what it should be.
 

@@ -175,7 +175,7 @@ def accuracy_figure(tables: Mapping[str, pd.DataFrame], title: str = "", chance:
             axis.text(max(value, high) + 1.5, y, f"{value:.1f} ± {spread:.1f}", va="center", fontsize=8)
     axis.set_yticks(range(len(names)), names, fontsize=9)
     axis.invert_yaxis()
-    axis.set(xlabel="test accuracy in per cent", xlim=(0, 115), xticks=range(0, 101, 20), title=title)
+    axis.set(xlabel="test accuracy in per cent", xlim=(0, 100), title=title)
     if chance is not None:
         axis.axvline(chance, color="0.2", linewidth=1, linestyle="--")
         axis.annotate("guessing", (chance, 1), (0, 2), xycoords=axis.get_xaxis_transform(), textcoords="offset points",
@@ -187,12 +187,13 @@ def accuracy_figure(tables: Mapping[str, pd.DataFrame], title: str = "", chance:
     return figure
 
 
-def experts_figure(metrics: pd.DataFrame, title: str = "") -> Figure:
+def experts_figure(metrics: pd.DataFrame, title: str = "", chance: float | None = None) -> Figure:
     """Learning curves of experts: their mean and their range.
 
     Args:
         metrics: Metrics of a :class:`gz_lightning.experts.trajectories.TrajectoryStore`.
         title: Title of the figure.
+        chance: Accuracy of guessing in per cent, drawn as a line.
     """
     figure = Figure(figsize=(6.4, 3.6), layout="constrained", dpi=120)
     axis = figure.subplots()
@@ -200,7 +201,10 @@ def experts_figure(metrics: pd.DataFrame, title: str = "") -> Figure:
         by_epoch = 100 * metrics.groupby("epoch")[column].agg(["mean", "min", "max"])
         axis.plot(by_epoch.index, by_epoch["mean"], color=COLOURS[i], label=f"{name} galaxies", linestyle=("-", "--")[i])
         axis.fill_between(by_epoch.index, by_epoch["min"], by_epoch["max"], color=COLOURS[i], alpha=0.15)
+    if chance is not None:
+        axis.axhline(chance, color="0.4", linewidth=0.9, linestyle=":", label=f"guessing, {chance:.0f} %")
     axis.set(xlabel="epoch", ylabel="accuracy in per cent", title=title)
+    axis.set_ylim(bottom=0)
     axis.grid(alpha=0.3)
     axis.legend(fontsize=8)
     return figure

@@ -5,7 +5,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from gz_lightning.cost import LATER, announce, dry_run, is_dry, size
+from gz_lightning.cost import LATER, announce, counted, dry_run, is_dry, size
 from gz_lightning.storage.whole import locked
 
 
@@ -34,3 +34,7 @@ def test_a_dry_run_locks_nothing(tmp_path: Path) -> None:
     with dry_run(), locked(tmp_path / "run" / ".lock", "run"):
         pass
     assert not list(tmp_path.iterdir())
+
+
+def test_one_is_not_many() -> None:
+    assert [counted(number, "network") for number in (0, 1, 2000)] == ["0 networks", "1 network", "2,000 networks"]

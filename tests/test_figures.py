@@ -5,9 +5,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.patches import Rectangle
 
-from gz_lightning.figures import accuracy_figure, confusion_figure, drawable, leaf_figure, save_figure, stretched
+from gz_lightning.figures import (
+    accuracy_figure,
+    confusion_figure,
+    drawable,
+    experts_figure,
+    leaf_figure,
+    save_figure,
+    stretched,
+)
 from tests.conftest import CLASS_NAMES
 
 
@@ -43,10 +52,22 @@ def test_stretched_pictures_reach_from_black_to_white() -> None:
 
 def test_bars_begin_at_zero_beside_guessing() -> None:
     row = {"test": 60.0, "spread": 2.0, "low": 55.0, "high": 64.0}
-    table = pd.DataFrame([{"set": "distilled", **row}, {"set": "full data", **row, "test": 80.0, "low": 78.0, "high": 83.0}])
-    (axis,) = accuracy_figure({"run": table}, chance=20.0).axes
-    assert axis.get_xlim()[0] == 0
+    table = pd.DataFrame([{"set": "distilled", **row}, {"set": "full data", **row, "test": 97.0, "low": 95.0, "high": 99.0}])
+    figure = accuracy_figure({"run": table}, chance=20.0)
+    (axis,) = figure.axes
+    assert axis.get_xlim() == (0, 100)
     bars = [(bar.get_x(), bar.get_width()) for bar in axis.patches if isinstance(bar, Rectangle)]
-    assert bars == [(0, 60), (0, 80), (58, 4), (78, 4)]
-    assert {"60.0 ± 2.0", "80.0 ± 2.0", "guessing"} <= {text.get_text() for text in axis.texts}
+    assert bars == [(0, 60), (0, 97), (58, 4), (95, 4)]
+    assert {"60.0 ± 2.0", "97.0 ± 2.0", "guessing"} <= {text.get_text() for text in axis.texts}
     assert any(np.array_equal(line.get_xdata(), [20, 20]) for line in axis.lines)
+    FigureCanvasAgg(figure).draw()
+    assert max(text.get_window_extent().x1 for text in axis.texts) <= figure.bbox.x1
+
+
+def test_learning_curves_beside_guessing() -> None:
+    metrics = pd.DataFrame({"epoch": [0, 1], "train_accuracy": [0.2, 0.9], "val_accuracy": [0.2, 0.7]})
+    (axis,) = experts_figure(metrics, chance=20.0).axes
+    assert np.array_equal(axis.lines[-1].get_ydata(), [20, 20])
+    assert axis.lines[-1].get_label() == "guessing, 20 %"
+    assert axis.get_ylim()[0] == 0
+    assert len(experts_figure(metrics).axes[0].lines) == 2

@@ -47,6 +47,7 @@ TRAINING = ("fit", "distill", "evaluate")
 """Commands that train networks, which is faster with :func:`gz_lightning.memory.keep_freed_memory`."""
 COSTLY = ("prepare", "evaluate")
 """Functions that say what they will take before they begin; ``fit`` and ``distill`` do too, and have a setting for it."""
+NO_FLAGS = "Without flags, in this order and before all others: {}."
 DRY_RUN = "With --dry_run it says what it would take, and ends: nothing is computed or written."
 LIGHT = ("download", "demo")
 """Commands that need no PyTorch."""
@@ -70,19 +71,24 @@ def _function(name: str, place: str) -> Callable[[Sequence[str]], Any]:
     def run(args: Sequence[str]) -> Any:
         from jsonargparse import auto_cli
 
-        from gz_lightning.cli.parser import Formatter, OneLine, by_name, description
+        from gz_lightning.cli.help import HelpFormatter, by_place
+        from gz_lightning.cli.parser import OneLine, by_name, description
         from gz_lightning.cost import dry_run
 
         function = _late(name, place)
         shown: dict[str, Any] = {"prog": f"gz-lightning {name}", "description": description(function)}
-        is_dry = False
+        is_dry, more = False, []
+        if places := by_place(function):
+            shown["usage"] = f"%(prog)s {' '.join(places)} [--config FILE.yaml] [settings]"
+            more.append(NO_FLAGS.format(" ".join(places)))
         if name in COSTLY:
             is_dry, args = _without_dry_run(args)
-            shown["epilog"] = DRY_RUN
+            more.append(DRY_RUN)
+        shown["epilog"] = "\n".join(more)
         args = by_name(function, args)
         with dry_run() if is_dry else contextlib.nullcontext():
             return auto_cli(
-                function, args=args, as_positional=False, formatter_class=Formatter, parser_class=OneLine, **shown
+                function, args=args, as_positional=False, formatter_class=HelpFormatter, parser_class=OneLine, **shown
             )
 
     return run

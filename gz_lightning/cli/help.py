@@ -1,4 +1,4 @@
-"""The help of ``fit`` and ``distill``: the settings that most runs need first, the rest by part.
+"""The help of the commands. That of ``fit`` and ``distill`` shows the settings that most runs need first, the rest by part.
 
 Both have some fifty settings of their own, and the Trainer forty more. The parser here knows those of the package alone,
 from their declarations, so that nobody waits for PyTorch; those of the Trainer are shown by the LightningCLI itself.
@@ -7,7 +7,9 @@ from their declarations, so that nobody waits for PyTorch; those of the Trainer 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import inspect
+import typing
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from gz_lightning.cli.declarations import declaration
@@ -35,6 +37,33 @@ MORE = (
 )
 LATER = ("wandb_name", "wandb_project")
 HELP = ("-h", "--help")
+PATHS = '\'["PATH1",'
+"""How jsonargparse begins the form of a list of paths, which it reads from JSON or a file."""
+
+
+class HelpFormatter(Formatter):
+    """Shows a list of paths as it is typed, and names without the backticks of a docstring."""
+
+    def _expand_help(self, action: argparse.Action) -> str:
+        return super()._expand_help(action).replace("``", "")
+
+    def _metavar_formatter(self, action: argparse.Action, default_metavar: str) -> Callable[[int], tuple[str, ...]]:
+        if str(action.metavar).startswith(PATHS):
+            return lambda number: (f"{default_metavar} ...",) * number
+        return super()._metavar_formatter(action, default_metavar)
+
+
+def by_place(function: Callable[..., Any]) -> list[str]:
+    """The settings that need no flags, in their order, as a usage has them: those that are required.
+
+    Example:
+        >>> def report(runs: list[str], output: str = "report") -> None: ...
+        >>> by_place(report)
+        ['RUNS ...']
+    """
+    hints, parameters = typing.get_type_hints(function), inspect.signature(function).parameters
+    required = [name for name, parameter in parameters.items() if parameter.default is parameter.empty]
+    return [name.upper() + " ..." * (typing.get_origin(hints[name]) is list) for name in required]
 
 
 def add_run_settings(parser: Any, command: str) -> None:
@@ -76,7 +105,7 @@ def help_of(command: str, args: Sequence[str]) -> str | None:
         prog=f"gz-lightning {command}",
         usage="%(prog)s [--config FILE.yaml] [settings]",
         description=description(module),
-        formatter_class=Formatter,
+        formatter_class=HelpFormatter,
         epilog=wrapped(MORE.format(command)),
     )
     for name, declared, title in (("data", declaration(DATA), "galaxies"), ("model", module, "method")):

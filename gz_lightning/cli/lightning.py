@@ -32,8 +32,10 @@ from gz_lightning.experts.trajectories import TrajectoryStore
 from gz_lightning.progress import say
 from gz_lightning.settings import check_settings
 from gz_lightning.storage.checkpoints import LAST
+from gz_lightning.storage.text import short
 from gz_lightning.storage.whole import locked, remove_stale
 from gz_lightning.training.quiet import quiet
+from gz_lightning.training.trainer import refuse_settings
 
 T = TypeVar("T")
 TRAINER_DEFAULTS = {
@@ -42,6 +44,8 @@ TRAINER_DEFAULTS = {
     "log_every_n_steps": 10,
 }
 WANDB_MODES = ("offline", "online", "off")
+MODES_OF_WANDB = ("online", "offline", "disabled", "dryrun", "run", "shared")
+"""What the variable WANDB_MODE can be."""
 COMPLAINTS = (
     *(MisconfigurationException, ArithmeticError, AssertionError, AttributeError, ImportError, LookupError),
     *(RuntimeError, TypeError, ValueError),
@@ -69,6 +73,33 @@ def _refused_settings() -> Iterator[None]:
         raise InputError(f"the settings cannot be used: {error}") from error
 
 
+@contextlib.contextmanager
+def _refused_by_wandb() -> Iterator[None]:
+    """Turn what Weights & Biases raises about its settings and keys into InputError. Never around our code."""
+    import wandb
+
+    try:
+        yield
+    except (wandb.errors.Error, *COMPLAINTS) as error:
+        raise _wandb_refusal(error) from error
+
+
+def _wandb_refusal(error: Exception) -> InputError:
+    """What Weights & Biases says in one line; of pydantic's many, those that name the setting."""
+    said = " ".join(str(error).split()).rstrip(".")
+    if _is_invalid(error):
+        said = "; ".join(
+            f"WANDB_{'_'.join(map(str, part['loc'])).upper()} is {short(part['input'])}: {part['msg']}"
+            for part in error.errors()  # type: ignore[attr-defined]
+        )
+    return InputError(f"Weights & Biases cannot be used: {said}; mend that, or leave it out with --wandb off")
+
+
+def _is_invalid(error: Exception) -> bool:
+    """Whether it is the ValidationError of pydantic that wandb raises about its Settings, most of which are variables."""
+    return type(error).__module__.startswith("pydantic") and getattr(error, "title", "") == "Settings"
+
+
 def wandb_mode(flag: str) -> str:
     """What ``--wandb`` comes to in this environment: ``WANDB_MODE`` can keep a run off the network or switch W&B off.
 
@@ -76,9 +107,12 @@ def wandb_mode(flag: str) -> str:
         flag: offline, online or off.
 
     Raises:
-        InputError: If the run would be sent to an account and there is no key; wandb would ask for it and wait.
+        InputError: If the run would be sent to an account and there is no key (wandb would ask for it and wait) or a wrong
+            one; or if there is no such WANDB_MODE.
     """
     variable = os.environ.get("WANDB_MODE", "").lower()
+    if flag != "off" and variable not in ("", *MODES_OF_WANDB):
+        raise InputError(f"WANDB_MODE is {short(variable)}, not one of {', '.join(MODES_OF_WANDB)}; mend or unset it")
     mode = {"disabled": "off", "offline": "offline", "dryrun": "offline"}.get(variable, flag)
     mode = "off" if flag == "off" else mode
     if mode != flag and _is_first():
@@ -101,22 +135,25 @@ def _finish_wandb() -> None:
         wandb.finish()
 
 
-def _late_refusals() -> tuple[type[Exception], ...]:
-    """What callbacks and loggers raise on settings that they cannot use, once training begins."""
+def _late_refusal(error: Exception) -> InputError | None:
+    """What to say of an error if callbacks and loggers raise it on settings that they cannot use, once training begins."""
+    if isinstance(error, MisconfigurationException):
+        return InputError(f"the settings cannot be used: {error}")
     if "wandb" not in sys.modules:
-        return (MisconfigurationException,)
+        return None
     import wandb
 
-    return MisconfigurationException, wandb.errors.Error
+    return _wandb_refusal(error) if isinstance(error, wandb.errors.Error) or _is_invalid(error) else None
 
 
 def _has_key() -> bool:
     """Whether wandb has the key of an account."""
     import wandb
 
-    if "prompt" in inspect.signature(wandb.login).parameters:
-        return wandb.login(prompt=False, verify=False)
-    return bool(wandb.api.api_key)  # earlier releases
+    with _refused_by_wandb():
+        if "prompt" in inspect.signature(wandb.login).parameters:
+            return wandb.login(prompt=False, verify=False)
+        return bool(wandb.api.api_key)  # earlier releases
 
 
 class GalaxyCLI(LightningCLI):
@@ -165,8 +202,10 @@ class GalaxyCLI(LightningCLI):
             try:
                 with ranks_end_together(cli.trainer, command):
                     cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=cli.checkpoint(), weights_only=True)
-            except _late_refusals() as error:
-                raise InputError(f"the settings cannot be used: {error}") from error
+            except Exception as error:
+                if (refusal := _late_refusal(error)) is None:
+                    raise
+                raise refusal from error
             except SystemExit:
                 if cli.trainer.interrupted:  # Lightning turns a KeyboardInterrupt into SystemExit
                     raise KeyboardInterrupt from None
@@ -195,6 +234,7 @@ class GalaxyCLI(LightningCLI):
         for part, setting in (("model", "trajectories"), ("data", "path"), ("trainer", "logger")):
             if not isinstance(config[part], Namespace) or setting not in config[part]:
                 raise InputError(f"--{part} should hold settings by name")
+        refuse_settings(config.trainer.as_dict(), self.command)  # as they were typed: a Trainer derives some from others
         if config.wandb not in WANDB_MODES:
             raise InputError(f"--wandb is offline, online or off, not '{config.wandb}'")
         if config.dry_run:
@@ -290,7 +330,7 @@ class GalaxyCLI(LightningCLI):
             Path(config.run_dir).mkdir(parents=True, exist_ok=True)
             name = config.wandb_name or Path(config.run_dir).resolve().name
             place = {"name": name, "save_dir": config.run_dir, "project": config.wandb_project}
-            with _refused_settings():
+            with _refused_by_wandb():
                 logger = WandbLogger(**place, offline=mode == "offline")
             logger._wandb_init.pop("anonymous", None)  # Lightning always gives it, and wandb remarks that it does nothing
             loggers.append(logger)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import enum
 import inspect
 import itertools
 import json
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
-from jsonargparse import ArgumentParser, DefaultHelpFormatter, get_loader, set_loader
+from jsonargparse import ArgumentParser, DefaultHelpFormatter, get_loader, set_dumper, set_loader
 
 from gz_lightning.errors import Damaged, InputError
 from gz_lightning.storage.text import check_keys, read_yaml
@@ -46,15 +47,29 @@ _load_yaml = get_loader("yaml")
 
 
 def _load_settings(text: str) -> Any:
-    """What jsonargparse reads a file or value with, without keys that are given twice."""
+    """What jsonargparse reads a file or value with, without keys that are given twice or in two ways."""
     try:
-        check_keys(text)
+        check_keys(text, dotted=True)
     except Damaged as error:
         raise yaml.YAMLError(str(error)) from error
     return _load_yaml(text)
 
 
+class _Dumper(yaml.SafeDumper):  # type: ignore[misc]  # yaml has no types
+    """Writes a value of an enumeration as what it stands for: callbacks have such defaults."""
+
+
+_Dumper.add_multi_representer(enum.Enum, lambda dumper, value: dumper.represent_data(value.value))
+
+
+def _dump_settings(settings: Any) -> str:
+    """What jsonargparse writes settings with, with the style of its own."""
+    written: str = yaml.dump(settings, Dumper=_Dumper, default_flow_style=False, allow_unicode=True, sort_keys=False)
+    return written
+
+
 set_loader("yaml", _load_settings, (yaml.YAMLError,))
+set_dumper("yaml", _dump_settings)
 
 
 class OneLine(ArgumentParser):
@@ -104,7 +119,7 @@ class OneLine(ArgumentParser):
         """Parse a file that holds plain values within the limits of :func:`read_yaml`."""
         mode = os.stat(path).st_mode if os.path.exists(path) else 0
         if not stat.S_ISFIFO(mode):  # a shell's <(command) can be read only once
-            read_yaml(Path(path))
+            read_yaml(Path(path), dotted=True)
         return super().parse_path(path, *args, **kwargs)
 
 

@@ -1,7 +1,8 @@
 """Files of many images that are no tables: WebDataset tars, and HDF5 as Galaxy10 has it.
 
-A sample of a tar is what follows each other under one key: ``<key>.image.jpg`` and ``<key>.labels.json``, whose entries are
-columns, or ``<key>.cls``. Galaxy10 has the pixels in ``images``, shape (N, H, W, 3), and its classes in ``ans``.
+A sample of a tar is what follows each other under one key, which ends at the first dot of a name: ``<key>.image.jpg`` and
+``<key>.labels.json``, whose entries are columns, or ``<key>.cls``. Galaxy10 has the pixels in ``images``, shape
+(N, H, W, 3), and its classes in ``ans``.
 """
 
 from __future__ import annotations
@@ -46,9 +47,11 @@ def tar_samples(path: Path) -> list[dict[str, Any]]:
     """The samples of a tar: each with its ``__key__`` and where its ``image``, ``json`` and ``cls`` are, as far as there.
 
     Raises:
-        InputError: If it cannot be read, or is cut off.
+        InputError: If it cannot be read, is cut off, or has two of one kind in a sample.
     """
     samples: list[dict[str, Any]] = []
+    named: dict[str, str] = {}  # kinds of the last sample -> their members
+    twice: tuple[str, str, str, str] | None = None
     if not path.is_file():  # a pipe would be waited for
         raise InputError(f"there is no file {path}")
     with reading(path, "tar", (OSError, EOFError, tarfile.TarError, ValueError)), tarfile.open(path) as archive:
@@ -60,16 +63,26 @@ def tar_samples(path: Path) -> list[dict[str, Any]]:
             key = folder + slash + name.partition(".")[0]
             if not samples or samples[-1][KEY] != key:
                 samples.append({KEY: key})
+                named = {}
             lower = name.lower()
             kind = "image" if lower.endswith(IMAGE_SUFFIXES) else lower.rpartition(".")[2]
             if kind in ("image", "json", CLASS):
-                samples[-1].setdefault(kind, (member.offset_data, member.size))
+                if kind in named:
+                    twice = twice or (named[kind], member.name, key, kind)
+                named[kind] = member.name
+                samples[-1][kind] = member.offset_data, member.size
             if member.offset_data + member.size > size:
                 raise tarfile.ReadError(f"it ends within {member.name}")
         with path.open("rb") as file:  # tarfile takes a cut for the end
             file.seek(archive.offset)
             if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
                 raise tarfile.ReadError(f"it is cut off after {len(samples)} samples")
+    if twice is not None:
+        one, other, key, kind = twice
+        raise InputError(
+            f"{path} has {one} and {other} in the sample {key}, of which only one can be its {kind}; a key ends at the "
+            "first dot: rename keys with dots, or leave one of them out"
+        )
     return samples
 
 

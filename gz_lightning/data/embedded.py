@@ -10,7 +10,7 @@ import glob
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, overload
 
 import numpy as np
@@ -133,11 +133,18 @@ def has_images(table: Table) -> bool:
         return file.image_column is not None
 
 
-def without_pixels(table: Table) -> tuple[dict[int, Path], dict[int, str]]:
+def without_pixels(table: Table, taken: dict[Path, tuple[PurePath, str]]) -> tuple[dict[int, Path], dict[int, str]]:
     """Images of a Parquet file or dataset that are given by path alone.
+
+    Args:
+        table: The file or dataset.
+        taken: File -> the path that it was found for, and where that stands; for all shards the same, and added to.
 
     Returns:
         Row -> the file that was found beside the shard; row -> the path of one that was not, or nothing.
+
+    Raises:
+        InputError: If one file beside is found for two paths.
     """
     found: dict[int, Path] = {}
     lost: dict[int, str] = {}
@@ -147,10 +154,17 @@ def without_pixels(table: Table) -> tuple[dict[int, Path], dict[int, str]]:
         rows = file.without_bytes()
         for row, content in file.pictures(rows):
             place = beside(table, content) if isinstance(content, str) else None
-            if place is not None:
-                found[row] = place
-            else:
+            if place is None:
                 lost[row] = content if isinstance(content, str) else ""
+                continue
+            path, where = PurePath(str(content)), f"{table}, row {row + 1}"
+            one, other = taken.setdefault(place, (path, where))
+            if one != path:
+                raise InputError(
+                    f"{other} names the image {one} and {where} the image {path}, but both are found as {place}; put the "
+                    "files beside the shard in folders as its paths have them, or embed them"
+                )
+            found[row] = place
     return found, lost
 
 

@@ -53,6 +53,22 @@ def id_column(header: Sequence[str]) -> str | None:
     return next((lower[name] for name in ID_COLUMNS if name in lower), None)
 
 
+def check_all_have_ids(tables: Sequence[Table], columns: Sequence[str | None]) -> None:
+    """Refuse tables of which some have a column of object ids and some have none: rows of these would be numbered.
+
+    Args:
+        tables: Tables.
+        columns: The column of object ids of each; None: it has none.
+    """
+    having = next((place for place, column in enumerate(columns) if column is not None), None)
+    if having is not None and None in columns:
+        lacking = columns.index(None)
+        raise InputError(
+            f"{tables[lacking]} has no object ids, but {tables[having]} has ({columns[having]}); add them ("
+            f"{columns.count(None)} of {len(columns)} tables lack them), or prepare the tables apart"
+        )
+
+
 def check_ids(table: Table, ids: pd.Series[str], row: int) -> pd.Series[str]:
     """Object ids of a piece, without the ending of an image's file.
 

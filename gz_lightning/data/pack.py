@@ -63,7 +63,7 @@ class Prepared:
         short = report[report["lacking"] > 0]
         if len(short):
             counts = ", ".join(f"{leaf} ({taken})" for leaf, taken in zip(short["leaf"], short["taken"], strict=True))
-            asked = f"the {self.selection.per_class} galaxies asked for"
+            asked = f"--per_class {self.selection.per_class}"
             lines.append(f"{len(short)} leaves have fewer than {asked}: {counts}")
         for split in SPLITS:
             empty = report.loc[report[split] == 0, "leaf"]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from gz_lightning.data.class_folders import SPLIT_FOLDERS, image_files
-from gz_lightning.data.embedded import NO_PIXELS, InsideImages, without_pixels
+from gz_lightning.data.embedded import NO_PIXELS, Content, InsideImages, in_storage_order, without_pixels
 from gz_lightning.data.object_ids import check_ids, check_mapped, check_rounded, id_column, read_mapping, some
 from gz_lightning.data.tables import Table, column_names, first_row, read_rows
-from gz_lightning.errors import InputError
+from gz_lightning.errors import InputError, reading
 
 
 @dataclass
@@ -86,7 +87,8 @@ def find_images(
         The images of those that have one; which these are, shape (N,); object ids of the others -> what to say of them.
 
     Raises:
-        InputError: If more than ``max_missing`` of the galaxies have no image (counted, some are listed).
+        InputError: If more than ``max_missing`` of the galaxies have no image (counted, some are listed), or images that
+            have different paths in a table are one file.
     """
     lost, rounded = "", dict[str, str]()
     if images is None:
@@ -108,10 +110,62 @@ def find_images(
     return files, used, {i: why.get(i, "has no image") for i in galaxies.ids[~used]}
 
 
+def without_repeats(
+    galaxies: Rows, repeated: npt.NDArray[np.bool_], images: str | Path | list[Table] | None, mapping: str | Path | None
+) -> npt.NDArray[np.bool_]:
+    """Which rows to keep of those of one object id, shape (N,): the first that has an image.
+
+    Args:
+        galaxies: N rows.
+        repeated: Which repeat an earlier one in their labels, shape (N,).
+        images: As for :func:`find_images`.
+        mapping: As there.
+
+    Raises:
+        InputError: If rows that repeat each other have images of their own that differ.
+    """
+    keep = ~repeated
+    by_row = images is None or (isinstance(images, (str, Path)) and mapping is None and galaxies.named is not None)
+    if not repeated.any() or not by_row:  # else the image is that of the object id
+        return keep
+    several = galaxies.ids.isin(galaxies.ids[repeated]).to_numpy()
+    alike = galaxies.keep(several)
+    files, used = _inside(alike)[:2] if images is None else _in_folder(alike, images, None)[:2]  # type: ignore[arg-type]
+    at, digests = np.flatnonzero(several)[used], dict[int, bytes]()
+    for group, contents in in_storage_order(files):
+        found = zip(at[group].tolist(), map(_digest, contents), strict=True)
+        digests.update({row: digest for row, digest in found if digest is not None})
+    chosen, differing = dict[str, int](), list[tuple[int, int]]()
+    for row in sorted(digests):
+        first = chosen.setdefault(galaxies.ids[row], row)
+        if digests[row] != digests[first]:
+            differing.append((first, row))
+    if differing:
+        one, other = differing[0]
+        raise InputError(
+            f"{len(differing)} rows have the object id and the labels of another but not its image, such as "
+            f"{galaxies.ids[one]} in {galaxies.where(one)} and {galaxies.where(other)}; keep one of them"
+        )
+    keep[galaxies.ids.isin(chosen.keys()).to_numpy()] = False
+    keep[list(chosen.values())] = True
+    return keep
+
+
+def _digest(content: Content) -> bytes | None:
+    """Tells images apart; None: there is none."""
+    if isinstance(content, Path):
+        with reading(content, "image", (OSError,)):
+            content = content.read_bytes()
+    if content is None or not len(content):
+        return None
+    return hashlib.sha256(content if isinstance(content, bytes) else content.tobytes()).digest()
+
+
 def _inside(galaxies: Rows) -> tuple[Sequence[Any], npt.NDArray[np.bool_], str]:
     used, outside, lost = np.ones(len(galaxies), dtype=bool), {}, ""
+    taken: dict[Path, tuple[PurePath, str]] = {}
     for place, table in enumerate(galaxies.tables):
-        beside, gone = without_pixels(table)
+        beside, gone = without_pixels(table, taken)
         if not beside and not gone:
             continue
         here = np.flatnonzero(galaxies.places == place)
@@ -151,9 +205,9 @@ def _joined(galaxies: Rows, images: list[Table]) -> tuple[Sequence[Any], npt.NDA
         )
     at = pd.Index(joined.ids).get_indexer(pd.Index(galaxies.ids))
     used: npt.NDArray[np.bool_] = at >= 0
-    outside, gone = {}, set()
+    outside, gone, taken = {}, set(), dict[Path, tuple[PurePath, str]]()
     for place, table in enumerate(images):
-        beside, lost = without_pixels(table)
+        beside, lost = without_pixels(table, taken)
         first = int(np.flatnonzero(joined.places == place)[0]) if (joined.places == place).any() else 0
         outside.update({first + row: path for row, path in beside.items()})
         gone |= {first + row for row in lost}

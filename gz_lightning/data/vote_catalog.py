@@ -14,8 +14,8 @@ import pandas as pd
 
 from gz_lightning.data.catalog import Catalog
 from gz_lightning.data.layouts import VoteKind, layout_of
-from gz_lightning.data.object_ids import repeats
-from gz_lightning.data.pictures import Rows, check_all_rounded, find_images, shard_splits
+from gz_lightning.data.object_ids import check_all_have_ids, repeats
+from gz_lightning.data.pictures import Rows, check_all_rounded, find_images, shard_splits, without_repeats
 from gz_lightning.data.tables import stems, tables_of
 from gz_lightning.data.tree import Tree, get_tree
 from gz_lightning.data.votes import vote_pieces
@@ -77,8 +77,9 @@ def catalog_from_votes(
             needs no votes for it.
 
     Raises:
-        InputError: As :func:`gz_lightning.data.votes.read_votes`; if a galaxy has different rows; if the tables have
-            different kinds of votes; or if more than ``max_missing`` of the galaxies have no image.
+        InputError: As :func:`gz_lightning.data.votes.read_votes`; if a galaxy has different rows or images; if the tables
+            have different kinds of votes, or only some have object ids; or if more than ``max_missing`` of the galaxies
+            have no image.
     """
     inside = images is None
     sources = tables_of(tables)
@@ -92,6 +93,7 @@ def catalog_from_votes(
             f"{sources[0]} would be read by its {kinds[0]} votes, {sources[other]} by its {kinds[other]}; name one with "
             "--votes"
         )
+    check_all_have_ids(sources, [layout.object_id for layout in layouts])
     ids, named = list[Any](), list[Any]()
     columns = {name: Column() for name in ("confidences", "unlikely", "classifications", "places", "rows")}
     known = list(zip(sources, layouts, kinds, stems(sources), strict=True))
@@ -121,9 +123,9 @@ def catalog_from_votes(
     repeated = repeats(galaxies.ids, read, [*tree.class_names, "classifications"], galaxies.where)
     notes = [f"{int(repeated.sum())} rows repeat another of the same object id, and count once"] if repeated.any() else []
     if repeated.any():
-        galaxies, confidences = galaxies.keep(~repeated), confidences[~repeated]
-        unlikely = unlikely[~repeated]
-        classifications = None if classifications is None else classifications[~repeated]
+        kept = without_repeats(galaxies, repeated, images, mapping)
+        galaxies, confidences, unlikely = galaxies.keep(kept), confidences[kept], unlikely[kept]
+        classifications = None if classifications is None else classifications[kept]
     files, used, missing = find_images(galaxies, images, mapping, max_missing)
     splits = shard_splits(sources) if inside else None
     if missing:

@@ -181,12 +181,11 @@ def _shares(table: Table, count: pd.Series[float], total: Any, row: int) -> pd.S
 
 def _volunteers(values: pd.Series[Any]) -> pd.Series[float]:
     """Numbers of volunteers; NaN where a cell cannot be one."""
-    if values.dtype.kind == "c":
-        return pd.Series(np.nan, values.index)
-    with contextlib.suppress(OverflowError):
-        numbers = pd.to_numeric(values, errors="coerce").astype("float64")
-        return numbers.where(np.isfinite(numbers) & (numbers >= 0))
-    return pd.Series(np.nan, values.index)
+    numbers = pd.Series(np.nan, values.index)
+    if values.dtype.kind != "c":
+        with contextlib.suppress(OverflowError):
+            numbers = pd.to_numeric(values, errors="coerce").astype("float64")
+    return numbers.where(np.isfinite(numbers) & (numbers >= 0))
 
 
 def _check_sums(table: Table, tree: Tree, votes: str, confidences: npt.NDArray[np.float64], row: int) -> None:

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 
 from gz_lightning.distillation.readings import Distiller, Note
 from gz_lightning.errors import InputError
-from gz_lightning.figures import CLIP, MOST_IMAGES, at_places, leaf_figure, save_figure, stretched
+from gz_lightning.figures import MOST_IMAGES, at_places, leaf_figure, save_figure, stretched
 from gz_lightning.interrupts import interrupt
 from gz_lightning.progress import say, ticking
 from gz_lightning.randomness import derived_seed
@@ -105,7 +105,7 @@ class EvaluateSynthetic(Callback):
             synthetic.save(folder / "best.h5")
         self.scores.append((synthetic.iteration, mean, std))
         title = f"iteration {synthetic.iteration}, validation accuracy {100 * mean:.1f} ± {100 * std:.1f} %"
-        both = {"distilled": synthetic.denormalised(), f"at {CLIP} sigma": stretched(synthetic.images)}
+        both = {"distilled": synthetic.denormalised(), "stretched": stretched(synthetic.images)}
         places = synthetic.places_by_leaf(MOST_IMAGES)
         rows = {name: at_places(pixels, places).flatten(0, 1) for name, pixels in both.items()}
         figure = leaf_figure(rows, synthetic.class_names, title)

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from gz_lightning.cost import counted
 from gz_lightning.distillation.finish import Finish
 
 PICTURES = 2 * 10**5
@@ -48,14 +49,14 @@ def cost_of(
     at_most, segments = " at most" * (settings["stage"] != "fixed"), settings["segments_per_step"]
     kinds = ((left - real, at_most, settings["syn_steps"]), (real, " on real galaxies", window))
     parts = [
-        f"{number:,} iteration{'s' * (number != 1)}{more} x {steps * segments} steps"
+        f"{counted(number, 'iteration')}{more} x {counted(steps * segments, 'step')}"
         for number, more, steps in kinds
         if number
     ]
     words = (
-        f"{', then '.join(parts) or '0 iterations'} on {len(images)} images, "
-        f"a network of {parameters:,} parameters; {evaluations} evaluations x {settings['num_eval']} networks x "
-        f"{settings['epoch_eval_train']:,} epochs"
+        f"{', then '.join(parts) or '0 iterations'} on {counted(len(images), 'image')}, "
+        f"a network of {parameters:,} parameters; {counted(evaluations, 'evaluation')} x "
+        f"{counted(settings['num_eval'], 'network')} x {counted(settings['epoch_eval_train'], 'epoch')}"
     )
     # Two sets of float32, and a checkpoint with the momentum of the images.
     return words, 4 * images.nbytes + PICTURES * evaluations

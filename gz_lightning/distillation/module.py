@@ -6,7 +6,7 @@ Shapes: M images (``ipc`` of each of K leaves), T steps (``syn_steps``), P param
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Literal
 
 import torch
@@ -54,12 +54,7 @@ from gz_lightning.settings import NonNegativeFloat, NonNegativeInt, PositiveFloa
 from gz_lightning.storage.checkpoints import read_by_checksum
 from gz_lightning.training.quiet import quiet
 from gz_lightning.training.run_bar import run_bar
-from gz_lightning.training.trainer import refuse_settings
-
-INSTEAD = dict.fromkeys(("max_epochs", "max_steps", "limit_train_batches"), "--model.iterations")
-"""Settings of a Trainer, and those of the module that do what they are meant to."""
-LOGGED = ("loss", "probe_loss", "step_size", "stage", "lr_img", "step")
-"""Metrics that callbacks may monitor."""
+from gz_lightning.training.trainer import refuse_monitors, refuse_trainer
 
 quiet()
 
@@ -266,7 +261,7 @@ class TrajectoryMatching(LightningModule):
 
     def configure_callbacks(self) -> list[Callback]:
         """Evaluations, pictures, and the checkpoint to resume from, the last so that it holds the others' records."""
-        refuse_settings(self.trainer, ("32-true",), INSTEAD, LOGGED)  # here, for Lightning's own checks come next
+        refuse_trainer(self.trainer, "distill", ("32-true",))  # here, for Lightning's own checks come next
         settings, every = self.hparams, self.hparams["eval_it"]
         evaluation = EvaluateSynthetic(every, settings["num_eval"], settings["epoch_eval_train"], settings["seed"])
         curves, watch = Curves(every), CollapseWatch()
@@ -293,7 +288,6 @@ class TrajectoryMatching(LightningModule):
         self.readings.wait = may_wait(self.trainer, self.device)
         parts = self.match, type(self.way), type(self.network.module)
         self.matched = matching(self.work, self.hparams, self.device, self.augmentation, self.trainer.world_size, parts)
-        self.finish.begins(self.iteration)
         if self.resumed:
             if self.trainer.is_global_zero:
                 say(f"going on from iteration {self.iteration}")
@@ -309,7 +303,9 @@ class TrajectoryMatching(LightningModule):
         self.first_step_size = float(self.log_step_sizes.detach().min().exp())
 
     def announce(self) -> None:
-        """Refuse what does not fit into memory; say what an iteration does, and what the run takes."""
+        """Refuse monitors of other metrics and what does not fit into memory; say what the run does and takes."""
+        self.finish.begins(self.iteration)
+        refuse_monitors(self.trainer, self.logged())
         theta, shown = self.store.parameters(self.store.experts[0], 0), self.images[: self.batch_syn]
         memory = require_unroll_memory(self.way, self.network, theta, shown, self.hparams)
         if not self.trainer.is_global_zero:
@@ -325,6 +321,12 @@ class TrajectoryMatching(LightningModule):
         """Refuse to end without a single update."""
         self.readings.settle()
         self.steps.require_one()
+
+    def logged(self) -> list[str]:
+        """The metrics that the next iteration logs, whatever it draws."""
+        probed = self.stages.probe_epoch is not None
+        losses = ["real_loss"] if self.finish.begun(self.iteration) else ["loss", *(["probe_loss"] if probed else [])]
+        return [*losses, "step_size", "stage", "lr_img", "step"]
 
     def current(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Images, shape (M, 3, H, W), and labels as they are now, int64, shape (M,), or soft, shape (M, K)."""
@@ -359,7 +361,8 @@ class TrajectoryMatching(LightningModule):
         verdict = self.move(loss, gradients)
         losses = {math.floor(one.start_epoch): result[0] for one, result in zip(drawn, results, strict=True)}
         alphas = {epoch: self.step_size(epoch).detach() for epoch in losses}
-        self.readings.add("; ".join(one.place for one in drawn), [verdict, loss, probe_loss], losses, alphas)
+        segments = [(one.expert, one.start_epoch) for one in drawn if isinstance(one, Drawn)]
+        self.readings.add("; ".join(one.place for one in drawn), segments, [verdict, loss, probe_loss], losses, alphas)
         if self.readings.due(batch_idx + 1):
             self.readings.settle()
         self.iteration += 1
@@ -381,6 +384,17 @@ class TrajectoryMatching(LightningModule):
             return torch.zeros((), device=self.device)
         later = self.segments.later(drawn, segment, epoch)
         return self.match(self.follow(later, self.step_size(epoch - 1)), later.start, later.target)
+
+    def without_way(self, segments: Sequence[tuple[int, float]]) -> str:
+        """Which of some segments (expert, start epoch) has no length, so that no loss could be finite; empty if none."""
+        for expert, epoch in segments:
+            start, target = (self.segments.path.point(expert, epoch + epochs) for epochs in (0, self.expert_epochs))
+            if not (start - target).square().sum():
+                return (
+                    f"Expert {expert} is the same at epochs {epoch:.4g} and {epoch + self.expert_epochs:.4g}: there is "
+                    f"nothing to match; 'gz-lightning trajectories check {self.store.folder}' names such experts"
+                )
+        return ""
 
     def move(self, loss: torch.Tensor, gradients: list[torch.Tensor]) -> torch.Tensor:
         """Move what is learned; the verdict of :class:`FiniteSteps`."""

@@ -20,7 +20,7 @@ from lightning.pytorch.callbacks import LambdaCallback
 from gz_lightning.data.galaxies import Galaxies
 from gz_lightning.distillation.finish import Finish
 from gz_lightning.distillation.stages import FixedRange
-from gz_lightning.distillation.updates import FiniteSteps
+from gz_lightning.distillation.updates import ADVICE, FiniteSteps
 from gz_lightning.progress import say
 from gz_lightning.sets.synthetic import SyntheticSet
 
@@ -35,6 +35,7 @@ class Note:
     Args:
         iteration: Its number.
         place: Experts and start epochs, in words.
+        segments: The same in numbers; none of real galaxies.
         verdict: See :meth:`gz_lightning.distillation.updates.FiniteSteps.step`.
         loss: Mean matching loss of its segments.
         probe_loss: Mean probe loss.
@@ -44,6 +45,7 @@ class Note:
 
     iteration: int
     place: str
+    segments: Sequence[tuple[int, float]]
     verdict: int
     loss: float
     probe_loss: float
@@ -85,6 +87,9 @@ class Distiller(Protocol):
     def trainer(self) -> Trainer:
         """Its Trainer."""
 
+    def without_way(self, segments: Sequence[tuple[int, float]]) -> str:
+        """Which of some segments has no length, in words; empty if none."""
+
     def log_dict(self, dictionary: Mapping[str, Any]) -> None:
         """Log metrics."""
 
@@ -115,11 +120,12 @@ class Readings:
         self.distiller, self.wait = distiller, False
         self.last_loss = math.nan
         self.observers: list[Observer] = []
-        self.unread: list[tuple[int, str, Sequence[int], torch.Tensor]] = []
+        self.unread: list[tuple[int, str, Sequence[tuple[int, float]], Sequence[int], torch.Tensor]] = []
 
     def add(
         self,
         place: str,
+        segments: Sequence[tuple[int, float]],
         means: Sequence[torch.Tensor],
         losses: Mapping[int, torch.Tensor],
         step_sizes: Mapping[int, torch.Tensor],
@@ -128,12 +134,13 @@ class Readings:
 
         Args:
             place: Experts and start epochs, in words.
+            segments: The same in numbers; none of real galaxies.
             means: Verdict, loss and probe loss, each of shape ().
             losses: Of each of its start epochs.
             step_sizes: Of the same start epochs.
         """
         numbers = torch.stack([x.to(means[1].dtype) for x in (*means, *losses.values(), *step_sizes.values())])
-        self.unread.append((self.distiller.iteration, place, list(losses), numbers))
+        self.unread.append((self.distiller.iteration, place, segments, list(losses), numbers))
 
     def due(self, batches: int) -> bool:
         """Whether the numbers are needed now.
@@ -157,10 +164,10 @@ class Readings:
             return []
         values = iter(torch.cat([numbers for *_, numbers in unread]).tolist())
         notes = []
-        for iteration, place, epochs, _ in unread:
+        for iteration, place, segments, epochs, _ in unread:
             verdict, loss, probe_loss = next(values), next(values), next(values)
             losses, step_sizes = ({epoch: next(values) for epoch in epochs} for _ in range(2))
-            notes.append(Note(iteration, place, int(verdict), loss, probe_loss, losses, step_sizes))
+            notes.append(Note(iteration, place, segments, int(verdict), loss, probe_loss, losses, step_sizes))
         return notes
 
     def settle(self) -> None:
@@ -178,6 +185,7 @@ class Readings:
             else:
                 place, trainer = f"iteration {note.iteration}, {note.place}", distiller.trainer
                 last = Path(trainer.default_root_dir) / "last.h5"
+                distiller.steps.advice = distiller.without_way(note.segments) or ADVICE
                 distiller.steps.refused(wrong, place, distiller.synthetic_set(), last, write=trainer.is_global_zero)
             if distiller.finish.begins(note.iteration + 1):
                 most = distiller.finish.iterations

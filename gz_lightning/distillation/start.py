@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from gz_lightning.augmentation import check_strategy
+from gz_lightning.cost import counted
 from gz_lightning.data.galaxies import Galaxies
 from gz_lightning.distillation.defaults import first_cap, steps_matched
 from gz_lightning.distillation.matching import MATCHES, Match, Segment, Segments, matching_loss
@@ -173,12 +174,13 @@ def describe_matching(
         stages: Rule of the start epochs.
     """
     steps = store.recipe.steps_per_epoch(galaxies)
-    in_steps = "" if steps is None else f" ({epochs * steps:,} steps)"
+    in_steps = "" if steps is None else f" ({counted(epochs * steps, 'step')})"
     until = "" if stages.cap == stages.max_start_epoch else f", later up to {stages.max_start_epoch}"
-    matched = f"{epochs} epoch{'s' * (epochs != 1)}{in_steps}"
+    matched = f"{counted(epochs, 'epoch')}{in_steps}"
+    of, by = counted(len(store), "expert"), counted(settings["syn_steps"], "step")
     return (
-        f"each iteration matches {matched} of one of {len(store)} experts by {settings['syn_steps']} steps "
-        f"of a student; start epochs below {stages.cap}{until} of {store.num_epochs}"
+        f"each iteration matches {matched} of one of {of} by {by} of a student; start epochs below {stages.cap}{until} of "
+        f"{store.num_epochs}"
     )
 
 

@@ -20,6 +20,8 @@ LARGEST_GRADIENT = 1.0
 """Where the gradient of the log of a step size is cut off: with the default ``lr_lr`` and momentum, 2 % an iteration."""
 LABEL_MOMENTUM = 0.9
 """As in DATM (Guo et al. 2024)."""
+ADVICE = "Begin with a smaller --model.lr_teacher or --model.lr_img"
+"""What to do where no update can be made."""
 MOST_IN_A_ROW = 5
 """Iterations without an update after which a run ends."""
 VERDICTS = (
@@ -116,10 +118,13 @@ class FiniteSteps:
 
     Args:
         most: This many steps refused in a row end the run: none is made after them.
+
+    Attributes:
+        advice: What to do where none is made, in words.
     """
 
     def __init__(self, most: int = MOST_IN_A_ROW) -> None:
-        self.most = most
+        self.most, self.advice = most, ADVICE
         self.made = self.in_a_row = 0
         self._in_a_row: torch.Tensor | None = None  # on the device
 
@@ -195,7 +200,7 @@ class FiniteSteps:
         if self.in_a_row >= self.most:
             raise InputError(
                 f"no update could be made {self.in_a_row} times in a row (last at {place}); the last good images are in "
-                f"{last}. Begin with a smaller --model.lr_teacher or --model.lr_img"
+                f"{last}. {self.advice}"
             )
 
     def require_one(self) -> None:
@@ -206,8 +211,8 @@ class FiniteSteps:
         """
         if self.in_a_row and not self.made:
             raise InputError(
-                f"no update could be made in any of {self.in_a_row} iterations: the images are those it began with. Begin "
-                "with a smaller --model.lr_teacher or --model.lr_img"
+                f"no update could be made in any of {self.in_a_row} iterations: the images are those it began with. "
+                f"{self.advice}"
             )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from gz_lightning.cost import announce
+from gz_lightning.cost import announce, counted
 from gz_lightning.evaluation.contenders import Contender
 from gz_lightning.experts.capacity import STEP_IN_PORTIONS
 from gz_lightning.networks.registry import build_network
@@ -33,5 +33,5 @@ def announce_networks(planned: Sequence[Contender], network: Mapping[str, Any], 
     parameters = sum(p.numel() for p in build_network(network, seed=0).parameters())
     largest = max(one.candidates[0].sets[0][0].nbytes for one in planned)
     memory = 2 * largest + (0 if device.type == "cuda" else torch.get_num_threads() * STEP_IN_PORTIONS)
-    work = f"{number} fresh networks of {parameters:,} parameters to train, {steps:,} steps in all"
+    work = f"{counted(number, 'fresh network')} of {parameters:,} parameters to train, {counted(steps, 'step')} in all"
     announce(work, memory, DISK, folder)

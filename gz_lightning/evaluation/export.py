@@ -37,7 +37,8 @@ class Exported:
 
     def __str__(self) -> str:
         what = f"{self.source}: {self.description['images']} images of {self.description['resolution']} px"
-        lines = [what, *accuracy_lines(self.description), cut_off_line(self.description), self.description["licence"]]
+        licence = f"licence: {self.description['licence']}".replace("licence: Unknown", "licence unknown")
+        lines = [what, *accuracy_lines(self.description), cut_off_line(self.description), licence]
         return "\n".join([*lines, *self.remarks, f"written: {self.path}"])
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from gz_lightning.cost import announce
+from gz_lightning.cost import announce, counted
 from gz_lightning.data.galaxies import Galaxies
 from gz_lightning.experts.trajectories import PRECISIONS
 from gz_lightning.memory import require_memory
@@ -103,10 +103,8 @@ def announce_experts(
         maps = _maps(batch, settings["width"]) / 2
         in_portions = min(maps, STEP_IN_PORTIONS)
         memory += min(number, torch.get_num_threads()) * (maps if ensemble.derivatives is None else in_portions)
-    work = (
-        f"{missing} expert{'s' * (missing != 1)} x {epochs} epochs x {steps:,} steps ({missing * epochs * steps:,} in all), "
-        f"networks of {parameters:,} parameters"
-    )
+    course = " x ".join([counted(missing, "expert"), counted(epochs, "epoch"), counted(steps, "step")])
+    work = f"{course} ({missing * epochs * steps:,} in all), networks of {parameters:,} parameters"
     announce(work, memory, disk, Path(settings["trajectories"]))
 
 

@@ -25,7 +25,10 @@ from gz_lightning.experts.trajectories import (
     TrajectoryStore,
     check_storage,
     describe_difference,
+    equal_epochs,
     file_of,
+    fingerprint_of,
+    rounded,
     write_expert,
 )
 from gz_lightning.networks.registry import allow_network, build_network
@@ -94,16 +97,17 @@ def import_buffers(
         compression: Of the stored parameters: none or gzip.
 
     Raises:
-        InputError: If a file is none of that format, its experts are of another network than the galaxies fit, or an expert
-            is in the store already.
+        InputError: If a file is none of that format, its experts are of another network than the galaxies fit, an expert is
+            there twice, is in the store already, or has equal epochs at this precision.
     """
     check_storage(precision, compression)
     check_strategy(augmentation)
     galaxies = Galaxies(data, in_memory=False)
     files, leaves, side = _buffer_files(buffers), len(galaxies.class_names), galaxies.resolution
     recipes: list[Recipe] = []
+    places: dict[str, str] = {}
     for path in track(files, "checking", len(files)):  # all of them, before the first is written
-        for rows, network in _experts(path, norm, pooling):
+        for expert, (rows, network) in enumerate(_experts(path, norm, pooling)):
             if (network["num_classes"], network["resolution"]) != (leaves, side):
                 raise InputError(
                     f"{path} holds experts for {network['num_classes']} classes at {network['resolution']} px, but "
@@ -114,7 +118,16 @@ def import_buffers(
             if recipes[-1] != recipes[0]:
                 difference = describe_difference(recipes[-1], recipes[0])
                 raise InputError(f"{path} holds experts of another kind than the first: {difference}; import them apart")
-            _refuse_strangers(output, first_expert + len(recipes) - 1, recipes[0])
+            number = first_expert + len(recipes) - 1
+            if file_of(output, number).exists():
+                raise InputError(f"{file_of(output, number)} is there already; give another --first_expert or --output")
+            if len(recipes) == 1:
+                places = _stored(output, recipes[0])
+            kept = rounded(rows, precision, number)
+            _refuse_equal_epochs(f"{path}: expert {expert}", rows, kept)
+            place = places.setdefault(fingerprint_of(kept), f"expert {expert} of {path}")
+            if place != f"expert {expert} of {path}":
+                raise InputError(f"{path}: expert {expert} is the same as {place}; leave one of them out")
     unknown = {name: [math.nan] * recipes[0].training["train_epochs"] for name in METRICS}
     trajectories = (rows for path in track(files, "importing", len(files)) for rows, _ in _experts(path, norm, pooling))
     for number, rows in enumerate(trajectories, first_expert):
@@ -122,15 +135,39 @@ def import_buffers(
     say(f"{len(recipes)} experts of {len(files)} files in {output}")
 
 
-def _refuse_strangers(folder: Path, expert: int, recipe: Recipe) -> None:
-    if file_of(folder, expert).exists():
-        raise InputError(f"{file_of(folder, expert)} is there already; give another --first_expert or --output")
-    if folder.is_dir() and any(folder.glob("expert_*.h5")):
-        stored = TrajectoryStore(folder).recipe
-        if stored != recipe:
-            raise InputError(
-                f"{folder} holds experts of another kind: {describe_difference(stored, recipe)}; name another --output"
-            )
+def _stored(folder: Path, recipe: Recipe) -> dict[str, str]:
+    """The experts that a folder holds already: their fingerprints, and what a message calls them."""
+    if not folder.is_dir() or not any(folder.glob("expert_*.h5")):
+        return {}
+    store = TrajectoryStore(folder)
+    if store.recipe != recipe:
+        raise InputError(
+            f"{folder} holds experts of another kind: {describe_difference(store.recipe, recipe)}; name another --output"
+        )
+    return {mark: str(file_of(folder, expert)) for mark, expert in zip(store.fingerprints, store.experts, strict=True)}
+
+
+def _refuse_equal_epochs(name: str, rows: torch.Tensor, kept: torch.Tensor) -> None:
+    """Refuse an expert that is at the same place twice: between these epochs there is no way that a student could match.
+
+    Args:
+        name: File and expert, for the message.
+        rows: Its parameters, shape (E + 1, P).
+        kept: The same, rounded.
+    """
+    if (pair := equal_epochs(kept)) is None:
+        return
+    epochs = f"{name} has the same parameters at epochs {pair[0]} and {pair[1]}"
+    if not torch.equal(rows[pair[0]], rows[pair[1]]):
+        precision = str(kept.dtype).removeprefix("torch.")
+        raise InputError(f"{epochs} as {precision}, which is too coarse for its steps; import with --precision float32")
+    advice = "Leave this expert out, or save its epochs anew"
+    if all(torch.equal(row, rows[0]) for row in rows):
+        advice = (
+            "Saved on a CPU by p.detach().cpu(), all epochs are the last one, since that does not copy there; save "
+            "p.detach().cpu().clone()"
+        )
+    raise InputError(f"{epochs}: no trajectory to match. {advice}")
 
 
 def _buffer_files(path: Path) -> list[Path]:
@@ -160,12 +197,6 @@ def _experts(path: Path, norm: str, pooling: str) -> Iterator[tuple[torch.Tensor
             if [t.shape for t in tensors] != shapes or not all(torch.isfinite(t).all() for t in tensors):
                 raise InputError(f"{path}: epoch {epoch} of expert {expert} has other shapes than epoch 0, or is not finite")
             rows.append(torch.cat([t.detach().float().reshape(-1) for t in tensors]))
-            if epoch and torch.equal(rows[-1], rows[-2]):
-                raise InputError(
-                    f"{path}: expert {expert} has the same parameters at epochs {epoch - 1} and {epoch}: no trajectory to "
-                    "match. Saved on a CPU by p.detach().cpu(), all epochs are the last one, since that does not copy "
-                    "there; save p.detach().cpu().clone()"
-                )
         yield torch.stack(rows), _convnet(path, shapes, norm, pooling)
 
 

@@ -6,7 +6,7 @@ Shapes: E epochs, P parameters, K leaves.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,13 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import WandbLogger
 
-from gz_lightning.errors import Damaged, InputError
+from gz_lightning.errors import Damaged, InputError, Unreachable
 from gz_lightning.experts.trajectories import (
     FORMAT,
     FORMAT_VERSION,
     MADE_BY,
     TrajectoryStore,
+    equal_epochs,
     file_of,
     read_confusion,
     read_loss_of_precision,
@@ -120,49 +121,68 @@ def check(trajectories: Path) -> str:
         trajectories: Folder of the experts.
 
     Raises:
-        InputError: If there are no experts, or some are damaged or not of one kind with the others.
+        InputError: If there are no experts, or some are damaged, cannot be read now, or are not of one kind with the others.
     """
     files = sorted(trajectories.glob("expert_*.h5")) if trajectories.is_dir() else []
     if not files:
         raise InputError(f"there are no experts in {trajectories}; '{MADE_BY}' trains some")
-    damaged = []
+    damaged, unread, reason = [], [], ""
     for path in track(files, "reading", len(files)):
-        problem = damage(path)
+        try:
+            problem = damage(path)
+        except Unreachable as error:
+            unread.append(path.name)
+            reason = reason or str(error)
+            continue
         if problem:
             damaged.append(path.name)
             say(f"{path}: {problem}", style="red")
+    parts, of = [], f"of {len(files)} experts in {trajectories}"
     if damaged:
-        raise InputError(
-            f"{len(damaged)} of {len(files)} experts in {trajectories} are damaged ({', '.join(damaged)}); delete these "
-            f"files and run '{MADE_BY}' again: it trains what is missing"
+        parts.append(
+            f"{len(damaged)} {of} are damaged ({', '.join(damaged)}); delete these files and run '{MADE_BY}' again: it "
+            "trains what is missing"
         )
+    if unread:
+        parts.append(f"{len(unread)} {of} could not be checked ({', '.join(unread)}): {reason}")
+    if parts:
+        raise InputError(". ".join(parts))
     store = TrajectoryStore(trajectories)
     return f"{len(store)} experts of {store.num_epochs} epochs in {trajectories}: all whole"
 
 
 def damage(path: Path) -> str:
-    """What is wrong with the file of an expert, in words; empty if nothing is."""
+    """What is wrong with the file of an expert, in words; empty if nothing is.
+
+    Raises:
+        Unreachable: If it cannot be read now.
+    """
     try:
         with open_hdf5(path, FORMAT, FORMAT_VERSION, MADE_BY) as file:
-            digest, bad, rows, before, equal = hashlib.sha256(), dict[int, str](), stored_rows(file), b"", list[int]()
-            for epoch in range(len(rows)):
-                try:
-                    values = read_values(rows, epoch).tobytes()
-                    digest.update(values)
-                    read_rows(file, epoch)
-                    equal += [epoch] if values == before else []
-                    before = values
-                except Damaged as error:
-                    bad[epoch] = str(error)
-            if equal:
-                return f"the parameters of epoch {equal[0]} are those of the epoch before: there is no trajectory to match"
+            digest, bad, rows = hashlib.sha256(), dict[int, str](), stored_rows(file)
+
+            def whole() -> Iterator[torch.Tensor]:
+                for epoch in range(len(rows)):
+                    try:
+                        digest.update(read_values(rows, epoch).tobytes())
+                        row = read_rows(file, epoch)
+                    except Damaged as error:
+                        bad[epoch] = str(error)
+                    else:
+                        yield row
+
+            equal = equal_epochs(whole())
             if bad:
                 return f"the parameters of epoch {', '.join(map(str, bad))} are damaged ({next(iter(bad.values()))})"
+            if equal:
+                return f"the parameters of epochs {equal[0]} and {equal[1]} are equal: there is no trajectory to match"
             if digest.hexdigest() != get_text(file, "fingerprint"):
                 return "the parameters are not those of its fingerprint"
             read_metrics(file)
             read_confusion(file)
             read_loss_of_precision(file)
+    except Unreachable:
+        raise
     except InputError as error:
         return str(error)
     return ""

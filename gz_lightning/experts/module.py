@@ -1,5 +1,10 @@
 """ExpertModule: trains experts (teachers) and keeps their parameters at every epoch.
 
+One Trainer run trains all: it has ``train_epochs`` epochs for every group of experts that the store does not hold yet, and
+sets ``max_epochs`` to that. The only parameter is ``theta``, with a row for each expert of the group. Optimisation is
+manual, with the gradients of an :class:`gz_lightning.networks.ensemble.Ensemble`. ``validate`` and ``test`` of the Trainer
+score the experts of the store after their last epoch.
+
 Shapes: n experts at once, N images, K leaves, P parameters, E epochs.
 """
 
@@ -35,38 +40,32 @@ from gz_lightning.settings import NonNegativeFloat, NonNegativeInt, PositiveFloa
 from gz_lightning.storage.checkpoints import read_by_checksum
 from gz_lightning.training.quiet import quiet
 from gz_lightning.training.run_bar import run_bar
-from gz_lightning.training.trainer import refuse_settings
+from gz_lightning.training.trainer import refuse_monitors, refuse_trainer
 
 SHAPING = ("train_epochs", "lr", "momentum", "weight_decay", "lr_schedule", "augmentation", "labels", "rotations", "seed")
 """Settings that shape a trajectory, beside batch size and the Trainer's precision: the experts of a store share them."""
 PRECISIONS = ("32-true", "64-true", "bf16-mixed")
-INSTEAD = dict.fromkeys(("max_epochs", "max_steps", "limit_train_batches"), "--model.train_epochs")
 LOGGED = (*(name.replace("_", "/") for name in METRICS), "expert", "lr")
 
 quiet()
 
 
 class ExpertModule(LightningModule):
-    """Trains experts in groups and writes each, once finished, into a TrajectoryStore.
+    """Trains experts on all training galaxies, and keeps the parameters of each at every epoch in a folder.
 
-    One Trainer run trains all: it has ``train_epochs`` epochs for every group of experts that the store does not hold yet,
-    and sets ``max_epochs`` to that. The only parameter is ``theta``, with a row for each expert of the group. Optimisation
-    is manual, with the gradients of an :class:`gz_lightning.networks.ensemble.Ensemble`.
+    Experts that the folder holds already are not trained again. Several are trained at once, as a group; what is logged is
+    their mean, and the folder keeps the numbers of each.
 
     Everything random about an expert depends on ``seed`` and its number alone, so experts trained in another order, group,
-    process or session are the same (of other groups up to rounding). ``validate`` and ``test`` of the Trainer score the
-    experts of the store after their last epoch.
+    process or session are the same (of other groups up to rounding).
 
-    What it logs of a group is the mean over its experts; the store keeps the numbers of each.
-
-    With several devices (DDP) each process takes its share of the groups and writes their experts; checkpoints inside a
-    group are then not written.
+    With several devices each takes its share of the groups; an interrupted group then begins anew.
 
     Args:
         trajectories: Folder of the experts; buffer_path of the published code.
-        num_experts: How many experts the store is to hold. 100 in the published results.
+        num_experts: How many experts the folder is to hold. 100 in the published results.
         first_expert: Number of the first of them; lets several processes (of a job array, or one for each GPU) fill one
-            store.
+            folder.
         experts_at_once: Experts that are trained together: on a GPU as one stack (vmap), on a CPU in a thread for each core.
             Default: as many as fill the GPU and fit into half of its free memory; 1 on a CPU.
         train_epochs: Epochs of each expert. 50 in the published results.
@@ -192,7 +191,8 @@ class ExpertModule(LightningModule):
 
     def configure_callbacks(self) -> list[Callback]:
         """The progress, the locks, and the checkpoint to resume from."""
-        refuse_settings(self.trainer, PRECISIONS, INSTEAD, LOGGED)  # here, for Lightning's own checks come next
+        refuse_trainer(self.trainer, "fit", PRECISIONS)  # here, for Lightning's own checks come next
+        refuse_monitors(self.trainer, LOGGED)
         return [*run_bar(self.trainer), GroupLock(), GroupCheckpoint(self.hparams["checkpoint_minutes"])]
 
     def progress(self) -> tuple[float, float, str]:

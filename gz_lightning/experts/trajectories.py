@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,10 +115,8 @@ def write_expert(
     """
     check_storage(precision, compression)
     exact = parameters.detach().cpu()
-    kept = exact.to(PRECISIONS[precision]).contiguous()
-    if not torch.isfinite(kept).all() and torch.isfinite(exact).all():
-        raise InputError(f"parameters of expert {expert} reach {float(exact.abs().max()):.3g}, too large for {precision}")
-    rows = (kept.view(torch.int16) if precision == "bfloat16" else kept).numpy()
+    kept = rounded(exact, precision, expert)
+    rows = _stored(kept)
     packing = {"compression": "gzip", "shuffle": True} if compression == "gzip" else {}
     with create_hdf5(file_of(Path(folder), expert)) as file:
         # One chunk per epoch; the checksum finds damage when it is read.
@@ -132,7 +130,48 @@ def write_expert(
         file.attrs["loss_of_precision"] = loss_of_precision(exact, kept)
         set_text(file, "network", json.dumps(recipe.network, sort_keys=True))
         set_text(file, "data", recipe.data)
-        write_header(file, FORMAT, FORMAT_VERSION, recipe.training, hashlib.sha256(rows.tobytes()).hexdigest())
+        write_header(file, FORMAT, FORMAT_VERSION, recipe.training, fingerprint_of(kept))
+
+
+def rounded(parameters: torch.Tensor, precision: str, expert: int) -> torch.Tensor:
+    """Parameters of an expert as they will be stored, in any shape.
+
+    Raises:
+        InputError: If they are too large for the precision.
+    """
+    kept = parameters.to(PRECISIONS[precision]).contiguous()
+    if not torch.isfinite(kept).all() and torch.isfinite(parameters).all():
+        largest = float(parameters.abs().max())
+        raise InputError(f"parameters of expert {expert} reach {largest:.3g}, too large for {precision}")
+    return kept
+
+
+def _stored(kept: torch.Tensor) -> npt.NDArray[Any]:
+    values: npt.NDArray[Any] = (kept.view(torch.int16) if kept.dtype == torch.bfloat16 else kept).numpy()
+    return values
+
+
+def fingerprint_of(kept: torch.Tensor) -> str:
+    """The fingerprint in the header of an expert with these :func:`rounded` parameters."""
+    return hashlib.sha256(_stored(kept).tobytes()).hexdigest()
+
+
+def equal_epochs(rows: Iterable[torch.Tensor]) -> tuple[int, int] | None:
+    """The first two epochs that have the same parameters, if any: where a trajectory comes back, nothing can be matched.
+
+    Args:
+        rows: Parameters of the epochs, each of shape (P,).
+
+    Example:
+        >>> equal_epochs(torch.tensor([[0.0, 1.0], [2.0, 3.0], [-0.0, 1.0]]))
+        (0, 2)
+    """
+    seen: dict[bytes, int] = {}
+    for epoch, row in enumerate(rows):
+        first = seen.setdefault(hashlib.sha256(_stored(row + 0).data).digest(), epoch)  # + 0 makes 0 of -0
+        if first != epoch:
+            return first, epoch
+    return None
 
 
 def loss_of_precision(exact: torch.Tensor, kept: torch.Tensor) -> float:
@@ -244,14 +283,14 @@ class TrajectoryStore:
         if not files:
             raise InputError(f"there are no experts in {self.folder}; '{MADE_BY}' trains some")
         self.experts: list[int] = []
-        fingerprints = []
+        self.fingerprints: list[str] = []
         for path in files:
             with self._open(path) as file:
                 shape = stored_rows(file).shape
                 network, training = (get_json(file, name, dict) for name in ("network", "configuration"))
                 recipe = Recipe(network, get_text(file, "data"), training)
                 expert = get_number(file, "expert")
-                fingerprints.append(get_text(file, "fingerprint"))
+                self.fingerprints.append(get_text(file, "fingerprint"))
             if path != file_of(self.folder, expert):
                 raise InputError(
                     f"{path} holds expert {expert}, whose file is {file_of(self.folder, expert).name}; rename or remove it"
@@ -266,7 +305,7 @@ class TrajectoryStore:
                 )
         self.num_epochs: int = first_shape[0] - 1
         self.num_parameters: int = first_shape[1]
-        self.fingerprint = hashlib.sha256("".join(fingerprints).encode()).hexdigest()
+        self.fingerprint = hashlib.sha256("".join(self.fingerprints).encode()).hexdigest()
 
     @staticmethod
     def _open(path: Path) -> Any:

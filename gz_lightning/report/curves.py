@@ -23,16 +23,24 @@ MANY_TIMES = 10
 CAPTIONS = {
     "experts": "The experts' learning curves: mean (line) and range (band) of all experts.",
     "loss": (
-        "Matching loss, and in a finish the cross entropy on real galaxies. Pale: each logged iteration; full: running "
-        "mean. With a matching loss at the dashed line, 1, students end no nearer to the expert than they began."
+        "Matching loss, and in a finish the cross entropy on real galaxies. With a matching loss at the dashed line, 1, "
+        "students end no nearer to the expert than they began."
     ),
     "accuracy": "Accuracy on validation galaxies while distilling: mean and spread of the networks of each measurement.",
     "stage": "The stage: start epochs below this limit are matched.",
     "step_size": "The learned step size of the student.",
 }
 """Figures on how a set was made, and their captions."""
+SMOOTHED = "Pale: each logged iteration; full: running mean."
+"""What the caption of the losses says too, where there are enough of them for a running mean."""
 LOSSES = {"loss": "matching loss", "probe_loss": "probe loss", "real_loss": "real loss"}
 ALPHA = "step_size/start_epoch_"
+
+
+def captions(run: Run) -> dict[str, str]:
+    """``CAPTIONS``, of what is drawn of this run."""
+    smoothed = any(_window(_column(run, name)) > 1 for name in LOSSES)
+    return {**CAPTIONS, "loss": f"{CAPTIONS['loss']} {SMOOTHED}"} if smoothed else CAPTIONS
 
 
 def curves(run: Run, prefix: str) -> dict[str, Picture]:
@@ -63,14 +71,20 @@ def _column(run: Run, name: str) -> pd.Series[float]:
     return run.metrics.set_index("step")[name].dropna()
 
 
+def _window(losses: pd.Series[float]) -> int:
+    """Losses in a running mean; 1 where there are too few for one."""
+    return min(RUNNING, max(len(losses) // 8, 1))
+
+
 def _loss(axis: Axes, run: Run) -> str:
     ends = []
     for (column, name), colour in zip(LOSSES.items(), COLOURS, strict=False):
         values = _column(run, column)
         if values.empty:
             continue
-        running = values.rolling(min(RUNNING, max(len(values) // 8, 1)), min_periods=1, center=True).mean()
-        axis.plot(values.index, values, color=colour, linewidth=0.6, alpha=0.35)
+        running = values.rolling(_window(values), min_periods=1, center=True).mean()
+        if _window(values) > 1:
+            axis.plot(values.index, values, color=colour, linewidth=0.6, alpha=0.35)
         axis.plot(running.index, running, color=colour, linewidth=1.6, label=name)
         ends.append(f"{name} from {running.iloc[0]:.3g} to {running.iloc[-1]:.3g}")
     axis.axhline(1, color="0.4", linewidth=0.9, linestyle="--")
@@ -78,7 +92,7 @@ def _loss(axis: Axes, run: Run) -> str:
     axis.set_ylim(bottom=0)
     if len(ends) > 1:
         axis.legend(fontsize=8)
-    return f"Curves over the iterations, running means: {'; '.join(ends)}." if ends else ""
+    return f"Curves over the iterations: {'; '.join(ends)}." if ends else ""
 
 
 def _accuracy(axis: Axes, run: Run) -> str:
@@ -102,7 +116,8 @@ def _stage(axis: Axes, run: Run) -> str:
     values = _column(run, "stage")
     if values.nunique() < 2:
         return ""
-    axis.step(values.index, values, where="post", color=COLOURS[0], linewidth=1.4)
+    # A row tells in which stage its iteration ran, so what is learned there begins a stage right after it.
+    axis.step([0, *values.index], [values.iloc[0], *values], where="pre", color=COLOURS[0], linewidth=1.4)
     axis.set(ylabel="start epochs that are matched")
     axis.set_ylim(bottom=0)
     axis.yaxis.set_major_locator(MaxNLocator(integer=True))
@@ -142,4 +157,4 @@ def _experts(run: Run, prefix: str) -> Picture:
         f"Learning curves of {len(run.experts)} experts over {run.experts.num_epochs} epochs. At the end they recognise "
         f"{100 * last.mean():.1f} per cent of the validation galaxies ({100 * last.min():.1f} to {100 * last.max():.1f})."
     )
-    return figure_picture(f"{prefix}experts_curve", experts_figure(metrics), alt)
+    return figure_picture(f"{prefix}experts_curve", experts_figure(metrics, chance=guessing(run)), alt)

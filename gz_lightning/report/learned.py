@@ -21,7 +21,7 @@ from gz_lightning.report.tree_figure import question, spoken
 MOST_SHOWN = 3
 """Most synthetic images of a leaf that the page shows."""
 MOST_MOMENTS = 24
-"""Most pictures of a run that the page holds, evenly from its first to its last."""
+"""Most pictures of a run that the page holds, evenly from its first to its last, beside the one of the set."""
 
 
 @dataclass(frozen=True)
@@ -77,12 +77,15 @@ def way_to(tree: Tree | None, leaf: int) -> str:
     if tree is None:
         return ""
     schema, paths = tree.schema, tree.leaves[leaf].paths
+    others = len(paths) - 1
     said = [f"{question(answer, schema)} {spoken(answer, schema)}" for answer in paths[0].split()]
-    return " · ".join(said) + (f" (or {len(paths) - 1} other ways)" if len(paths) > 1 else "")
+    return " · ".join(said) + (f" (or {others} other way{'s' * (others != 1)})" if others else "")
 
 
 def moments(run: Run) -> list[tuple[int, Picture]]:
-    """Pictures of the run by iteration, evenly from the first to the last; none of a run that kept fewer than two.
+    """Pictures of the run by iteration, evenly from the first to the last, with the one nearest to the set's iteration.
+
+    None of a run that kept fewer than two.
 
     Raises:
         InputError: If one cannot be read.
@@ -91,8 +94,19 @@ def moments(run: Run) -> list[tuple[int, Picture]]:
     if number < 2:
         return []
     places = torch.linspace(0, number - 1, min(number, MOST_MOMENTS)).round().long().tolist()
-    kept = [run.moments[place] for place in places]
+    of_set = nearest_moment([iteration for iteration, _ in run.moments], run.synthetic.iteration)
+    kept = [run.moments[place] for place in sorted({*places, of_set})]
     return [
         (iteration, file_picture(path, f"Distilled images of all leaves at iteration {iteration}"))
         for iteration, path in kept
     ]
+
+
+def nearest_moment(iterations: Sequence[int], iteration: int) -> int:
+    """Place of the iteration, of some, that is nearest to another.
+
+    Example:
+        >>> nearest_moment([0, 50, 100, 150], 100)
+        2
+    """
+    return min(range(len(iterations)), key=lambda place: abs(iterations[place] - iteration))

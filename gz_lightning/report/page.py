@@ -17,31 +17,27 @@ import torch
 
 from gz_lightning.data.contact_sheet import samples
 from gz_lightning.data.galaxies import Galaxies
+from gz_lightning.data.origin import UNKNOWN, origin_of
 from gz_lightning.errors import InputError
 from gz_lightning.evaluation.scores import tree_of
 from gz_lightning.figures import accuracy_figure, at_places
 from gz_lightning.progress import track
 from gz_lightning.randomness import generator
 from gz_lightning.report import words
-from gz_lightning.report.curves import CAPTIONS, curves
-from gz_lightning.report.learned import MOST_SHOWN, Card, learned, moments
+from gz_lightning.report.curves import captions, curves
+from gz_lightning.report.learned import MOST_SHOWN, Card, learned, moments, nearest_moment
 from gz_lightning.report.opening import guessing, measured, opening, three_accuracies
 from gz_lightning.report.pictures import Picture, figure_picture, pixel_picture, scale_css
 from gz_lightning.report.runs import Run, nearest_galaxies, read_run
 from gz_lightning.report.students import Students, students
 from gz_lightning.report.tables import accuracy_table, facts, other_tables, scores_tables, settings_table
 from gz_lightning.report.tree_figure import tree_figure
+from gz_lightning.sets.card import METHOD
 from gz_lightning.sets.coresets import coreset
 from gz_lightning.settings import AnyPath, NonNegativeInt, checked
 from gz_lightning.storage.whole import atomic_write
 from gz_lightning.training.protocol import PROTOCOLS
 from gz_lightning.version import __version__
-
-CITE = (
-    "Cazenavette et al. 2022, Dataset Distillation by Matching Training Trajectories, arXiv:2203.11932 (the method)",
-    "Guan et al. 2023, Discovering Galaxy Features via Dataset Distillation, arXiv:2311.17967 (in stages)",
-    "Willett et al. 2013, MNRAS 435, 2835, and Hart et al. 2016, MNRAS 461, 3663 (Galaxy Zoo 2)",
-)
 
 
 @dataclass(frozen=True)
@@ -108,10 +104,9 @@ def report(
         sections=sections,
         shared=shared,
         protocols=PROTOCOLS,
-        curves=CAPTIONS,
         words=words,
         scale=scale_css(),
-        cite=CITE,
+        cite=_cited(read),
     )
     with atomic_write(output / "report.html") as temporary:
         temporary.write_text(page, encoding="utf-8")
@@ -157,23 +152,33 @@ def _shared(runs: Sequence[Run]) -> dict[str, Any]:
     }
 
 
+def _cited(runs: Sequence[Run]) -> list[str]:
+    """What to cite for the method and for the galaxies, as the card of an exported set does."""
+    origins = [UNKNOWN if run.galaxies is None else origin_of(run.galaxies.configuration) for run in runs]
+    return list(dict.fromkeys([*METHOD, *(work for origin in origins for work in origin.citation)]))
+
+
 def _section(run: Run, seen: tuple[Students | None, list[str]], several: bool) -> dict[str, Any]:
     """Everything on the page that belongs to one run."""
     prefix = "".join(c if c.isalnum() else "_" for c in run.name) + "_" if several else ""
     looks, remarks = seen
     evaluated = {} if run.evaluation is None else scores_tables(run.name, run.evaluation.scores)
     counts = None if run.evaluation is None else torch.tensor(run.evaluation.confusion.to_numpy())
+    pictured = moments(run)
     return {
         "name": run.name,
         "file": run.file,
+        "row": "" if run.evaluation is None else next(iter(run.evaluation.distilled)),
         "anchor": prefix or "run",
         "opening": opening(run),
         "measured": measured(run),
         "reconciled": three_accuracies(run),
         "shown": _shown(run),
         "pictures": {"tree": _tree(run, prefix), **curves(run, prefix)},
+        "captions": captions(run),
         "learned": learned(run),
-        "moments": moments(run),
+        "moments": pictured,
+        "opened": nearest_moment([iteration for iteration, _ in pictured], run.synthetic.iteration) if pictured else 0,
         "looks": looks,
         "confusion": _confusion(run, counts if looks is None else looks.counts),
         "samples": [] if run.galaxies is None else _samples(run.galaxies),
@@ -206,11 +211,12 @@ def _tree(run: Run, prefix: str) -> Picture:
 
 def _shown(run: Run) -> str:
     """Which set the page shows, in words."""
+    shown = f"Shown: {run.file} (iteration {run.synthetic.iteration:,})"
     if run.evaluation is None:
-        return f"Shown: {run.file}, the set of highest validation accuracy while distilling."
+        return f"{shown}, the set of highest validation accuracy while distilling."
     rows = [f"'{row}'" for row, file in run.evaluation.distilled.items() if file == run.file]
     others = [f"'{row}' was scored with {file}" for row, file in run.evaluation.distilled.items() if file != run.file]
-    return "; ".join([f"Shown: {run.file}, scored in the row {' and the row '.join(rows)} of the table", *others]) + "."
+    return "; ".join([f"{shown}, scored in the row {' and the row '.join(rows)} of the table", *others]) + "."
 
 
 def _confusion(run: Run, counts: torch.Tensor | None) -> list[tuple[str, list[int]]]:

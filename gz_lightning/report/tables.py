@@ -116,13 +116,15 @@ def facts(run: Run) -> Table:
 def settings_table(run: Run) -> Table:
     """The settings and, where one was left out, the value that the run has used; of a path only the name.
 
-    Folders are private, and a page is passed on.
+    Folders are private, and a page is passed on. Of those left out the ones that the run had no use for, such as those of a
+    finish that it does not have, are not shown.
     """
     settings = {name: value for name, value in run.synthetic.configuration.items() if name != USED}
     used = run.synthetic.configuration.get(USED)
-    found: Mapping[str, Any] = used if isinstance(used, dict) else {}
-    if run.synthetic.augmentation and settings.get("augmentation", "") is None:
-        found = {"augmentation": run.synthetic.augmentation, **found}
+    of_set = {"augmentation": run.synthetic.augmentation, "network": run.synthetic.network.get("name")}
+    found: Mapping[str, Any] = {name: value for name, value in of_set.items() if value}
+    if isinstance(used, dict):
+        found = {**found, **used}
     rows = []
     for name, value in settings.items():
         if value is not None:
@@ -131,6 +133,4 @@ def settings_table(run: Run) -> Table:
         elif name in found:
             value = found[name]
             rows.append([name, f"{value:.6g}" if isinstance(value, float) else str(value), "by default"])
-        else:
-            rows.append([name, "none", "by default"])
     return Table("Settings of the distillation", ["setting", "value", "note"], [[*row, ""][:3] for row in rows])

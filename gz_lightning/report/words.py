@@ -36,7 +36,8 @@ SEEN = {
     "occlusion map": (
         "a square of the galaxy is covered with the mean colour of all galaxies, at one place after the "
         "other, and the fall of the odds of its leaf is noted (Zeiler & Fergus 2014). Red: the networks need "
-        "what is there. Blue: what is there speaks for another leaf."
+        "what is there. Blue: what is there speaks for another leaf. That colour is brighter than the sky: red there, as in "
+        "the corners of round galaxies, mostly means that the networks mind light beside the galaxy."
     ),
     "log-odds": "ln(P / (1 - P)) of the probability P: a fall by 1 divides the odds by 2.7.",
 }
@@ -56,7 +57,7 @@ WORTH = {
     "spread": "population standard deviation over draws and networks.",
     "95 % interval": "a bootstrap over draws, networks and test galaxies at once.",
     "validation": "galaxies that choices are made on.",
-    "test": "galaxies that no choice has seen, but for those of mtt, see below.",
+    "test": "galaxies that no choice is made on; only the protocol mtt chooses between several sets on them.",
 }
 SCORES = {
     "balanced accuracy": "the mean recall of the leaves.",

@@ -26,6 +26,11 @@ LAYOUT = {
     "float32 values of shape (3, H, W) that belong to the accuracy above. Soft labels are in `soft_label`.",
 }
 """What lies in a folder, by format."""
+CHOICES = {
+    "mtt": "With the learned step size {} (protocol mtt)",
+    "validated": "With step size {}, chosen on validation galaxies (protocol validated)",
+}
+"""How a line on accuracy begins, by protocol."""
 
 
 def card(description: Mapping[str, Any]) -> str:
@@ -102,9 +107,9 @@ def accuracy_lines(description: Mapping[str, Any]) -> list[str]:
     if accuracy is None:
         return ["It has not been evaluated on test galaxies."]
     return [
-        f"{row['test']:.1f} % of {accuracy['test_galaxies']} test galaxies are classified correctly (95 % interval "
-        f"{row['low']:.1f} to {row['high']:.1f}; {row['networks']} fresh networks of {accuracy['epochs']} epochs; protocol "
-        f"{row['protocol']}, step size {row['step size']})."
+        f"{CHOICES.get(row['protocol'], 'With step size {}').format(row['step size'])}: {row['test']:.1f} % of "
+        f"{accuracy['test_galaxies']} test galaxies are classified correctly (95 % interval {row['low']:.1f} to "
+        f"{row['high']:.1f}; {row['networks']} fresh networks of {accuracy['epochs']} epochs)."
         for row in accuracy["rows"]
     ]
 

@@ -7,6 +7,7 @@ that made it and the fingerprint of its content. Opening a file checks the heade
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import json
 import math
@@ -19,7 +20,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from gz_lightning.errors import Damaged, InputError
+from gz_lightning.errors import Damaged, InputError, Unreachable
 from gz_lightning.storage.text import checked_json, short
 from gz_lightning.storage.whole import atomic_write, report_unwritable
 from gz_lightning.version import __version__
@@ -33,8 +34,16 @@ DAMAGED_BYTES = (OSError, OverflowError, RuntimeError, ValueError)
 """What h5py raises on damaged bytes."""
 LOCKED = "unable to lock file"
 """What HDF5 says of a file that another process has open for writing, or where the file system has no locks."""
+MARKED = "h5clear"
+"""What HDF5 says of a file with the mark that is there as long as a process writes it, and stays if that is killed."""
+NOT_OURS = (errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE)
+"""What the system answers where a file, whatever it holds, cannot be read."""
 DAMAGED_STRUCTURE = (*DAMAGED_BYTES, KeyError, TypeError)
 """What h5py raises on damaged or missing objects: also KeyError (no such name) and TypeError (a type that NumPy lacks)."""
+
+
+class LeftOpen(Damaged):
+    """A file with the mark of a writer that does not hold its lock."""
 
 
 @contextlib.contextmanager
@@ -113,14 +122,21 @@ def raw_hdf5(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
     """Open any HDF5 file for reading.
 
     Raises:
-        Damaged: If it is not an HDF5 file.
-        InputError: If another process is writing it.
+        Damaged: If it is not an HDF5 file, or was left open by its writer (:class:`LeftOpen`).
+        Unreachable: If another process is writing it, or the system lets nobody read it.
     """
     try:
         file = open_lenient(path, "r")
     except BlockingIOError as error:
-        raise InputError(f"{path} is being written by another process; wait for it, and run again") from error
+        raise Unreachable(f"{path} is being written by another process; wait for it, and run again") from error
     except DAMAGED_BYTES as error:
+        if isinstance(error, OSError) and error.errno in NOT_OURS:
+            raise Unreachable(f"{path} cannot be read: {os.strerror(error.errno)}") from error
+        if MARKED in str(error):
+            raise LeftOpen(
+                "a process that had it open for writing was killed, or still has; if none has, take away the mark with "
+                f"'h5clear --status {path}' (of the HDF5 tools) and look at what it holds"
+            ) from error
         raise Damaged(f"it cannot be read: {' '.join(str(error).split())}") from error
     try:
         yield file
@@ -140,7 +156,8 @@ def open_hdf5(path: str | os.PathLike[str], kind: str, version: int, made_by: st
         made_by: The command that makes such a file, for the error message.
 
     Raises:
-        InputError: If the file is absent, not HDF5, or of another kind or version; or if the block raises Damaged.
+        InputError: If the file is absent, not HDF5, or of another kind or version; or if the block raises Damaged. An
+            :class:`Unreachable` one if it cannot be read now.
     """
     path = Path(path)
     if not os.path.isfile(path):  # Path.is_file raises OSError where a name is too long
@@ -149,6 +166,8 @@ def open_hdf5(path: str | os.PathLike[str], kind: str, version: int, made_by: st
         with raw_hdf5(path) as file:
             _check_header(path, file, kind, version, made_by)
             yield file
+    except LeftOpen as error:
+        raise Unreachable(f"{path}: {error}") from error
     except Damaged as error:
         raise InputError(f"{path} is not a file of {kind} or is damaged ({error}); '{made_by}' makes a new one") from error
 

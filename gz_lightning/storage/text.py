@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -60,23 +60,32 @@ def read_text(path: str | os.PathLike[str], most: int = MOST_TEXT) -> str:
         raise InputError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
 
 
-def read_yaml(path: str | os.PathLike[str]) -> Any:
+def read_yaml(path: str | os.PathLike[str], dotted: bool = False) -> Any:
     """The plain values of a YAML file.
+
+    Args:
+        path: The file.
+        dotted: See :func:`check_keys`.
 
     Raises:
         InputError: As :func:`read_text`; or if it is not YAML of plain values, or larger than ``MOST_NODES`` or
             ``MOST_DEPTH``.
     """
     try:
-        value = _parse_yaml(read_text(path))
+        value = _parse_yaml(read_text(path), dotted)
         _check_values(value)
     except Damaged as error:
         raise InputError(f"{path} cannot be read: {error}") from error
     return value
 
 
-def check_keys(text: str) -> None:
+def check_keys(text: str, dotted: bool = False) -> None:
     """Refuse YAML in which a mapping has a key twice: PyYAML would take the last.
+
+    Args:
+        text: The YAML.
+        dotted: Whether ``a.b: 1`` means ``a: {b: 1}``, as it does in settings: then both ways in one mapping are refused,
+            for what comes last takes the place of the other.
 
     Raises:
         Damaged: With the key and both lines.
@@ -100,11 +109,24 @@ def check_keys(text: str) -> None:
                     places = f"in line {line}" if lines[name] == line else f"in lines {lines[name]} and {line}"
                     raise Damaged(f"the key {short(key.value)} is given twice, {places}; remove one")
                 lines[name] = line
+        if dotted:
+            _check_spellings({key: line for (_, key), line in lines.items()})
 
 
-def _parse_yaml(text: str) -> Any:
+def _check_spellings(lines: Mapping[str, int]) -> None:
+    for key, line in lines.items():
+        parts = key.split(".")
+        for whole in (".".join(parts[:number]) for number in range(1, len(parts))):
+            if whole in lines:
+                raise Damaged(
+                    f"the key {short(whole)} is given in two ways, as {short(key)} in line {line} and as {short(whole)} in "
+                    f"line {lines[whole]}, of which one would be lost; give all of it in one way"
+                )
+
+
+def _parse_yaml(text: str, dotted: bool) -> Any:
     try:
-        check_keys(text)
+        check_keys(text, dotted)
         return yaml.safe_load(text)
     except RecursionError:
         raise Damaged("it holds brackets within brackets") from None
@@ -142,10 +164,12 @@ def naming_file(path: str | os.PathLike[str]) -> Iterator[None]:
 
 def short(value: Any, most: int = 80) -> str:
     """A value as a message shows it, at most ``most`` characters."""
+    if isinstance(value, (np.generic, np.ndarray)):
+        value = value.tolist()  # 5.0, not np.float64(5.0)
     if isinstance(value, (dict, list, tuple, set)):  # its repr may have no end
         return f"a {type(value).__name__} of {len(value)}" if len(value) > 3 else _few(value, most)
     try:
-        text = repr(value.item() if isinstance(value, np.generic) else value)  # 5.0, not np.float64(5.0)
+        text = repr(value)
     except ValueError:  # an integer of thousands of digits
         return f"a {type(value).__name__}"
     return text if len(text) <= most else f"{text[: most - 4]} ..."

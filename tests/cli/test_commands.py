@@ -55,10 +55,14 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     [
         ("download", "Which of votes, mapping and images"),
         ("prepare", "Side of the packed images in pixels. 128 is the published one"),
-        ("fit", "How many experts the store is to hold. 100 in the published results."),
+        ("fit", "How many experts the folder is to hold. 100 in the published results."),
         ("distill", "Steps of the student in an outer iteration, N."),
         ("evaluate", "Epochs on a small set. Published: 1000."),
-        ("report", "Run folders of gz-lightning distill; several are shown side by side."),
+        ("report", "usage: gz-lightning report RUNS ... [--config FILE.yaml] [settings]"),
+        ("report", "--runs RUNS ..., --runs+ RUNS ... Run folders of gz-lightning distill; several are shown side by side."),
+        ("evaluate", "Without flags, in this order and before all others: SYNTHETIC DATA. With --dry_run"),
+        ("export", "Without flags, in this order and before all others: RUN TO."),
+        ("demo", "usage: gz-lightning demo [--config CONFIG]"),
         ("demo", "Folder that the demo writes into."),
     ],
 )
@@ -296,7 +300,7 @@ def test_a_dry_run_says_what_it_would_take_and_writes_nothing(
     for command, said in (
         (["prepare", "--output", "new/a.h5", "--per_class", "3"], "30 simulated galaxies of 10 leaves at 128 px; "),
         (["prepare", "--output", "new/b.h5", *source, "--resolution", "8"], " leaves to pack at 8 px; "),
-        (["fit", "--data.path", data, *FIT], "1 expert x 2 epochs x 1 steps (2 in all), networks of "),
+        (["fit", "--data.path", data, *FIT], "1 expert x 2 epochs x 1 step (2 in all), networks of "),
         (["fit", *FIT], "1 expert x 2 epochs x "),  # of simulated galaxies, which nobody keeps
         (
             ["distill", "--data.path", data, "--model.trajectories", str(toy_experts), *DISTILL],

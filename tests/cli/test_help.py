@@ -1,5 +1,7 @@
 """The help of fit and distill: what most runs need first, the rest by part."""
 
+import re
+
 import pytest
 
 from gz_lightning.cli.declarations import declaration
@@ -23,6 +25,8 @@ def test_help_shows_some_fifteen_settings_and_says_where_the_others_are(command:
     for more in ("--model.help", "--data.help", "--trainer.help"):
         assert more in end
     assert ":class:" not in text
+    assert "``" not in text
+    assert not {"theta", "TrajectoryStore", "Ensemble", "DDP"} & set(re.findall(r"\w+", text))
 
 
 @pytest.mark.parametrize(("part", "place"), [("model", MODULES["distill"]), ("data", DATA)])

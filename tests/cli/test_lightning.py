@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 
 from gz_lightning.cli import main
 from gz_lightning.cli.lightning import wandb_mode
@@ -23,16 +23,29 @@ DISTILL = [
     *["--model.syn_steps", "2", "--model.expert_epochs", "1", "--model.max_start_epoch", "1", "--model.lr_teacher", "0.03"],
     *QUIET,
 ]
-MONITOR = ["--trainer.callbacks", "EarlyStopping", "--trainer.callbacks.monitor"]
+CHECKPOINT = ["--trainer.enable_checkpointing", "true", "--trainer.callbacks", "ModelCheckpoint"]
+MONITOR = [*CHECKPOINT, "--trainer.callbacks.monitor"]
 CSV_LOGGER = ["--trainer.logger", "CSVLogger", "--trainer.logger.save_dir", "run"]
 
 
 class Stop(Callback):
     """Stops as a time limit does that is over."""
 
+    watches_only = True
+
     def on_train_batch_end(self, trainer: Trainer, *args: object) -> None:
         """After the first batch."""
         trainer.should_stop = True
+
+
+class Shrink(Callback):
+    """Makes parameters smaller."""
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: object) -> None:
+        """After each batch."""
+        with torch.no_grad():
+            for parameter in pl_module.parameters():
+                parameter.mul_(0.9)
 
 
 STOP = ["--trainer.callbacks", f"{__name__}.Stop"]
@@ -91,9 +104,19 @@ def test_the_same_command_runs_again_with_any_logger(distill: list[str], logger:
         (["--trainer.logger", "Nothing"], "--trainer.logger: there is no class Nothing; name one as package.module.Class"),
         (["--trainer.logger", "no.Logger"], "--trainer.logger: no.Logger cannot be imported: No module named 'no'"),
         ([*CSV_LOGGER, "--trainer.logger.flush_logs_every_n_steps", "x"], "--trainer.logger"),
-        ([*MONITOR, "val_loss"], "EarlyStopping monitors 'val_loss', which is not logged here; there are loss, "),
-        (["--trainer.callbacks", "BatchSizeFinder"], "BatchSizeFinder changes what is trained"),
-        (["--trainer.callbacks", "LearningRateFinder"], "LearningRateFinder changes what is trained"),
+        (["--trainer.limit_train_batches", "1"], "--trainer.limit_train_batches 1 is not supported here: use --model.iter"),
+        (
+            ["--trainer.max_epochs", "1000"],
+            "--trainer.max_epochs 1000 is not supported here: use --model.iterations instead",
+        ),
+        (["--trainer.min_steps", "3"], "--trainer.min_steps 3 is not supported here: leave it out"),
+        (["--trainer.sync_batchnorm", "true"], "--trainer.sync_batchnorm true is not supported here: leave it out"),
+        ([*MONITOR, "val_loss"], "ModelCheckpoint monitors 'val_loss', and what is logged from the beginning is loss, "),
+        ([*MONITOR, "probe_loss", "--model.stage", "fixed"], "ModelCheckpoint monitors 'probe_loss', and what is logged"),
+        ([*MONITOR, "step_size/start_epoch_77"], "ModelCheckpoint monitors 'step_size/start_epoch_77', and what"),
+        (["--trainer.callbacks", "BatchSizeFinder"], "BatchSizeFinder may change what is trained"),
+        (["--trainer.callbacks", "LearningRateFinder"], "LearningRateFinder may change what is trained"),
+        (["--trainer.callbacks", f"{__name__}.Shrink"], "Shrink may change what is trained"),
         (
             ["--trainer.callbacks", "LearningRateMonitor", "--trainer.logger", "false"],
             "the settings cannot be used: Cannot use",
@@ -108,6 +131,43 @@ def test_settings_that_cannot_work_end_in_one_line(
 ) -> None:
     assert message in refused(capsys, *distill, *OFF, *settings, "--run_dir", "run")
     assert not Path("run/last.h5").exists()
+
+
+def test_callbacks_with_an_enumeration_among_their_settings_are_saved(distill: list[str]) -> None:
+    main([*distill, *OFF, "--trainer.callbacks", "Timer", "--trainer.callbacks.duration", "00:01:00:00", "--run_dir", "a"])
+    saved = Path("a/logs/version_0/config.yaml")
+    (timer,) = yaml.safe_load(saved.read_text())["trainer"]["callbacks"]
+    assert timer["init_args"] == {"duration": "00:01:00:00", "interval": "step", "verbose": True}
+    main(["distill", "--config", str(saved), "--run_dir", "b"])
+    assert torch.equal(SyntheticSet.load("a/last.h5").images, SyntheticSet.load("b/last.h5").images)
+
+
+@pytest.mark.parametrize("monitor", ["loss", "step_size"])
+def test_what_is_always_logged_can_be_monitored(distill: list[str], monitor: str) -> None:
+    main([*distill, *OFF, *MONITOR, monitor, "--run_dir", "run"])
+    assert list(Path("run").rglob("epoch=*.ckpt"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            ["--trainer.limit_train_batches", "1"],
+            "--trainer.limit_train_batches 1 is not supported here: use --model.train_",
+        ),
+        (["--trainer.limit_val_batches", "0"], "--trainer.limit_val_batches 0 is not supported here: leave it out"),
+        (
+            ["--trainer.callbacks", f"{__name__}.Shrink"],
+            "Shrink may change what is trained, and no record would tell: leave",
+        ),
+    ],
+)
+def test_experts_of_another_training_do_not_come_into_a_store(
+    toy_path: Path, settings: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit = ["fit", "--data.path", str(toy_path), *FIT, "--model.trajectories", "experts", "--run_dir", "run"]
+    assert message in refused(capsys, *fit, *settings)
+    assert not Path("experts").exists()
 
 
 def test_a_logger_without_its_library_ends_in_one_line(distill: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -170,3 +230,33 @@ def test_weights_and_biases_without_a_key_or_with_wandb_mode(
     with pytest.raises(InputError, match="--wandb online needs the key of an account: run 'wandb login', set WANDB_API_KEY"):
         wandb_mode("online")
     assert wandb.run is None
+
+
+@pytest.mark.parametrize(
+    ("mode", "variable", "value", "message"),
+    [
+        ("online", "WANDB_API_KEY", "bad", "Weights & Biases cannot be used: WANDB_API_KEY invalid: API key must have 40"),
+        ("online", "WANDB_BASE_URL", "nonsense", "WANDB_BASE_URL is 'nonsense': "),
+        ("offline", "WANDB_MODE", "nonsense", "WANDB_MODE is 'nonsense', not one of online, offline, disabled, "),
+        ("offline", "WANDB_CONSOLE", "nonsense", "WANDB_CONSOLE is 'nonsense': Input should be 'auto', "),
+        ("offline", "WANDB_PROJECT", "a/b", "Weights & Biases cannot be used: Invalid project name 'a/b'"),
+    ],
+)
+def test_variables_that_weights_and_biases_refuses_end_in_one_line(
+    mode: str,
+    variable: str,
+    value: str,
+    message: str,
+    distill: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    wandb = pytest.importorskip("wandb")
+    wandb.teardown()  # it reads variables once
+    monkeypatch.delenv("WANDB_MODE")
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    monkeypatch.setenv(variable, value)
+    try:
+        assert message in refused(capsys, *distill, "--wandb", mode)
+    finally:
+        wandb.teardown()

@@ -35,6 +35,19 @@ def refused(capsys: pytest.CaptureFixture[str], *args: str) -> str:
             b"model: {}\ndata: {}\nmodel: {seed: 1}",
             "config.yaml cannot be read: the key 'model' is given twice, in",
         ),
+        (
+            "distill",
+            b"model.ipc: 1\nmodel: {seed: 2}",
+            "config.yaml cannot be read: the key 'model' is given in two ways, as 'model.ipc' in line 1 and as "
+            "'model' in line 2, of which one would be lost",
+        ),
+        ("fit", b"model: {ipc: 2}\nmodel.ipc: 1", "as 'model.ipc' in line 2 and as 'model' in line 1"),
+        (
+            "fit",
+            b"trainer: {logger: {class_path: CSVLogger, init_args: {name: a}, init_args.name: b}}",
+            "the key 'init_args' is given in two ways",
+        ),
+        ("fit", b"trainer.logger: false\ntrainer.logger.name: a", "the key 'trainer.logger' is given in two ways"),
         ("fit", b"a: b: c", "config.yaml cannot be read: mapping values are not allowed here"),
         ("fit", b"model: \xff", "config.yaml cannot be read: 'utf-8' codec can't decode"),
         ("fit", b"[" * 5000, "config.yaml cannot be read: it holds brackets within brackets"),

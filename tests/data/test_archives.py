@@ -61,6 +61,26 @@ def test_samples_that_lack_something(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("names", "key", "kind"),
+    [
+        (["J00.1+12.3.image.jpg", "J00.1+12.3.labels.json", "J00.2+45.6.image.jpg"], "J00", "image"),
+        (["x/1.jpg", "x/1.json", "x/1.jpg"], "x/1", "image"),
+        (["1.image.jpg", "1.thumb.png"], "1", "image"),
+        (["1.jpg", "1.a.json", "1.b.json"], "1", "json"),
+        (["1.jpg", "1.cls", "1.CLS"], "1", "cls"),
+    ],
+)
+def test_two_of_a_kind_in_a_sample_are_refused(names: list[str], key: str, kind: str, tmp_path: Path) -> None:
+    """As keys with dots make them: of two galaxies one was lost."""
+    of_kind = [name for name in names if name.lower().endswith({"image": ("jpg", "png")}.get(kind, kind))]
+    path = add(tmp_path / "a.tar", *((name, b"{}") for name in names))
+    with pytest.raises(InputError) as error:
+        tar_samples(path)
+    told = f"{path} has {of_kind[0]} and {of_kind[1]} in the sample {key}, of which only one can be its {kind}; a key ends"
+    assert str(error.value).startswith(told)
+
+
+@pytest.mark.parametrize(
     ("labels", "message"),
     [
         (b"{", "a.tar: the labels of 1 are no JSON"),

@@ -1,5 +1,6 @@
 """Columns of classes beside the pictures: ClassLabels, names, Galaxy10."""
 
+from datetime import date
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from gz_lightning.data.class_columns import GALAXY10_DECALS, catalog_from_classes, class_column
 from gz_lightning.data.embedded import Inside
 from gz_lightning.errors import InputError
-from tests.data.shards import Dataset, write_galaxy10, write_shard
+from tests.data.shards import Dataset, picture, write_galaxy10, write_shard
 
 pq = pytest.importorskip("pyarrow.parquet", reason="Parquet needs pyarrow")
 IDS = [f"g{i}" for i in range(8)]
@@ -41,6 +42,21 @@ def test_names_of_the_leaves_of_a_tree_take_its_order(tmp_path: Path) -> None:
     assert catalog.notes == ("2 galaxies left out, whose summary is empty or -1",)
     with pytest.raises(InputError, match="are not the leaves of 'simplified'"):
         catalog_from_classes(tmp_path / "a.parquet", tree="simplified")
+
+
+@pytest.mark.parametrize(
+    ("values", "classes"),
+    [
+        ([*range(11), 10], "0 1 2 3 4 5 6 7 8 9 10"),
+        ([str(i) for i in (*range(8, 19), -2)], "-2 8 9 10 11 12 13 14 15 16 17 18"),
+        (["10", "2", "x"] * 4, "10 2 x"),
+    ],
+)
+def test_classes_without_names_are_in_the_order_of_their_numbers(values: list[Any], classes: str, tmp_path: Path) -> None:
+    shard = write_shard(tmp_path / "a.parquet", {"id": [f"g{i}" for i in range(12)], "label": values})
+    catalog = catalog_from_classes(shard)
+    assert catalog.class_names == tuple(classes.split())
+    assert [catalog.class_names[i] for i in catalog.confidences.argmax(1)] == [str(value) for value in values]
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.parquet", "a.fits", "floats.parquet", "text.csv", "text.parquet"])
@@ -103,6 +119,15 @@ def test_the_column_is_known_by_name_or_named(tmp_path: Path) -> None:
         ([None] * 8, ["a", "b"], "the column label of .*a.parquet is empty"),
         (["Spiral", "spiral", "a", "b"] * 2, None, "of which two are alike"),
         ([b"\xff\xfe", b"a"] * 4, None, "holds what is no text"),
+        (
+            [None, ["a"]] * 4,
+            None,
+            r"row 2, column label: \['a'\] is no class; classes are text or whole numbers \(4 such rows",
+        ),
+        ([{"x": 1}, {"x": 2}] * 4, None, "row 1, column label: {'x': 1} is no class"),
+        ([True, None] * 4, None, r"row 1, column label: True is no class"),
+        ([None, date(2026, 1, 2)] * 4, None, r"row 2, column label: datetime.date\(2026, 1, 2\) is no class"),
+        ([["a"], ["b"]] * 4, ["a", "b"], r"row 1, column label: \['a'\] is none of 2 classes"),
     ],
 )
 def test_columns_that_are_none(values: list[Any], labels: list[str] | None, message: str, tmp_path: Path) -> None:
@@ -112,9 +137,61 @@ def test_columns_that_are_none(values: list[Any], labels: list[str] | None, mess
         catalog_from_classes(shard)
 
 
+@pytest.mark.parametrize(
+    ("values", "row", "value", "number"), [([0, 0, 1, 1], 1, "0", 4), (["s", "typo", "-1", "odd"], 2, "typo", 2)]
+)
+def test_a_class_that_no_file_names_is_refused(values: list[Any], row: int, value: str, number: int, tmp_path: Path) -> None:
+    """One shard has names for its numbers, the other none: its galaxies are not of the last class."""
+    labels = {"label": ["s", "d", "x"]}
+    write_shard(tmp_path / "s" / "a.parquet", {"id": IDS[:4], "label": [0, 1, 2, 0]}, labels=labels)
+    write_shard(tmp_path / "s" / "b.parquet", {"id": IDS[4:], "label": values})
+    message = rf"b.parquet, row {row}, column label: '{value}' is none of the classes s, d, x, .*\({number} such rows\)"
+    with pytest.raises(InputError, match=message):
+        catalog_from_classes(tmp_path / "s")
+    write_shard(tmp_path / "s" / "b.parquet", {"id": IDS[4:], "label": ["s", "x", "-1", " d "]})
+    assert catalog_from_classes(tmp_path / "s").confidences.argmax(1).tolist() == [0, 1, 2, 0, 0, 2, 1]
+
+
+def test_galaxy10_of_two_kinds_is_not_mixed(tmp_path: Path) -> None:
+    files = write_galaxy10(tmp_path / "a.h5", 10, side=256), write_galaxy10(tmp_path / "b.h5", 10)
+    with pytest.raises(InputError, match=r"b.h5, row 1, column ans: '0' is none of the classes Disturbed, .*10 such rows"):
+        catalog_from_classes(list(files))
+
+
+def test_a_class_of_a_few_galaxies_may_be_a_slip_of_the_pen(tmp_path: Path) -> None:
+    """Nobody but the tree or the metadata knows which names there are."""
+    kinds, ids = ["spiral", "edge_on", "in_between", "completely round", "cigar-shaped"] * 6, [f"g{i}" for i in range(31)]
+    catalog = catalog_from_classes(write_shard(tmp_path / "a.parquet", {"id": ids, "summary": [*kinds, "spirall"]}))
+    assert catalog.notes == ("classes with fewer than 5 galaxies, as a slip of the pen makes them: spirall (1)",)
+    assert len(catalog.class_names) == 6
+    assert not catalog_from_classes(write_shard(tmp_path / "b.parquet", {"id": ids[:30], "summary": kinds})).notes
+    numbers = {"id": ids, "label": [0] * 15 + [1] * 15 + [2]}
+    named = write_shard(tmp_path / "d.parquet", numbers, labels={"label": ["a", "b", "rare"]})
+    assert not catalog_from_classes(named).notes
+    with pytest.raises(InputError, match="spirall.* are not the leaves of 'coarse5'"):
+        catalog_from_classes(tmp_path / "a.parquet", tree="coarse5")
+
+
+def test_shards_with_and_without_object_ids_are_not_mixed(tmp_path: Path) -> None:
+    write_shard(tmp_path / "a.parquet", {"label": ["a", "b"] * 4})
+    assert catalog_from_classes(tmp_path / "a.parquet").object_ids[0] == "a:1"
+    write_shard(tmp_path / "b.parquet", {"id": IDS, "label": ["a", "b"] * 4})
+    with pytest.raises(
+        InputError, match=r"a.parquet has no object ids, but .*b.parquet has \(id\); add them \(1 of 2 tables"
+    ):
+        catalog_from_classes(tmp_path)
+
+
 def test_rows_that_differ_in_their_class_are_refused(tmp_path: Path) -> None:
-    shard = write_shard(tmp_path / "a.parquet", {"id": ["x", "y", "x"], "label": ["a", "b", "a"]})
+    rows, pictures = {"id": ["x", "y", "x"], "label": ["a", "b", "a"]}, [picture(0), picture(1), picture(0)]
+    shard = write_shard(tmp_path / "a.parquet", rows, pictures)
     assert catalog_from_classes(shard).notes == ("1 rows repeat another of the same object id, and count once",)
+    assert catalog_from_classes(write_shard(shard, rows, [None, *pictures[1:]])).files[:] == [
+        Inside(shard, 1),
+        Inside(shard, 2),
+    ]
+    with pytest.raises(InputError, match="but not its image, such as x in .*a.parquet, row 1 and .*a.parquet, row 3; keep"):
+        catalog_from_classes(write_shard(shard, rows))
     shard = write_shard(tmp_path / "b.parquet", {"id": ["x", "y", "x"], "label": ["a", "b", "b"]})
     with pytest.raises(InputError, match="rows that differ, such as x: 'label' is 0 in .*row 1 and 1 in .*row 3"):
         catalog_from_classes(shard)

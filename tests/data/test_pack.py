@@ -315,7 +315,7 @@ def test_what_was_left_out_is_counted(tmp_path: Path) -> None:
     for name in rows:
         if "gz2" in name and isinstance(rows[name][1], (int, np.integer)):
             rows[name][5] = 0
-    shard = write_shard(tmp_path / "a.parquet", rows)
+    shard = write_shard(tmp_path / "a.parquet", rows, [*(picture(i) for i in range(20)), picture(0)])
     said = str(prepare(tmp_path / "a.h5", table=shard, tree="coarse5", resolution=8))
     assert "1 galaxies not taken: their votes reach no leaf" in said
     assert "1 rows repeat another of the same object id, and count once" in said

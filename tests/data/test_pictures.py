@@ -6,8 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gz_lightning.data.pictures import Rows, find_images, shard_splits
+from gz_lightning.data.pictures import Rows, find_images, shard_splits, without_repeats
+from gz_lightning.data.tables import Table
 from gz_lightning.errors import InputError
+from tests.data.shards import picture, write_shard
 
 
 @pytest.mark.parametrize(
@@ -46,3 +48,36 @@ def test_rows_say_where_they_are(tmp_path: Path) -> None:
     assert list(files_found) == [tmp_path / "images" / "x.jpg"]
     assert used.tolist() == [True, False, False]
     assert missing == {"y": "has no image", "z": "has no image"}
+
+
+def test_of_rows_that_repeat_each_other_the_first_with_an_image_is_kept(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow", reason="Parquet needs pyarrow")
+    pictures: list[list[bytes | None]] = [[None, picture(1), picture(2)], [picture(0), picture(1), b""]]
+    files: list[Table] = [write_shard(tmp_path / f"{i}.parquet", {"x": [0, 1, 2]}, pictures[i]) for i in (0, 1)]
+    rows = Rows(files, pd.Series(list("abcabc"), dtype="string"), np.repeat([0, 1], 3), np.tile([0, 1, 2], 2))
+    repeated = np.arange(6) > 2
+    assert without_repeats(rows, repeated, None, None).tolist() == [False, True, True, True, False, False]
+    assert without_repeats(rows, repeated, files, None).tolist() == (~repeated).tolist()  # the image is of the object id
+    write_shard(tmp_path / "1.parquet", {"x": [0, 1, 2]}, [None, picture(7), None])
+    assert without_repeats(rows, ~repeated & repeated, None, None).all()
+    message = (
+        r"^1 rows have the object id and the labels of another but not its image, such as b in .*0.parquet, row 2 and .*1"
+    )
+    with pytest.raises(InputError, match=message):
+        without_repeats(rows, repeated, None, None)
+    write_shard(tmp_path / "1.parquet", {"x": [0, 1, 2]}, [None, picture(1), None])
+    assert without_repeats(rows, repeated, None, None).tolist() == (~repeated).tolist()  # a has none in either
+
+
+def test_rows_that_repeat_each_other_but_name_two_images(tmp_path: Path) -> None:
+    """As the catalogues of galaxy-datasets name the image of each row."""
+    for name in ("1.jpg", "2.jpg", "same.jpg"):
+        (tmp_path / name).write_bytes(b"one" if name == "same.jpg" else name.encode())
+    (tmp_path / "1.jpg").write_bytes(b"one")
+    ids, named = pd.Series(["a"] * 3, dtype="string"), pd.Series(["none.jpg", "1.jpg", "same.jpg"])
+    rows = Rows([tmp_path / "a.csv"], ids, np.zeros(3, np.int16), np.arange(3, dtype=np.int32), named)
+    repeated = np.array([False, True, True])
+    assert without_repeats(rows, repeated, tmp_path, None).tolist() == [False, True, False]
+    rows.named = pd.Series(["none.jpg", "1.jpg", "2.jpg"])
+    with pytest.raises(InputError, match="not its image, such as a in .*a.csv, row 3 and .*a.csv, row 4; keep one"):
+        without_repeats(rows, repeated, tmp_path, None)

@@ -33,9 +33,9 @@ def test_prepare_from_votes(tmp_path: Path) -> None:
 def test_prepare_says_where_a_leaf_runs_short(tmp_path: Path) -> None:
     table, mapping, images = hart16(tmp_path, 29)
     report = str(prepare(tmp_path / "gz2.h5", images, table, mapping, "simplified9", per_class=3, resolution=8))
-    assert "fewer than the 3 asked for" not in report
+    assert "have fewer than" not in report
     report = str(prepare(tmp_path / "gz3.h5", images, table, mapping, "simplified9", per_class=5, resolution=8))
-    assert "9 leaves have fewer than the 5 galaxies asked for: smooth, completely round (3)" in report
+    assert "9 leaves have fewer than --per_class 5: smooth, completely round (3)" in report
 
 
 def test_prepare_from_folders_and_its_refusals(tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_the_report_of_the_real_sample(real_data: Path, tmp_path: Path) -> None:
     assert report["available"].tolist() == [239, 350, 208, 72, 23, 26, 4, 58, 15, 5]
     assert report["lacking"].tolist() == [0, 0, 0, 28, 77, 74, 96, 42, 85, 95]
     assert prepared.rejects_path is None
-    assert "7 leaves have fewer than the 100 galaxies asked for: disk, edge-on, bulge (72)" in str(prepared)
+    assert "7 leaves have fewer than --per_class 100: disk, edge-on, bulge (72)" in str(prepared)
 
 
 def test_galaxies_that_the_tree_leaves_out_are_counted(tmp_path: Path) -> None:

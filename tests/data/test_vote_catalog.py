@@ -94,6 +94,29 @@ def test_pictures_given_by_path_are_refused_unless_they_lie_beside_the_shard(tmp
     assert [Path(str(file)).name for file in some.files] == [f"{i}.jpg" for i in range(10) if i != 7]
 
 
+def test_one_picture_is_not_taken_for_two_paths(tmp_path: Path) -> None:
+    """The files of two folders, without their folders, beside one shard or several."""
+    rows, folders = pd.DataFrame(gz2_rows(4)), ("train", "test")
+    paths = [f"/data/{folders[i % 2]}/{i // 2}.jpg" for i in range(4)]
+    shard = write_shard(tmp_path / "s" / "a.parquet", rows.to_dict("list"), [None] * 4, paths)
+    for i in range(2):
+        (tmp_path / "s" / f"{i}.jpg").write_bytes(picture(i))
+    message = (
+        r"a.parquet, row 1 names the image /data/train/0.jpg and .*{}, row {} the image /data/test/0.jpg, but both are "
+    )
+    with pytest.raises(InputError, match=message.format("a.parquet", 2)):
+        catalog_from_votes(shard, tree="coarse5")
+    with pytest.raises(InputError, match=message.format("a.parquet", 2)):
+        catalog_from_votes(shard, [shard], tree="coarse5")
+    for part in range(2):
+        of_part = rows[part::2].to_dict("list")
+        write_shard(tmp_path / "s" / f"{'ab'[part]}.parquet", of_part, [None] * 2, paths[part::2])
+    with pytest.raises(InputError, match=message.format("b.parquet", 1)):
+        catalog_from_votes(tmp_path / "s", tree="coarse5")
+    write_shard(shard, rows.to_dict("list"), [None] * 4, [f"/data/{i % 2}.jpg" for i in range(4)])
+    assert len(catalog_from_votes(shard, tree="coarse5")) == 4  # two rows may name one image
+
+
 def test_a_struct_of_nothing_but_paths(tmp_path: Path) -> None:
     import pyarrow as pa
 
@@ -130,6 +153,23 @@ def test_repeated_rows_over_shards(tmp_path: Path) -> None:
     changed = rows[4:].assign(**{"how-rounded-gz2_cigar": 3, "how-rounded-gz2_round": 37, "how-rounded-gz2_in-between": 0})
     write_shard(tmp_path / "s" / "b.parquet", changed.to_dict("list"), [picture(i) for i in range(4, 10)])
     with pytest.raises(InputError, match=r"2 object ids have rows that differ, .*a.parquet, row 5 and .*b.parquet, row 1;"):
+        catalog_from_votes(tmp_path / "s", tree="coarse5")
+
+
+def test_repeated_rows_with_another_picture_or_none(tmp_path: Path) -> None:
+    rows, pictures = gz2_rows(10), [picture(i) for i in range(10)]
+    again = pd.DataFrame(rows)[:2].to_dict("list")
+    write_shard(tmp_path / "s" / "a.parquet", rows, [None, *pictures[1:]])
+    write_shard(tmp_path / "s" / "b.parquet", again, pictures[:2])
+    catalog = catalog_from_votes(tmp_path / "s", tree="coarse5")
+    assert sorted(catalog.object_ids) == rows["id_str"]
+    assert not catalog.missing
+    assert catalog.files[9] == Inside(tmp_path / "s" / "b.parquet", 0)
+    assert catalog.confidences[9].argmax() == 0
+    write_shard(tmp_path / "s" / "b.parquet", again, pictures[5:7])
+    with pytest.raises(
+        InputError, match=r"1 rows have the object id and the labels .*a.parquet, row 2 and .*b.parquet, row 2"
+    ):
         catalog_from_votes(tmp_path / "s", tree="coarse5")
 
 
@@ -185,6 +225,14 @@ def test_more_votes_than_voters(tmp_path: Path) -> None:
 def test_pictures_without_object_ids_are_numbered(tmp_path: Path) -> None:
     shard = write_shard(tmp_path / "train.parquet", gz2_rows(7, ids=False))
     assert catalog_from_votes(shard, tree="coarse5").object_ids[6] == "train:7"
+
+
+def test_shards_with_and_without_object_ids_are_not_mixed(tmp_path: Path) -> None:
+    """A galaxy of both would be another under its number."""
+    write_shard(tmp_path / "a.parquet", gz2_rows(5))
+    write_shard(tmp_path / "b.parquet", gz2_rows(5, ids=False))
+    with pytest.raises(InputError, match=r"b.parquet has no object ids, but .*a.parquet has \(id_str\); add them \(1 of 2"):
+        catalog_from_votes(tmp_path, tree="coarse5")
 
 
 def test_numbered_rows_of_shards_of_one_name(tmp_path: Path) -> None:

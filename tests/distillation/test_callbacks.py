@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from gz_lightning.figures import leaf_figure
 from gz_lightning.sets.sources import FIRST
 from gz_lightning.sets.synthetic import SyntheticSet
 from gz_lightning.storage.checkpoints import LAST
@@ -42,6 +43,18 @@ def test_the_first_images_are_kept(distil: Distil, tmp_path: Path) -> None:
         assert firsts[-1].iteration == 0
         assert not torch.equal(firsts[-1].images, found.images)
     assert torch.equal(firsts[0].images, firsts[1].images)
+
+
+def test_pictures_have_the_words_of_the_report(distil: Distil, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = []
+
+    def kept(rows: dict[str, torch.Tensor], *others: Any) -> Any:
+        drawn.append(list(rows))
+        return leaf_figure(rows, *others)
+
+    monkeypatch.setattr("gz_lightning.distillation.callbacks.leaf_figure", kept)
+    distil(tmp_path, iterations=1)
+    assert drawn[0] == ["distilled", "stretched"]
 
 
 def test_labels_learned_too_fast_are_said(distil: Distil, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

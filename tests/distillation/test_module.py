@@ -27,7 +27,7 @@ from gz_lightning.distillation.unroll import unroll
 from gz_lightning.errors import InputError
 from gz_lightning.experts.module import ExpertModule
 from gz_lightning.experts.paths import PATHS
-from gz_lightning.experts.trajectories import TrajectoryStore
+from gz_lightning.experts.trajectories import METRICS, TrajectoryStore, write_expert
 from gz_lightning.networks.functional import FunctionalNetwork
 from gz_lightning.networks.registry import build_network
 from gz_lightning.randomness import generator
@@ -40,6 +40,8 @@ from tests.distillation.conftest import SETTINGS, Distil
 
 class Losses(pl.Callback):
     """Matching loss of every iteration."""
+
+    watches_only = True
 
     def __init__(self) -> None:
         self.seen: list[float] = []
@@ -152,6 +154,8 @@ def test_files_of_a_run(distil: Distil, tmp_path: Path, toy: Galaxies) -> None:
 class StopAt(pl.Callback):
     """Ends the process's run in the middle of an iteration, as a power cut (None), a Ctrl-C or a SIGTERM would."""
 
+    watches_only = True
+
     def __init__(self, iteration: int, sent: signal.Signals | None = None) -> None:
         self.iteration, self.sent = iteration, sent
 
@@ -250,6 +254,20 @@ def test_a_run_too_short_for_that_does_not_end_as_if_it_had_learned(
     assert "best validation accuracy" not in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("iterations", [1, 8])
+def test_experts_that_stand_still_are_named_where_no_update_can_be_made(
+    iterations: int, distil: Distil, tmp_path: Path
+) -> None:
+    """Smaller steps would be of no help."""
+    store = TrajectoryStore(distil.experts)
+    rows = store.trajectory(1)[[0, 1, 0, 1, 0]]
+    write_expert(tmp_path / "ex", 1, rows, {name: [0.5] * 4 for name in METRICS}, store.recipe)
+    distil.experts = tmp_path / "ex"
+    advice = rf"Expert 1 is the same at epochs 0 and 2: .* 'gz-lightning trajectories check {distil.experts}' names such"
+    with pytest.raises(InputError, match=rf"no update could be made .*\. {advice}"):
+        distil(tmp_path / "run", iterations=iterations, expert_epochs=2, max_start_epoch=1)
+
+
 def test_a_run_that_made_one_update_ends_well(distil: Distil, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def spoil(module: TrajectoryMatching) -> None:
         module.log_step_sizes.fill_(80.0)
@@ -277,6 +295,8 @@ def test_an_ordinary_data_module_is_refused(toy_experts: Path, trainer_options: 
 
 class Spoil(pl.Callback):
     """Changes something before an iteration."""
+
+    watches_only = True  # it stands for a fault, of which no record tells
 
     def __init__(self, iteration: int, change: Callable[[TrajectoryMatching], None]) -> None:
         self.iteration, self.change = iteration, change

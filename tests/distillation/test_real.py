@@ -162,6 +162,8 @@ def test_a_finish_begins_with_the_set_and_its_step_size_and_the_real_loss_falls(
 class StopAt(Callback):
     """Ends a run after an iteration, as a time limit would."""
 
+    watches_only = True
+
     def __init__(self, iteration: int) -> None:
         self.iteration = iteration
 

@@ -33,6 +33,8 @@ def test_a_run_that_was_not_evaluated(toy: Galaxies, tmp_path: Path) -> None:
     assert result.description["accuracy"] is None
     assert result.description["licence"] == UNKNOWN.licence
     assert result.description["citation"] == [*METHOD, *UNKNOWN.citation]
+    assert "\nlicence unknown: that of the galaxies which the images are made of. Ask for it" in str(result)
+    assert "\nlicence: MIT\n" in str(exported(tmp_path, "pt", licence="MIT"))
     assert "without an accuracy on test galaxies: gz-lightning evaluate --synthetic" in str(result)
     assert "name the packed galaxies with --data, or their licence with --licence" in str(result)
     assert str(result).endswith(f"written: {tmp_path / 'best.npz'}")

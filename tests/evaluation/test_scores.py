@@ -1,6 +1,7 @@
 """Scores against their definitions."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,6 +17,8 @@ from gz_lightning.evaluation.scores import (
     tree_of,
 )
 from gz_lightning.randomness import generator
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_scores_of_two_networks_by_hand() -> None:
@@ -74,3 +77,18 @@ def test_label_robust_score() -> None:
     assert label_robust_score(0, 1, 1, 0) == pytest.approx(1)
     assert label_robust_score(1, 0, 0, 1) == pytest.approx(0)
     assert label_robust_score(0.8, 0.5, 0.5, 0.4) == pytest.approx((math.exp(-0.1) - math.exp(-1)) / (math.e - math.exp(-1)))
+
+
+@pytest.mark.parametrize(
+    ("full", "distilled", "random", "released", "paper"),
+    [(80.5, 66.5, 40.6, 163.115, 0.295), (80.5, 70.3, 62.8, -0.046, 0.263)],
+)
+def test_the_label_robust_score_is_the_papers_and_not_that_of_the_released_code(
+    full: float, distilled: float, random: float, released: float, paper: float
+) -> None:
+    """ddranking 0.2.0 puts per cent into the formula (findings/ddranking_label_robust_score_on_per_cent.sh runs it)."""
+    assert label_robust_score(full, distilled, distilled, random) == pytest.approx(released, abs=1e-3)
+    assert label_robust_score(full / 100, distilled / 100, distilled / 100, random / 100) == pytest.approx(paper, abs=1e-3)
+    where = (ROOT / "docs" / "evaluation.md").read_text() + (label_robust_score.__doc__ or "")
+    assert "163.1 and -0.046" in where
+    assert "ddranking 0.2.0 puts accuracies in per cent" in where

@@ -17,6 +17,8 @@ SETTINGS: dict[str, Any] = {"num_experts": 2, "train_epochs": 3, "width": 4, "de
 class Noting(pl.Callback):
     """Notes before each epoch which epoch the checkpoint is of."""
 
+    watches_only = True
+
     def __init__(self) -> None:
         self.epochs: list[int | None] = []
 
@@ -47,6 +49,8 @@ def test_two_runs_do_not_train_the_same_experts(tmp_path: Path, toy_path: Path, 
 
     class Meanwhile(pl.Callback):
         """Another run, in the middle of the first."""
+
+        watches_only = True
 
         def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
             with pytest.raises(InputError, match="another run is writing expert 0 of .*experts; wait for it, or give"):

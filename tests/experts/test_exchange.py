@@ -121,12 +121,68 @@ def test_epochs_that_are_all_the_last_one_are_refused(toy_experts: Path, toy: Ga
     assert not (tmp_path / "back").exists()  # not even the good expert before it
 
 
+def test_an_expert_that_comes_back_is_refused(toy_experts: Path, toy: Galaxies, tmp_path: Path) -> None:
+    """Segments of two epochs would have no length, though no two epochs in a row are equal; -0 is 0."""
+    store = TrajectoryStore(toy_experts)
+    rows = store.trajectory(0)[[0, 1, 0, 1, 2]]
+    rows[2, rows[2] == 0] = -0.0
+    assert rows[2].signbit().ne(rows[0].signbit()).any()
+    buffer = saved(tmp_path / "replay_buffer_0.pt", [store.trajectory(1), rows], store)
+    with pytest.raises(InputError, match=r"expert 1 has the same parameters at epochs 0 and 2: no trajectory .*Leave this"):
+        import_buffers(buffer, toy.path, tmp_path / "back")
+    assert not (tmp_path / "back").exists()
+
+
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
+def test_steps_that_rounding_takes_away_are_refused(
+    precision: str, toy_experts: Path, toy: Galaxies, tmp_path: Path
+) -> None:
+    store = TrajectoryStore(toy_experts)
+    first, *others = store.trajectory(0).bfloat16().half().float()
+    buffer = saved(tmp_path / "replay_buffer_0.pt", [torch.stack([first, *others, first * (1 + 1e-5)])], store)
+    with pytest.raises(InputError, match=rf"epochs 0 and 5 as {precision}, which is too coarse .*--precision float32"):
+        import_buffers(buffer, toy.path, tmp_path / "back", precision=precision)
+    assert not (tmp_path / "back").exists()
+    import_buffers(buffer, toy.path, tmp_path / "back")
+    assert damage(file_of(tmp_path / "back", 0)) == ""
+
+
+def test_parameters_too_large_for_a_precision_leave_nothing(toy_experts: Path, toy: Galaxies, tmp_path: Path) -> None:
+    store = TrajectoryStore(toy_experts)
+    buffer = saved(tmp_path / "replay_buffer_0.pt", [store.trajectory(0), store.trajectory(1) * 1e6], store)
+    with pytest.raises(InputError, match="parameters of expert 1 reach .*, too large for float16"):
+        import_buffers(buffer, toy.path, tmp_path / "back", precision="float16")
+    assert not (tmp_path / "back").exists()
+
+
+def test_an_expert_is_imported_once(toy_experts: Path, toy: Galaxies, tmp_path: Path) -> None:
+    """It would count twice; whether it is there again in a file, in another, or in the folder."""
+    store = TrajectoryStore(toy_experts)
+    one, other = store.trajectory(0), store.trajectory(1)
+    twice = saved(tmp_path / "twice.pt", [one, other, one], store)
+    (tmp_path / "two").mkdir()
+    for number in (0, 1):
+        saved(tmp_path / "two" / f"replay_buffer_{number}.pt", [one], store)
+    for path, message in (
+        (twice, r"twice.pt: expert 2 is the same as expert 0 of \S*twice.pt; leave one of them out"),
+        (tmp_path / "two", r"buffer_1.pt: expert 0 is the same as expert 0 of \S*buffer_0.pt"),
+    ):
+        with pytest.raises(InputError, match=message):
+            import_buffers(path, toy.path, tmp_path / "back")
+    assert not (tmp_path / "back").exists()
+    import_buffers(saved(tmp_path / "one.pt", [one], store), toy.path, tmp_path / "back")
+    with pytest.raises(InputError, match=r"one.pt: expert 0 is the same as \S*back/expert_0000.h5; leave"):
+        import_buffers(tmp_path / "one.pt", toy.path, tmp_path / "back", first_expert=1)
+    import_buffers(saved(tmp_path / "other.pt", [other], store), toy.path, tmp_path / "back", first_expert=1)
+    assert len(TrajectoryStore(tmp_path / "back")) == 2
+
+
 def test_stored_epochs_that_are_equal_are_found(toy_experts: Path, tmp_path: Path) -> None:
     store = TrajectoryStore(toy_experts)
     rows = store.trajectory(0).clone()
-    rows[3] = rows[2]
+    rows[3] = rows[1]
     write_expert(tmp_path, 0, rows, {name: [0.5] * 4 for name in METRICS}, store.recipe)
-    assert "epoch 3 are those of the epoch before" in damage(file_of(tmp_path, 0))
+    assert "the parameters of epochs 1 and 3 are equal" in damage(file_of(tmp_path, 0))
     assert damage(file_of(toy_experts, 0)) == ""
 
 

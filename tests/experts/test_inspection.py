@@ -9,6 +9,7 @@ from gz_lightning.cli import main
 from gz_lightning.errors import InputError
 from gz_lightning.experts.inspection import check, damage
 from gz_lightning.experts.trajectories import METRICS, Recipe, file_of, write_expert
+from tests.storage.test_hdf5 import written_by_another
 
 RECIPE = Recipe({"name": "ConvNet", "num_classes": 3, "resolution": 16, "width": 4}, "abc", {"lr": 0.1})
 ONES = {name: [0.25, 0.75] for name in METRICS}
@@ -31,6 +32,21 @@ def test_check_names_what_is_damaged(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert damage(file_of(tmp_path, 0)) == ""
     with pytest.raises(InputError, match="no experts in"):
         check(tmp_path / "nowhere")
+
+
+def test_what_cannot_be_read_now_is_not_called_damaged(tmp_path: Path) -> None:
+    for expert in range(3):
+        write_expert(tmp_path, expert, torch.randn(3, 50), ONES, RECIPE)
+    with written_by_another(file_of(tmp_path, 0)):
+        with pytest.raises(InputError) as refused:
+            check(tmp_path)
+        assert str(refused.value) == (
+            f"1 of 3 experts in {tmp_path} could not be checked (expert_0000.h5): {file_of(tmp_path, 0)} is being written "
+            "by another process; wait for it, and run again"
+        )
+        file_of(tmp_path, 1).write_bytes(file_of(tmp_path, 1).read_bytes()[:3000])
+        with pytest.raises(InputError, match=r"^1 of 3 .* damaged \(expert_0001.h5\); delete .*\. 1 of 3 .* not be checked"):
+            check(tmp_path)
 
 
 def test_info_and_its_figure(toy_experts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

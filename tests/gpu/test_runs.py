@@ -68,6 +68,8 @@ def test_runs_are_deterministic_and_resume_to_the_same_bits(
 class Looking(pl.Callback):
     """A user's own, which might look at the metrics."""
 
+    watches_only = True
+
 
 def test_neither_a_graph_nor_late_reading_changes_a_bit(
     device: torch.device, toy_path: Path, toy_experts: Path, tmp_path: Path

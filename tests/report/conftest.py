@@ -39,7 +39,8 @@ def evaluated(toy_path: Path, toy_experts: Path, tmp_path_factory: pytest.TempPa
 def write_run(folder: Path, toy: Galaxies, toy_path: Path, experts: Path) -> None:
     """What a distillation leaves behind."""
     settings = {"syn_steps": 3, "trajectories": str(experts), "expert_epochs": None, "lr_img": None, "num_eval": 1}
-    configuration = {**settings, "epoch_eval_train": 2, "batch_real": None, USED: {"expert_epochs": 1, "lr_img": 0.003}}
+    settings |= {"epoch_eval_train": 2, "batch_real": None, "network": None}
+    configuration = {**settings, USED: {"expert_epochs": 1, "lr_img": 0.003}}
     made = synthetic_set(toy, configuration=configuration)
     made.save(folder / "best.h5")
     before = made.images.clone()

@@ -1,11 +1,13 @@
 """Curves of a run: what is drawn, and how."""
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 
 import pandas as pd
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.cbook import STEP_LOOKUP_MAP
 from matplotlib.figure import Figure
 
 from gz_lightning.report import curves as drawn
@@ -35,9 +37,26 @@ def test_the_figures_of_a_run(run: Run) -> None:
 
 
 def test_stages_are_steps_and_a_single_one_is_not_drawn(run: Run) -> None:
-    (line,) = axis_of(drawn._stage, with_metrics(run, stage=[1, 1, 2, 3])).lines
-    assert line.get_drawstyle() == "steps-post"
+    assert len(axis_of(drawn._stage, with_metrics(run, stage=[1, 1, 2, 3])).lines) == 1
     assert drawn._stage(Figure().subplots(), with_metrics(run, stage=[2, 2])) == ""
+
+
+def test_a_stage_begins_where_the_one_before_was_learned(run: Run) -> None:
+    logged = pd.DataFrame({"step": [9.0, 19, 29, 39, 49, 50, 59], "stage": [1, 2, 3, 4, 4, None, 5]})
+    (line,) = axis_of(drawn._stage, replace(run, metrics=logged)).lines
+    corners = list(zip(*STEP_LOOKUP_MAP[line.get_drawstyle()](line.get_xdata(), line.get_ydata()), strict=True))
+    rises = [(x, high) for (x, low), (_, high) in itertools.pairwise(corners) if high > low]
+    assert rises == [(9, 2), (19, 3), (29, 4), (49, 5)]  # iteration 9: learned; start epochs below 2 are matched
+    assert corners[0] == (0, 1)
+
+
+def test_a_running_mean_is_drawn_and_said_of_many_losses_alone(run: Run) -> None:
+    few, many = (with_metrics(run, loss=[1.0] * number) for number in (15, 16))
+    lines = [axis_of(drawn._loss, one).lines[:-1] for one in (few, many)]  # the last is dashed, at 1
+    assert [[line.get_alpha() for line in drawn_lines] for drawn_lines in lines] == [[None], [0.35, None]]
+    assert drawn.captions(few) == drawn.CAPTIONS
+    assert "Pale" not in drawn.CAPTIONS["loss"]
+    assert drawn.captions(many)["loss"].endswith("Pale: each logged iteration; full: running mean.")
 
 
 def test_one_step_size_is_one_curve_whatever_the_start_epochs(run: Run) -> None:

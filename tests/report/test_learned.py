@@ -13,11 +13,16 @@ from gz_lightning.data.tree import get_tree
 from gz_lightning.report.learned import MOST_MOMENTS, MOST_SHOWN, learned, moments, way_to
 from gz_lightning.report.pictures import Picture
 from gz_lightning.report.runs import Run
+from gz_lightning.sets.synthetic import SyntheticSet
 
 
 def colours(picture: Picture) -> torch.Tensor:
     with Image.open(io.BytesIO(picture.png)) as image:
         return torch.from_numpy(np.array(image))
+
+
+def at(run: Run, iteration: int) -> SyntheticSet:
+    return replace(run.synthetic, iteration=iteration)
 
 
 def test_cards_show_before_after_and_difference(run: Run) -> None:
@@ -49,6 +54,7 @@ def test_the_way_to_a_leaf_in_words() -> None:
     tree = get_tree("coarse5")
     assert way_to(tree, 0) == "smooth or features? smooth · rounded? completely round"
     assert way_to(tree, 3).endswith("(or 2 other ways)")
+    assert any(way_to(tree, leaf).endswith("(or 1 other way)") for leaf in range(5))
     assert way_to(None, 0) == ""
 
 
@@ -57,7 +63,10 @@ def test_moments_go_evenly_from_the_first_to_the_last(run: Run, tmp_path: Path) 
     (_, first), *_ = moments(run)
     assert first.alt == "Distilled images of all leaves at iteration 0"
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
-    many = [iteration for iteration, _ in moments(replace(run, moments=tuple((n, tmp_path / "a.png") for n in range(101))))]
+    of_first = replace(run, moments=tuple((n, tmp_path / "a.png") for n in range(101)), synthetic=at(run, 0))
+    many = [iteration for iteration, _ in moments(of_first)]
     assert (len(many), many[0], many[-1]) == (MOST_MOMENTS, 0, 100)
     assert {later - earlier for earlier, later in itertools.pairwise(many)} <= {4, 5}
+    assert 51 not in many
+    assert [iteration for iteration, _ in moments(replace(of_first, synthetic=at(run, 51)))] == sorted([*many, 51])
     assert moments(replace(run, moments=run.moments[:1])) == []

@@ -71,6 +71,8 @@ def test_the_page_stands_alone_and_can_be_read_aloud(evaluated: Path) -> None:
     for words in ("a &amp; b", "random real", "distilled, tuned", "label-robust score", "ConvNetD1W4", "arXiv:2203.11932"):
         assert words in text
     assert page.all("html") == [{"lang": "en"}]
+    assert "the survey and the catalogue that they come from" in text  # the galaxies do not say: as in an exported card
+    assert "Willett" not in text
     assert 'class="remarks"' not in text
     assert set(re.findall(r'href="#(\w+)"', text)) <= page.ids
 
@@ -84,7 +86,16 @@ def test_all_that_was_learned_seen_and_confused_is_on_it(evaluated: Path, toy: G
         ("Distilled images of all leaves at iteration", 3), ("Occlusion map", 9), ("Training galaxy", 18),
     ):  # fmt: skip
         assert sum(alt.startswith(beginning) for alt in alts) == number, beginning
-    assert [image.get("data-iteration") for image in page.all("img") if "data-iteration" in image] == ["0", "10", "20"]
+    assert {image["data-iteration"]: "hidden" in image for image in page.all("img") if "data-iteration" in image} == {
+        "0": True, "10": False, "20": True,
+    }  # fmt: skip
+    (slider,) = page.all("input")
+    assert slider["value"] == "1"  # the set is of iteration 7
+    text = (tmp_path / "report.html").read_text()
+    legend, words, maps = (
+        text.index(part) for part in ("grey or dark: no effect", "light beside the galaxy", "Occlusion map")
+    )
+    assert legend < words < maps
     on_it = {alt.split()[2] for alt in alts if alt.startswith("Training galaxy")}
     assert on_it <= set(toy.train.object_ids)
 
@@ -94,7 +105,7 @@ def test_networks_can_be_left_out(evaluated: Path, tmp_path: Path) -> None:
     text = (tmp_path / "report.html").read_text()
     assert "Occlusion map of" not in text
     assert "Without occlusion maps and mistaken galaxies: --networks is 0" in text
-    assert "per cent of each leaf&#39;s test galaxies" in text or "per cent of each leaf's test galaxies" in text
+    assert "a &amp; b, best.h5, row 'distilled': per cent of each leaf's test galaxies" in text
 
 
 def test_what_is_missing_is_said(toy: Galaxies, tmp_path: Path) -> None:
@@ -233,13 +244,15 @@ def test_the_set_that_was_scored_is_drawn_and_described(
     report([run], data=toy)
     text = (run / "report" / "report.html").read_text()
     assert torch.equal(shown[0]["distilled"], SyntheticSet.load(run / scored).denormalised())
-    assert f"Shown: {scored}, scored in the row &#39;distilled&#39; and the row &#39;distilled, tuned&#39;" in text
-    assert f">{99 if scored == 'last.h5' else 7}</td>" in text
+    iteration = 99 if scored == "last.h5" else 7
+    rows = "the row &#39;distilled&#39; and the row &#39;distilled, tuned&#39;"
+    assert f"Shown: {scored} (iteration {iteration}), scored in {rows}" in text
+    assert f">{iteration}</td>" in text
     (run / scored).write_bytes((run / ("best.h5" if scored == "last.h5" else "last.h5")).read_bytes())
     report([run], data=toy)
     text = (run / "report" / "report.html").read_text()
     assert f"Without the evaluation in run/evaluation, as {scored} has changed since: evaluate again" in text
-    assert "Shown: best.h5, the set of highest validation accuracy" in text
+    assert f"Shown: best.h5 (iteration {99 if scored == 'best.h5' else 7}), the set of highest validation accuracy" in text
     assert "worth" not in Page(text).ids
 
 

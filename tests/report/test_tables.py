@@ -31,7 +31,8 @@ def test_settings_that_were_left_out_show_what_was_used(run: Run) -> None:
     rows = {row[0]: list(row[1:]) for row in settings_table(run).rows}
     assert rows["expert_epochs"] == ["1", "by default"]
     assert rows["lr_img"] == ["0.003", "by default"]
-    assert rows["batch_real"] == ["none", "by default"]
+    assert rows["network"] == ["ConvNet", "by default"]
+    assert "batch_real" not in rows  # of a finish, which the run does not have
     assert rows["syn_steps"] == ["3", ""]
     assert "/" not in rows["trajectories"][0]
     assert USED not in rows

@@ -2,7 +2,7 @@
 
 import yaml
 
-from gz_lightning.sets.card import card, cut_off_line
+from gz_lightning.sets.card import accuracy_lines, card, cut_off_line
 from gz_lightning.sets.description import describe
 from gz_lightning.sets.formats import FORMATS, UNTOLD
 from tests.sets.test_pictures import made
@@ -35,6 +35,13 @@ def test_a_card_says_what_there_is() -> None:
         assert "CC BY 4.0, as listed." in text
         assert "- Willett et al. 2013" in text
         assert text.startswith("---\nlicense: cc-by-4.0") == (name == "huggingface")
+
+
+def test_the_lines_of_two_protocols_are_told_apart() -> None:
+    told = {"test_galaxies": 496, "epochs": 1000, "rows": [{**ROW, "protocol": "mtt", "step size": "0.01"}, ROW]}
+    mtt, validated = accuracy_lines({"accuracy": told})
+    assert mtt.startswith("With the learned step size 0.01 (protocol mtt): 64.8 % of")
+    assert validated.startswith("With step size 0.03, chosen on validation galaxies (protocol validated): 64.8 % of")
 
 
 def test_what_is_not_known_is_said() -> None:

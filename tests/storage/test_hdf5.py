@@ -1,14 +1,18 @@
 """HDF5: the header, and readers that refuse what a file cannot hold."""
 
+import contextlib
+import errno
+import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 
-from gz_lightning.errors import Damaged, InputError
+from gz_lightning.errors import Damaged, InputError, Unreachable
 from gz_lightning.storage.hdf5 import (
     array,
     create_hdf5,
@@ -140,18 +144,52 @@ sys.stdin.read()
 """
 
 
-def test_a_file_that_another_process_writes_is_not_called_damaged(path: Path) -> None:
+@contextlib.contextmanager
+def written_by_another(path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Another process that has a file open for writing."""
     with subprocess.Popen([sys.executable, "-c", WRITER, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as writer:
         assert writer.stdout is not None
         assert writer.stdout.readline() == b"open\n"
-        with (
-            pytest.raises(InputError, match=r"^\S*a\.h5 is being written by another process; wait for it, and run again$"),
-            open_hdf5(path, "things", 2, "make things"),
-        ):
-            raise AssertionError("never reached")
-        writer.communicate(timeout=60)
+        try:
+            yield writer
+        finally:
+            writer.communicate(timeout=60)
+
+
+def test_a_file_that_another_process_writes_is_not_called_damaged(path: Path) -> None:
+    with (
+        written_by_another(path),
+        pytest.raises(Unreachable, match=r"^\S*a\.h5 is being written by another process; wait for it, and run again$"),
+        open_hdf5(path, "things", 2, "make things"),
+    ):
+        raise AssertionError("never reached")
     with open_hdf5(path, "things", 2, "make things"):
         pass
+
+
+def test_the_mark_of_a_writer_that_was_killed_is_no_damage(path: Path) -> None:
+    with written_by_another(path) as writer:
+        writer.kill()
+    with (
+        pytest.raises(Unreachable, match=rf"a.h5: a process that had .* was killed, .* 'h5clear --status {path}' \("),
+        open_hdf5(path, "things", 2, "make things"),
+    ):
+        raise AssertionError("never reached")
+    with pytest.raises(Damaged, match="was killed, or still has"), raw_hdf5(path):
+        raise AssertionError("never reached")
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EMFILE, errno.EIO])
+def test_what_the_system_does_not_let_us_read_is_no_damage(path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    def file(*args: object, **settings: object) -> h5py.File:
+        raise OSError(number, "Unable to synchronously open file (unable to open file)")
+
+    monkeypatch.setattr(h5py, "File", file)
+    with (
+        pytest.raises(Unreachable, match=f"a.h5 cannot be read: {os.strerror(number)}"),
+        open_hdf5(path, "things", 2, "make things"),
+    ):
+        raise AssertionError("never reached")
 
 
 def test_a_file_system_without_locks(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

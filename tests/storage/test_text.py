@@ -7,7 +7,7 @@ import pytest
 
 from gz_lightning.errors import Damaged, InputError
 from gz_lightning.storage import text
-from gz_lightning.storage.text import checked_json, naming_file, read_text, read_yaml, short
+from gz_lightning.storage.text import check_keys, checked_json, naming_file, read_text, read_yaml, short
 
 
 def test_json_of_a_kind() -> None:
@@ -62,6 +62,14 @@ def test_keys_that_differ_and_merged_keys_pass(tmp_path: Path) -> None:
     assert read_yaml(tmp_path / "a.yaml")["a"] == {"x": 3, "y": 2}
 
 
+def test_dots_in_keys_mean_something_in_settings_alone(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("a: {b: 1}\na.b: 2")
+    assert read_yaml(tmp_path / "a.yaml") == {"a": {"b": 1}, "a.b": 2}
+    check_keys("a.b: 1\na.c: 2\nab: 3\nx: {a: 1}\n1: 2\n.a: 3\na..b: 4", dotted=True)
+    with pytest.raises(Damaged, match=r"'a\.b' is given in two ways, as 'a\.b\.c' in line 1 and as 'a\.b' in line 2"):
+        check_keys("- {a.b.c: 1,\n   a.b: 2}", dotted=True)
+
+
 def test_a_bug_in_the_checks_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.yaml").write_text("a: 1")
     assert read_yaml(tmp_path / "a.yaml") == {"a": 1}
@@ -74,6 +82,8 @@ def test_messages_name_the_file_and_stay_short() -> None:
     with pytest.raises(InputError, match="a.h5: no such leaf"), naming_file("a.h5"):
         raise InputError("no such leaf")
     assert short(np.float64(5)) == "5.0"  # not as numpy writes it
+    assert short(np.array([1, 2])) == "[1, 2]"
+    assert short(np.zeros((40, 2))) == "a list of 40"
     endless: list[object] = []
     endless += [endless] * 5
     for value in ("x" * 1000, 10**5000, endless, [[1] * 1000], {"a": {"b": endless}}):

@@ -47,7 +47,7 @@ def test_commands_and_notebooks_show_no_remark_that_helps_nobody(toy_path: Path,
     assert not [line for line in lines if any(word in line for word in NOISE)]
     assert lines[0] == "loading PyTorch ..."
     for said in (
-        "2 experts x 2 epochs x 1 steps (4 in all)",
+        "2 experts x 2 epochs x 1 step (4 in all)",
         "expert 2 of 2, epoch 2 of 2, validation ",
         "3 iterations at most x 2 steps on 3 images",
         "first step size ",

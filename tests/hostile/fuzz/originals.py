@@ -221,6 +221,8 @@ def _images() -> None:
 class _Keep(Callback):
     """Copies the checkpoint inside the first group, as it would be left by a run that was interrupted there."""
 
+    watches_only = True
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         path = Path(trainer.default_root_dir) / LAST
         if path.exists() and not Path("fit.ckpt").exists():
