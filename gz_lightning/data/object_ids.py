@@ -102,8 +102,8 @@ def check_rounded(table: Table, column: str, ids: pd.Series[str]) -> None:
     """Refuse a column of which more long ids than by chance are doubles (also as JavaScript writes them), or end in 000."""
     numbers = ids[ids.str.fullmatch(LONG_ID.pattern)].astype("uint64").to_numpy()
     numbers = numbers[numbers > EXACT]
-    smaller = np.unique(numbers[numbers < 2**63])  # of larger ones, all doubles are such multiples
-    if not len(numbers) or (len(smaller) >= FEW and not (smaller % FIELDS_OF_BITS).any()):
+    smaller = numbers[numbers < 2**63]  # of larger ones, all doubles are such multiples
+    if not len(numbers) or (not (smaller % FIELDS_OF_BITS).any() and len(np.unique(smaller)) >= FEW):
         return
     some_of = numbers[:: -(-len(numbers) // SAMPLE)]
     javascript = np.array([_in_javascript(number) == number for number in some_of.tolist()])
