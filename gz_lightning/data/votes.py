@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from gz_lightning.data.layouts import Layout, VoteKind, layout_of
-from gz_lightning.data.object_ids import check_ids, check_rounded, repeats
+from gz_lightning.data.object_ids import EXACT, check_ids, check_rounded, repeats
 from gz_lightning.data.tables import Table, first_row, read_rows, tables_of
 from gz_lightning.data.tree import Tree, get_tree
 from gz_lightning.errors import InputError
@@ -154,10 +154,10 @@ def _fractions(table: Table, values: pd.Series[float], row: int) -> pd.Series[fl
 def _whole(table: Table, values: pd.Series[Any], row: int) -> pd.Series[float]:
     """Counts of votes; a missing one is none."""
     numbers = pd.Series(np.nan, values.index)
-    if values.dtype.kind != "c":
+    if values.dtype.kind not in "bcmM":  # truth values, complex numbers and times
         with contextlib.suppress(OverflowError, TypeError):
             numbers = pd.to_numeric(values, errors="coerce").astype("float64")
-    wrong = (numbers.isna() & values.notna()) | (numbers < 0) | (numbers % 1 != 0) & numbers.notna()
+    wrong = (numbers.isna() & values.notna()) | (numbers < 0) | (numbers > EXACT) | (numbers % 1 != 0) & numbers.notna()
     if wrong.any():
         place = int(wrong.argmax())
         raise InputError(

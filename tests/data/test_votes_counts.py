@@ -86,10 +86,11 @@ def test_counts_that_are_complex_numbers_are_refused(tmp_path: Path) -> None:
         read_votes(tmp_path / "a.fits", COARSE)
 
 
-def test_counts_that_are_lists_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("wrong", [[1], True, pd.Timestamp("2026-11-28"), pd.Timedelta(1), 1e300, 2.0**53 + 2])
+def test_what_only_python_takes_for_a_count_is_refused(wrong: Any, tmp_path: Path) -> None:
     pytest.importorskip("pyarrow", reason="Parquet tables need pyarrow")
-    table = counted().astype({BAR[0]: object})
-    table[BAR[0]] = [[1]] * 5
+    table = counted().drop(columns=BAR[0])
+    table[BAR[0]] = [wrong] * 5
     table.to_parquet(tmp_path / "a.parquet", index=False)
     with pytest.raises(InputError, match=rf"a.parquet, row 1, column {BAR[0]}: .* is not a number of votes"):
         read_votes(tmp_path / "a.parquet", COARSE)
