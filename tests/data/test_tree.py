@@ -258,7 +258,8 @@ def test_a_galaxy_as_likely_to_be_left_out_stays() -> None:
 
 def test_galaxies_are_judged_one_by_one() -> None:
     smooth, star = ({"a01": 0.6, "a03": 0.1, "a16": 0.9}, {"a01": 0.3, "a03": 0.7, "a16": 0.8})  # .54 is less than .7
-    galaxies = [dict.fromkeys(ANSWERS, 0.0) | galaxy for galaxy in (smooth, star, smooth)]
+    sure = {"a01": 0.9, "a03": 0.1, "a16": 0.9}  # .81 is more
+    galaxies = [dict.fromkeys(ANSWERS, 0.0) | galaxy for galaxy in (smooth, star, sure)]
     votes = {answer: np.array([galaxy[answer] for galaxy in galaxies], dtype=np.float32) for answer in ANSWERS}
     assert TREES["simplified9"].unlikely(votes).tolist() == [False, True, False]
     confidences = TREES["simplified9"].confidences(votes)
