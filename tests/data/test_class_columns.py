@@ -114,7 +114,7 @@ def test_the_column_is_known_by_name_or_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
 def test_whole_numbers_of_any_precision_are_classes(kind: type, tmp_path: Path) -> None:
     """Half precision does not hold the bound up to which whole numbers are exact."""
-    labels = np.array([0, 1, 0, 1, 2, 1, 0, 2], kind)
+    labels: Any = np.array([0, 1, 0, 1, 2, 1, 0, 2], kind)
     shard = write_shard(tmp_path / "a.parquet", {"id": IDS, "label": labels})
     assert catalog_from_classes(shard, column="label").class_names == ("0", "1", "2")
 
