@@ -17,17 +17,16 @@ One pass over the training galaxies in shuffled batches, all ways in turn, ``--r
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from records import keep
 from torch.utils.data import DataLoader, TensorDataset
 
 from gz_lightning.data.datamodule import GalaxyZoo2DataModule
-from gz_lightning.storage.whole import atomic_write
 
 
 def main() -> None:
@@ -77,11 +76,7 @@ def main() -> None:
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }
-    text = json.dumps(record, indent=1)
-    print(text)
-    if options.json:
-        with atomic_write(options.json) as temporary:
-            temporary.write_text(text + "\n")
+    keep(record, options.json)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 import os
 import platform
 import statistics
@@ -37,12 +36,12 @@ import pyarrow as pa
 import pyarrow.parquet
 from memory import peak_memory
 from PIL import Image
+from records import keep
 
 from gz_lightning.data.catalog import Catalog
 from gz_lightning.data.embedded import Inside, InsideImages
 from gz_lightning.data.pack import pack
 from gz_lightning.data.selection import select
-from gz_lightning.storage.whole import atomic_write
 
 RESOLUTION, CROP = 128, 0.5
 ROW_GROUP = 100
@@ -64,9 +63,9 @@ def shard_of(files: Sequence[Path], path: Path) -> InsideImages:
 
 
 def pack_files(files: Sequence[Path | Inside], folder: Path, workers: int) -> None:
-    """All files as galaxies of one leaf."""
+    """Files as galaxies of two leaves in turn; copies of a file, of which there is an even number, are of one."""
     object_ids = tuple(f"{i:07d}" for i in range(len(files)))
-    catalog = Catalog("", ("galaxy",), object_ids, np.ones((len(files), 1)), files)
+    catalog = Catalog("", ("even", "odd"), object_ids, np.eye(2)[np.arange(len(files)) % 2], files)
     # All to train on: files repeat, and a picture in two splits would be refused.
     selection = select(object_ids, catalog.confidences, catalog.class_names, val_fraction=0, test_fraction=0)
     output = folder / "packed.h5"
@@ -120,8 +119,9 @@ def main() -> None:
     parser.add_argument("--write", type=Path, help="write a Parquet file of --number images, no more")
     options = parser.parse_args()
     files = sorted(options.images.glob("*.jpg"))
-    if not files:
-        parser.error(f"there is no .jpg in {options.images}")
+    if len(files) < 2:
+        parser.error(f"there are no two .jpg in {options.images}")
+    files = files[: len(files) // 2 * 2]
     if options.write:
         shard_of(repeated(files, options.number), options.write)
         return
@@ -187,11 +187,7 @@ def main() -> None:
         command = [sys.executable, __file__, "--images", str(options.images), "--workers", str(options.workers)]
         record["peak_memory_mb"][str(number)] = peak_of([*command, "--peak", str(number)])
         record["parquet_peak_memory_mb"][str(number)] = peak_of([*command, "--peak", str(number), "--parquet"])
-    text = json.dumps(record, indent=1)
-    print(text)
-    if options.json:
-        with atomic_write(options.json) as temporary:
-            temporary.write_text(text + "\n")
+    keep(record, options.json)
 
 
 if __name__ == "__main__":

@@ -26,12 +26,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 from memory import peak_memory
+from records import keep
 
 from gz_lightning.data import cutouts
 from gz_lightning.data.galaxies import Galaxies
 from gz_lightning.data.prepare import prepare
 from gz_lightning.data.schema import known_schema
-from gz_lightning.storage.whole import atomic_write
 
 SIDE, PER_CLASS, ROW_GROUP = 8, 600, 10_000
 HEADER = b"P6\n8 8\n255\n"
@@ -114,11 +114,7 @@ def main() -> None:
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
             record["rows"][str(rows)] = json.loads(done.stdout.splitlines()[-1])
             print(rows, record["rows"][str(rows)], flush=True)
-    text = json.dumps(record, indent=1)
-    print(text)
-    if options.json:
-        with atomic_write(options.json) as temporary:
-            temporary.write_text(text + "\n")
+    keep(record, options.json)
 
 
 if __name__ == "__main__":

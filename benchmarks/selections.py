@@ -11,7 +11,6 @@ galaxies a leaf). Measured is the processors' time, which other work does not di
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import statistics
@@ -24,8 +23,7 @@ import numpy as np
 import pandas as pd
 import pyarrow
 from astropy.table import Table
-
-from gz_lightning.storage.whole import atomic_write
+from records import keep
 
 TURN = """
 import sys, time
@@ -96,11 +94,7 @@ def main() -> None:
                 "ratio": statistics.median(b / a for a, b in zip(old, new, strict=True)),
                 "ratios": [b / a for a, b in zip(old, new, strict=True)],
             }
-    text = json.dumps(record, indent=1)
-    print(text)
-    if options.json:
-        with atomic_write(options.json) as temporary:
-            temporary.write_text(text + "\n")
+    keep(record, options.json)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ both. ``--page FILE`` draws galaxies of each of the ten leaves, real ones beside
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from records import keep
 
 from gz_lightning.augmentation import augment
 from gz_lightning.data.galaxies import Galaxies, Split
@@ -105,11 +105,7 @@ def main() -> None:
         counts = {f"{kind}_{split}": len(getattr(g, split)) for kind, g in kinds.items() for split in ("train", "test")}
     record = {"tree": "coarse5", "chance": 0.2, "resolution": options.resolution, "epochs": EPOCHS, "width": WIDTH}
     record |= {"seeds": options.seeds, "galaxies": counts, "balanced_accuracy": scores}
-    text = json.dumps(record, indent=1)
-    print(text)
-    if options.json:
-        with atomic_write(options.json) as temporary:
-            temporary.write_text(text + "\n")
+    keep(record, options.json)
 
 
 if __name__ == "__main__":

@@ -185,9 +185,10 @@ def _may_be_class(value: Any) -> bool:
 def _names(table: Table, values: pd.Series[Any], row: int, labels: list[str] | None) -> pd.Series[str]:
     """Names of the classes of a piece; NA where there is none."""
     if labels is None:
-        exact = values.astype("float64") if values.dtype.kind == "f" else pd.Series(dtype="float64")
-        if len(exact) and (exact.isna() | (exact % 1 == 0) & (exact.abs() < EXACT)).all():
-            values = exact.astype("Int64")  # whole numbers beside empty cells
+        if values.dtype.kind == "f":
+            exact = values.astype("float64")  # half precision does not hold the bound
+            if (exact.isna() | (exact % 1 == 0) & (exact.abs() < EXACT)).all():
+                values = exact.astype("Int64")  # whole numbers beside empty cells
         if values.dtype.kind in "fcbmM" and values.notna().any():
             raise InputError(f"{table}: the column {values.name} holds {values.dtype} values, which are no classes")
         wrong = values.notna() & ~values.map(_may_be_class) if values.dtype == object else pd.Series(False, values.index)
