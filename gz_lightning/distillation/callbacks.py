@@ -313,6 +313,7 @@ class ResumeCheckpoint(Checkpoint):
         if trainer.is_global_zero and not distiller.finish.ended(distiller.iteration):
             most = distiller.iteration + distiller.finish.most(distiller.iteration)
             say(f"stopped after {distiller.iteration} of {most} iterations; {self._how_to_resume(trainer)}")
+        self.saved = False  # what fails from here on is not this run
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Say how to resume."""

@@ -54,6 +54,10 @@ class GroupCheckpoint(Checkpoint):
             self.written_at = time.monotonic()
             self.cost = self.written_at - begin
 
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """What fails from here on is not this run."""
+        self.current = False
+
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Say how to resume."""
         if self.current:

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from gz_lightning.augmentation import DSA, check_strategy
+from gz_lightning.cost import counted
 from gz_lightning.data.galaxies import Galaxies
 from gz_lightning.errors import InputError
 from gz_lightning.experts.trajectories import (
@@ -62,7 +63,7 @@ def export_buffers(trajectories: Path, output: Path, experts_per_file: int = 10,
     for number, experts in enumerate(track(groups, "exporting", len(groups))):
         buffer = [[_tensors(theta, shapes) for theta in store.trajectory(expert)] for expert in experts]
         save_tensors(buffer, output / f"replay_buffer_{number}.pt")
-    say(f"{len(store)} experts in {len(groups)} files of {output}")
+    say(f"{counted(len(store), 'expert')} in {counted(len(groups), 'file')} of {output}")
 
 
 def _tensors(theta: torch.Tensor, shapes: Sequence[torch.Size]) -> list[torch.Tensor]:
@@ -132,7 +133,7 @@ def import_buffers(
     trajectories = (rows for path in track(files, "importing", len(files)) for rows, _ in _experts(path, norm, pooling))
     for number, rows in enumerate(trajectories, first_expert):
         write_expert(output, number, rows, unknown, recipes[0], precision, compression)
-    say(f"{len(recipes)} experts of {len(files)} files in {output}")
+    say(f"{counted(len(recipes), 'expert')} of {counted(len(files), 'file')} in {output}")
 
 
 def _stored(folder: Path, recipe: Recipe) -> dict[str, str]:

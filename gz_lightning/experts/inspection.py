@@ -15,6 +15,7 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import WandbLogger
 
+from gz_lightning.cost import counted
 from gz_lightning.errors import Damaged, InputError, Unreachable
 from gz_lightning.experts.trajectories import (
     FORMAT,
@@ -38,7 +39,7 @@ def summary(store: TrajectoryStore) -> str:
     """One line on a store: how many experts, and their accuracy at the last epoch."""
     last: Any = store.metrics[store.metrics["epoch"] == store.num_epochs]["val_accuracy"] * 100
     return (
-        f"{len(store)} experts of {store.num_epochs} epochs in {store.folder}: validation accuracy "
+        f"{counted(len(store), 'expert')} of {counted(store.num_epochs, 'epoch')} in {store.folder}: validation accuracy "
         f"{last.mean():.1f} ± {last.std(ddof=0):.1f} % ({last.min():.1f} to {last.max():.1f})"
     )
 
@@ -94,7 +95,7 @@ def info(trajectories: Path, figure: Path | None = None) -> str:
     table = experts_table(store)
     size = f"{store.num_parameters:,} parameters, {table['MiB'].sum():.1f} MiB"
     lines = [
-        f"{len(store)} experts of {store.num_epochs} epochs, {size}",
+        f"{counted(len(store), 'expert')} of {counted(store.num_epochs, 'epoch')}, {size}",
         f"network: {_listed(store.recipe.network)}",
         f"training: {_listed(store.recipe.training)}",
         f"galaxies: fingerprint {store.recipe.data[:12]}",
@@ -105,7 +106,7 @@ def info(trajectories: Path, figure: Path | None = None) -> str:
     if figure is not None:
         if store.metrics["val_accuracy"].isna().all():
             raise InputError(f"the experts in {trajectories} have no accuracies to draw: they were imported")
-        save_figure(experts_figure(store.metrics, f"{len(store)} experts"), figure)
+        save_figure(experts_figure(store.metrics, counted(len(store), "expert")), figure)
         say(f"learning curves in {figure}")
     return "\n".join(lines)
 
@@ -148,7 +149,7 @@ def check(trajectories: Path) -> str:
     if parts:
         raise InputError(". ".join(parts))
     store = TrajectoryStore(trajectories)
-    return f"{len(store)} experts of {store.num_epochs} epochs in {trajectories}: all whole"
+    return f"{counted(len(store), 'expert')} of {counted(store.num_epochs, 'epoch')} in {trajectories}: all whole"
 
 
 def damage(path: Path) -> str:

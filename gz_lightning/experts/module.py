@@ -22,6 +22,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import nn
 
 from gz_lightning.augmentation import DSA, check_strategy
+from gz_lightning.cost import counted
 from gz_lightning.data.datamodule import datamodule_of
 from gz_lightning.data.galaxies import Galaxies
 from gz_lightning.errors import InputError
@@ -351,8 +352,8 @@ class ExpertModule(LightningModule):
         if stored:
             say(summary(TrajectoryStore(self.folder)))
         if missing := set(self.experts) - set(stored):  # a time limit or a callback ended the run
-            number = f"{len(self.experts) - len(missing)} of {len(self.experts)}"
-            say(f"stopped with {number} experts: resume by the same command with --ckpt_path last")
+            number = f"{len(self.experts) - len(missing)} of {counted(len(self.experts), 'expert')}"
+            say(f"stopped with {number}: resume by the same command with --ckpt_path last")
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits of the first expert in training, shape (N, K), of standardised images, shape (N, 3, H, W)."""

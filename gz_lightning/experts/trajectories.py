@@ -24,6 +24,7 @@ import pandas as pd
 import torch
 from torch import nn
 
+from gz_lightning.cost import counted
 from gz_lightning.data.galaxies import Galaxies
 from gz_lightning.errors import Damaged, InputError
 from gz_lightning.networks.registry import build_network
@@ -327,7 +328,7 @@ class TrajectoryStore:
         """Raise an InputError unless there is such an expert and its trajectory goes so far."""
         if expert not in self.experts or not 0 <= epoch <= self.num_epochs:
             raise InputError(
-                f"{self.folder} has no expert {expert} at epoch {epoch:g}: it has {len(self)} experts "
+                f"{self.folder} has no expert {expert} at epoch {epoch:g}: it has {counted(len(self), 'expert')} "
                 f"and the epochs 0 to {self.num_epochs}"
             )
 
@@ -370,7 +371,7 @@ class TrajectoryStore:
 
     def __repr__(self) -> str:
         return (
-            f"TrajectoryStore({self.folder}: {len(self)} experts of {self.num_epochs} epochs, "
+            f"TrajectoryStore({self.folder}: {counted(len(self), 'expert')} of {counted(self.num_epochs, 'epoch')}, "
             f"{self.num_parameters:,} parameters, {self.recipe.network})"
         )
 

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from lightning.pytorch import Callback, Trainer, callbacks
 from lightning.pytorch.cli import SaveConfigCallback
+from lightning.pytorch.trainer.states import TrainerFn
 
 from gz_lightning.errors import InputError
 
@@ -36,6 +37,9 @@ NEUTRAL: Mapping[str, Collection[object]] = {
 }
 """Settings of a Trainer that would change or cut short what is trained, or have no effect, with the values that leave it
 alone. Of batches 1 is a number and 1.0 a share. Those from which Lightning derives others come first."""
+SCORING = ("barebones", "fast_dev_run", "limit_val_batches", "limit_test_batches", "limit_predict_batches")
+"""Those that would cut short a score as well: all that ``Trainer.validate`` and ``Trainer.test`` are asked for, since a
+Trainer that has trained still holds what a module has set."""
 HONOURED = (
     *("accelerator", "strategy", "devices", "num_nodes", "precision", "plugins", "deterministic", "benchmark"),
     *("logger", "log_every_n_steps", "enable_autolog_hparams", "default_root_dir", "profiler", "detect_anomaly"),
@@ -102,9 +106,16 @@ def refuse_trainer(trainer: Trainer, command: str, precisions: Collection[str]) 
         precisions: Values of ``precision`` that are supported.
 
     Raises:
-        InputError: With the flag, and the setting to use instead.
+        InputError: With the flag, and the setting to use instead; or if the Trainer has trained before.
     """
-    refuse_settings(settings_of(trainer), command)
+    settings = settings_of(trainer)
+    if trainer.state.fn in (TrainerFn.TESTING, TrainerFn.VALIDATING, TrainerFn.PREDICTING):
+        settings = {name: settings[name] for name in SCORING if name in settings}
+    elif trainer.fit_loop.epoch_progress.current.ready:
+        raise InputError(
+            "this Trainer has trained before, and Lightning would count its epochs on: make a new one for each run"
+        )
+    refuse_settings(settings, command)
     if trainer.precision not in precisions:
         raise InputError(f"--trainer.precision must be one of {', '.join(precisions)} here, not {trainer.precision}")
     for callback in trainer.callbacks:  # type: ignore[attr-defined]

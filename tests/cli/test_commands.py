@@ -166,7 +166,7 @@ def test_a_run_is_recorded_and_goes_on(
     monkeypatch.chdir(tmp_path)
     data = ["--data.path", str(toy_path)]
     main(["fit", *data, *FIT, "--model.seed", "3"])
-    assert "1 experts of 2 epochs in experts" in capsys.readouterr().err
+    assert "1 expert of 2 epochs in experts" in capsys.readouterr().err
     command = ["distill", *data, *DISTILL, "--run_dir", "run", "--trainer.log_every_n_steps", "1", "--model.seed", "5"]
     main([*command, "--ckpt_path", "last"])  # where there is none it is a new start
     assert "holds a run already: resume it by --ckpt_path last" in refused(capsys, *command)

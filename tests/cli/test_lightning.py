@@ -200,7 +200,7 @@ def test_fit_stops_after_a_whole_epoch(toy_path: Path, capsys: pytest.CaptureFix
     main([*fit, "--model.trajectories", "whole"])
     cut = [*fit, "--model.trajectories", "experts", "--run_dir", "run", "--ckpt_path", "last"]
     main([*cut, *STOP])
-    assert "stopped with 0 of 1 experts: resume by the same command with --ckpt_path last" in capsys.readouterr().err
+    assert "stopped with 0 of 1 expert: resume by the same command with --ckpt_path last" in capsys.readouterr().err
     assert Path("run", LAST).exists()
     main(cut)
     assert torch.equal(TrajectoryStore("whole").trajectory(0), TrajectoryStore("experts").trajectory(0))

@@ -200,6 +200,29 @@ def test_validate_and_test_score_the_store(toy_experts: Path, toy: Galaxies, tra
         )
 
 
+def test_a_trainer_that_has_trained_scores_but_trains_no_more(
+    tmp_path: Path, toy_path: Path, trainer_options: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """``fit`` then ``test`` is how every notebook does it; Lightning counts the epochs of a second ``fit`` on."""
+    trainer, data = pl.Trainer(**trainer_options), GalaxyZoo2DataModule(str(toy_path), batch_size=16)
+    experts = ExpertModule(str(tmp_path / "experts"), **{**SETTINGS, "checkpoint_minutes": 0})
+    trainer.fit(experts, datamodule=data)
+    (after,) = trainer.test(experts, datamodule=data, verbose=False)
+    (fresh,) = pl.Trainer(**trainer_options).test(experts, datamodule=data, verbose=False)
+    assert after == fresh
+    for again in (experts, ExpertModule(str(tmp_path / "others"), **SETTINGS)):
+        with pytest.raises(InputError, match=r"^this Trainer has trained before, .*: make a new one for each run$"):
+            trainer.fit(again, datamodule=data)
+    assert not (tmp_path / "others").exists()
+    assert "resume from" not in capsys.readouterr().err  # nothing was interrupted
+
+
+def test_a_share_of_the_galaxies_is_no_score(toy_experts: Path, toy_path: Path, trainer_options: dict[str, Any]) -> None:
+    trainer = pl.Trainer(**trainer_options, limit_test_batches=0.5)
+    with pytest.raises(InputError, match=r"^--trainer.limit_test_batches 0.5 is not supported here: leave it out$"):
+        trainer.test(ExpertModule(str(toy_experts), width=8, depth=2), datamodule=GalaxyZoo2DataModule(str(toy_path)))
+
+
 def test_interrupted_and_started_again_gives_the_same(
     tmp_path: Path, toy_path: Path, trainer_options: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -31,7 +31,7 @@ def test_store_refuses_what_does_not_belong(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there are no experts in .*'gz-lightning fit' trains some"):
         TrajectoryStore(tmp_path)
     write_expert(tmp_path, 0, torch.zeros(3, 50), ONES, RECIPE)
-    with pytest.raises(InputError, match="no expert 1 at epoch 0: it has 1 experts and the epochs 0 to 2"):
+    with pytest.raises(InputError, match="no expert 1 at epoch 0: it has 1 expert and the epochs 0 to 2"):
         TrajectoryStore(tmp_path).parameters(1, 0)
     with pytest.raises(InputError, match="no expert 0 at epoch 3"):
         TrajectoryStore(tmp_path).parameters(0, 3)
