@@ -9,6 +9,7 @@ import contextlib
 import csv
 import glob
 import lzma
+import re
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -30,12 +31,16 @@ from gz_lightning.data.astropy_tables import (
     votable_rows,
 )
 from gz_lightning.errors import InputError, reading
+from gz_lightning.progress import say
+from gz_lightning.storage.text import short
 
 ROWS = 50_000
 """Rows of a piece."""
 CSV_ERRORS = (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, csv.Error, ImportError, ValueError)
 """What pandas and csv raise on damaged CSV, plain or compressed (of zstandard, if its reader is missing)."""
 COMMA, NEWLINE = b",\n"
+END = 1000
+"""Bytes at the end of a CSV file that its last line is looked for in."""
 NO_TABLES = (".md", ".rst", ".html", ".pdf", ".json", ".yaml", ".yml", ".jpg", ".jpeg", ".png", ".sha256", ".lock")
 """Files that a pattern leaves out."""
 PACKED_TARS, GZIP = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst"), b"\x1f\x8b"
@@ -212,12 +217,13 @@ class _Counted:
 
     Attributes:
         odd: Whether some line has more or fewer separators than the first.
+        end: The last bytes that were read.
     """
 
     def __init__(self, file: Any) -> None:
-        self.file, self.odd, self.ended = file, False, True
+        self.file, self.odd, self.ended, self.end = file, False, True, b""
         self.found = np.zeros(0, np.bool_)  # kept: fresh memory would take longer than to count
-        self.first = self.begun = np.zeros(0, np.uint8)  # separators, modulo 256, of the first line and of that begun
+        self.first = self.begun = np.zeros(0, np.uint32)  # separators of the first line and of that begun
 
     def read(self, size: int = -1) -> bytes:
         """The next bytes."""
@@ -227,10 +233,11 @@ class _Counted:
             return chunk
         if len(chunk) > len(self.found):
             self.found = np.zeros(len(chunk), np.bool_)
+        self.end = (self.end + chunk[-END:])[-END:]
         text, found = np.frombuffer(chunk, np.uint8), self.found[: len(chunk)]
         ends = np.flatnonzero(np.equal(text, NEWLINE, out=found))
         commas = np.equal(text, COMMA, out=found).view(np.uint8)
-        counts = np.add.reduceat(commas, np.append(0, ends), dtype=np.uint8)
+        counts = np.add.reduceat(commas, np.append(0, ends), dtype=np.uint32)  # np.intp takes half as long again
         if len(self.begun):
             counts[:1] += self.begun
         lines, self.begun, self.ended = counts[:-1], counts[-1:], chunk[-1] == NEWLINE
@@ -244,7 +251,7 @@ class _Counted:
 
 
 def _csv_rows(path: Path, columns: Sequence[str], as_text: Sequence[str]) -> Iterator[pd.DataFrame]:
-    types, checked = dict.fromkeys(as_text, "string"), False
+    types, checked, rows = dict.fromkeys(as_text, "string"), False, 0
     with contextlib.ExitStack() as stack:
         with reading(path, "CSV", CSV_ERRORS):
             opened = stack.enter_context(get_handle(path, "rb", compression="infer", is_text=False))
@@ -257,8 +264,16 @@ def _csv_rows(path: Path, columns: Sequence[str], as_text: Sequence[str]) -> Ite
                 _check_cells(path)
                 checked = True
             if piece is None:
-                return
+                break
+            rows += len(piece)
             yield piece
+    last = re.split(rb"[\r\n]", counted.end)[-1].decode(errors="replace")
+    if rows and last.strip():
+        say(
+            f"{path}: row {rows + 1}, the last, has no line break behind its {column_names(path)[-1]}, "
+            f"{short(last.rpartition(',')[2])}; some programs write it so, but a file that was cut off there looks alike: "
+            "if it should go on, download or export it again"
+        )
 
 
 def _check_cells(path: Path) -> None:

@@ -17,6 +17,7 @@ from gz_lightning.data.class_folders import catalog_from_folders
 from gz_lightning.data.tree import ANSWERS
 from gz_lightning.data.votes import read_votes
 from gz_lightning.errors import InputError
+from gz_lightning.storage.text import short
 from tests.data.shards import write_tar
 from tests.data.test_votes import COARSE, IDS, SPIRAL, as_fits, gz2_table
 
@@ -90,7 +91,15 @@ ROWS_OF_CSV = ["id,a,b", "1,.5,.5", "2,.4,.6", "3,.3,.7"]
 @pytest.mark.parametrize("name", ["a.csv", "a.csv.gz", "a.csv.bz2"])
 @pytest.mark.parametrize(
     ("place", "text", "cells"),
-    [(3, "3,.3", 2), (2, "2,.4", 2), (2, "2,.4,.6,.9", 4), (2, "2,.9,.4,.6", 4), (1, "1,.5,.5,", 4), (3, "3,.3,.7\n4,", 2)],
+    [
+        (3, "3,.3", 2),
+        (2, "2,.4", 2),
+        (2, "2,.4,.6,.9", 4),
+        (2, "2,.9,.4,.6", 4),
+        (1, "1,.5,.5,", 4),
+        (3, "3,.3,.7\n4,", 2),
+        (2, "2,.4,.6" + "," * 256, 259),
+    ],
 )
 def test_a_csv_row_of_another_length_is_refused(place: int, text: str, cells: int, name: str, tmp_path: Path) -> None:
     """Cut inside of the last row, or with a comma too many: missing cells were questions that nobody was asked."""
@@ -120,13 +129,42 @@ def test_commas_and_line_ends_in_quotes_are_no_cells(
 
 
 @settings(deadline=None, max_examples=50)
-@given(st.lists(st.integers(1, 40), min_size=1), st.integers(0, 3), st.sampled_from([-1, 0, 1, 256]))
+@given(st.lists(st.integers(1, 40), min_size=1), st.integers(0, 3), st.sampled_from([-1, 0, 1, 256, 65536]))
 def test_rows_of_odd_lengths_are_found_wherever_a_file_is_read_in_two(sizes: list[int], row: int, more: int) -> None:
     lines = [b"a," * (3 + (more if place == row else 0)) for place in range(4)]
     counted, at = tables._Counted(io.BytesIO(b"\n".join(lines))), 0
     while counted.read(sizes[at % len(sizes)]):
         at += 1
-    assert counted.odd == (more in (-1, 1))
+    assert counted.odd == (more != 0)
+    assert counted.end == b"\n".join(lines)[-tables.END :]
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("last", ["3,.3,.7", "3,.3,", '3,.3,"0,7"', "3,.3," + "7" * 2000])
+def test_a_last_row_without_a_line_break_may_have_been_cut(
+    last: str, newline: str, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is read, for many programs write it so, and said: digits of the last cell may be lost, and rows behind it."""
+    content, cell = newline.join([*ROWS_OF_CSV[:3], last]), last.rpartition(",")[2]
+    for ending, heard in ((newline, False), (newline * 2, False), (f"{newline}  ", False), ("", True)):
+        written = (content + ending).encode()
+        (tmp_path / name).write_bytes(gzip.compress(written) if name.endswith(".gz") else written)
+        rows = pd.concat(tables.read_rows(tmp_path / name, ["id", "a"], ["id"]))
+        assert rows["a"].tolist() == [0.5, 0.4, 0.3]
+        told = capsys.readouterr().err
+        assert (
+            f"{name}: row 4, the last, has no line break behind its b, {short(cell[-tables.END :])}; some" in told
+        ) == heard
+        assert told.count("\n") == heard
+
+
+def test_a_header_without_a_line_break_is_no_row_that_may_have_been_cut(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.csv").write_text(ROWS_OF_CSV[0])
+    assert not len(pd.concat(tables.read_rows(tmp_path / "a.csv", ["id"], ["id"])))
+    assert not capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["a.csv.zip", "a.csv.xz", "a.csv.bz2", "a.csv.gz"])
