@@ -119,10 +119,20 @@ def catalog_from_votes(
     files_named = None if any(one is None for one in named) else pd.concat(named, ignore_index=True)
     galaxies = Rows(sources, pd.concat(ids, ignore_index=True), places, rows, files_named)
     check_all_rounded(galaxies, [layout.object_id for layout in layouts])
+    notes = []
+    if (unknown := np.isnan(confidences[:, 0])).any():
+        which = f"the {kinds[0]} votes of {int(unknown.sum())} galaxies have nulls that leave open what they are, such as"
+        first = int(unknown.argmax())
+        which += f" {galaxies.ids[first]} in {galaxies.where(first)}"
+        if unknown.all():
+            raise InputError(f"{which}, which is all; are these the right columns? (name others with --votes)")
+        notes.append(f"{which}; they are left out")
+        galaxies, confidences, unlikely = galaxies.keep(~unknown), confidences[~unknown], unlikely[~unknown]
+        classifications = None if classifications is None else classifications[~unknown]
     read = [confidences] if classifications is None else [confidences, classifications]
     repeated = repeats(galaxies.ids, read, [*tree.class_names, "classifications"], galaxies.where)
-    notes = [f"{int(repeated.sum())} rows repeat another of the same object id, and count once"] if repeated.any() else []
     if repeated.any():
+        notes.append(f"{int(repeated.sum())} rows repeat another of the same object id, and count once")
         kept = without_repeats(galaxies, repeated, images, mapping)
         galaxies, confidences, unlikely = galaxies.keep(kept), confidences[kept], unlikely[kept]
         classifications = None if classifications is None else classifications[kept]

@@ -7,7 +7,7 @@ same as text give the same numbers.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,37 +79,36 @@ def vote_pieces(
         stem: What its rows are called, with their numbers, if it has no object ids.
 
     Yields:
-        A piece, and the confidences of the tree's leaves.
+        A piece, and the confidences of the tree's leaves; NaN for a galaxy whose nulls leave open what it is.
 
     Raises:
         InputError: As :func:`read_votes`.
     """
     columns = {answer: layout.columns[kind][answer] for answer in tree.answers if answer in layout.columns[kind]}
-    counts = {answer: layout.counts[answer] for answer in tree.answers if answer not in columns}
+    usable = layout.counts if kind == "fraction" else {}
+    counts = {answer: (usable[answer][0], *usable[answer][1]) for answer in tree.answers if answer in usable}
     parents = {answer: layout.parents[answer] for answer in columns if answer in layout.parents}
     texts = [column for column in (layout.object_id, layout.folder, layout.file) if column is not None]
     fractions = list(dict.fromkeys([*columns.values(), *parents.values()]))
-    counted = list(dict.fromkeys(name for own, of in counts.values() for name in (own, *of)))
+    counted = list(dict.fromkeys(name for of in counts.values() for name in of))
     more = [] if layout.classifications in (None, *counted) else [str(layout.classifications)]
     row, first = first_row(table), first_row(table)
     for piece in read_rows(table, [*texts, *fractions, *counted, *more], texts):
         numbers = {column: _fractions(table, piece[column], row) for column in fractions}
-        whole = {column: _whole(table, piece[column], row) for column in counted}
         if layout.object_id is None:
             ids = pd.Series([f"{stem}:{i}" for i in range(row - first + 1, row - first + 1 + len(piece))])
             rows = {"object_id": ids.astype("string").set_axis(piece.index)}
         else:
             rows = {"object_id": check_ids(table, piece[layout.object_id], row)}
-        for answer in tree.answers:
-            if answer in counts:
-                own, of = counts[answer]
-                rows[answer] = _shares(table, whole[own], sum(whole[name] for name in of), row)
-            else:
-                rows[answer] = numbers[columns[answer]]
-            if answer in parents:
-                rows[answer] = _undone(table, rows[answer], numbers[parents[answer]], row)
-        confidences = tree.confidences({answer: rows[answer].to_numpy() for answer in tree.answers})
+        rows |= {answer: numbers[column] for answer, column in columns.items()}
+        for answer, shares in _from_counts(table, piece, counts, rows, row):
+            rows[answer] = rows[answer].fillna(shares) if answer in rows else shares
+        for answer, parent in parents.items():
+            rows[answer] = _undone(table, rows[answer], numbers[parent], row)
+        votes = {answer: rows[answer].to_numpy() for answer in tree.answers}
+        confidences = tree.confidences(votes)
         _check_sums(table, tree, kind, confidences, row)
+        confidences[_left_open(tree, votes, confidences)] = np.nan
         if layout.classifications is not None:
             rows["classifications"] = _volunteers(piece[layout.classifications])
         if layout.file is not None:
@@ -151,25 +150,74 @@ def _fractions(table: Table, values: pd.Series[float], row: int) -> pd.Series[fl
     return as_published(numbers)
 
 
-def _whole(table: Table, values: pd.Series[Any], row: int) -> pd.Series[float]:
-    """Counts of votes; a missing one is none."""
+def _from_counts(
+    table: Table,
+    piece: pd.DataFrame,
+    counts: Mapping[str, Sequence[str]],
+    fractions: Mapping[str, pd.Series[Any]],
+    row: int,
+) -> Iterator[tuple[str, pd.Series[float]]]:
+    """Answers and their vote fractions, for the rows of a piece that have none."""
+    every = pd.Series(True, piece.index)
+    needed = {answer: fractions[answer].isna() if answer in fractions else every for answer in counts}
+    needed = {answer: rows for answer, rows in needed.items() if answer not in fractions or rows.any()}
+    masks: dict[str, pd.Series[bool]] = {}
+    for answer, rows in needed.items():
+        masks |= {column: masks.get(column, rows) | rows for column in counts[answer]}
+    whole = {column: _whole(table, piece[column], row, rows) for column, rows in masks.items()}
+    for answer, rows in needed.items():
+        own, *of = (whole[column] for column in counts[answer])
+        yield answer, _shares(table, own, of, row, rows)
+
+
+def _left_open(
+    tree: Tree, votes: Mapping[str, npt.NDArray[Any]], confidences: npt.NDArray[np.float64]
+) -> npt.NDArray[np.bool_]:
+    """Galaxies of which a null, whatever it stands for, could lift a leaf above the likeliest one, shape (N,).
+
+    A question that nobody reached could not: it comes after an answer without votes. Galaxies that reach no leaf are none.
+    """
+    most = tree.confidences({answer: np.nan_to_num(numbers, nan=1.0) for answer, numbers in votes.items()})
+    likeliest = confidences.max(axis=1)
+    return (likeliest > 0) & (most.max(axis=1) > likeliest + OVER)  # type: ignore[no-any-return]
+
+
+def _whole(table: Table, values: pd.Series[Any], row: int, needed: pd.Series[bool]) -> pd.Series[float]:
+    """Counts of votes; those of rows that do not need them may be anything."""
     numbers = pd.Series(np.nan, values.index)
     if values.dtype.kind not in "bcmM":  # truth values, complex numbers and times
         with contextlib.suppress(OverflowError, TypeError):
             numbers = pd.to_numeric(values, errors="coerce").astype("float64")
     wrong = (numbers.isna() & values.notna()) | (numbers < 0) | (numbers > EXACT) | (numbers % 1 != 0) & numbers.notna()
+    wrong &= needed
     if wrong.any():
         place = int(wrong.argmax())
         raise InputError(
             f"{table}, row {row + place}, column {values.name}: {short(values.iloc[place])} is not a number of votes "
             f"({int(wrong.sum())} such rows from there on)"
         )
-    return numbers.fillna(0.0)
+    return numbers
 
 
-def _shares(table: Table, count: pd.Series[float], total: Any, row: int) -> pd.Series[float]:
-    """Vote fractions from counts; NaN where nobody was asked."""
-    wrong = count > total
+def _shares(
+    table: Table, count: pd.Series[float], of: Sequence[pd.Series[float]], row: int, needed: pd.Series[bool]
+) -> pd.Series[float]:
+    """Vote fractions from counts, the sum of ``of`` being all votes on the question; NaN where nobody was asked.
+
+    A null beside votes may stand for nobody or for a number that was lost.
+    """
+    asked = np.any([numbers > 0 for numbers in (count, *of)], axis=0) & needed
+    for numbers in (count, *of):
+        null = numbers.isna() & asked
+        if null.any():
+            place = int(null.argmax())
+            raise InputError(
+                f"{table}, row {row + place}, column {numbers.name}: empty, though others of its question have votes "
+                f"({int(null.sum())} such rows from there on); write 0 where nobody gave the answer, and leave out rows "
+                "that lost a number"
+            )
+    total = sum(numbers.fillna(0.0) for numbers in of)
+    wrong = (count > total) & needed
     if wrong.any():
         place = int(wrong.argmax())
         raise InputError(
@@ -209,4 +257,4 @@ def _undone(table: Table, numbers: pd.Series[float], parent: pd.Series[float], r
             f"{table}, row {row + place}: {numbers.name} is {numbers.iloc[place]:g}, more than the {parent.iloc[place]:g} "
             f"of {parent.name}, of which it is a share; are these the probabilities of the Galaxy Challenge's solutions?"
         )
-    return (numbers / parent.where(parent > 0)).clip(upper=1).fillna(0.0).round(DIGITS)
+    return (numbers / parent.where(parent > 0)).clip(upper=1).mask(parent <= 0, 0.0).round(DIGITS)

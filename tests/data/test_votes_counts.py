@@ -9,7 +9,7 @@ import pytest
 
 from gz_lightning.data.layouts import GALAXY_DATASETS, layout_of
 from gz_lightning.data.schema import known_schema
-from gz_lightning.data.tree import get_tree
+from gz_lightning.data.tree import ANSWERS, get_tree
 from gz_lightning.data.votes import read_votes, vote_pieces
 from gz_lightning.errors import InputError
 from tests.data.test_votes import COARSE, IDS, SPIRAL, as_kaggle, gz2_table
@@ -37,7 +37,7 @@ def counted(number: int = 5) -> pd.DataFrame:
 def test_counts_become_fractions_of_the_question(tmp_path: Path) -> None:
     """Written out: the share of all votes on the question, with the digits of single precision."""
     table = counted().astype({"bar-gz2_no": float})
-    table.loc[[2, 3], "bar-gz2_no"] = np.nan  # a missing count is none
+    table.loc[3, "bar-gz2_no"] = np.nan  # of a question without votes
     table.to_csv(tmp_path / "a.csv", index=False)
     found = read_votes(tmp_path / "a.csv", COARSE)
     assert found["object_id"].tolist() == table["id_str"].tolist()
@@ -50,7 +50,98 @@ def test_counts_become_fractions_of_the_question(tmp_path: Path) -> None:
             expected = (table[column].fillna(0).to_numpy(float) / total).astype(np.float32).astype(float).round(6)
         np.testing.assert_array_equal(found[answer], expected)
     assert found["a06"].isna().tolist() == [False, False, False, True, False]
-    assert found["a06"][1] == found["a06"][2] == 1
+    assert found["a06"][1] == 1
+
+
+@pytest.mark.parametrize("total", [False, True])
+@pytest.mark.parametrize("null", BAR)
+def test_a_null_beside_votes_is_no_zero(null: str, total: bool, tmp_path: Path) -> None:
+    """It may stand for nobody or for a number that was lost; a question of nulls alone was not asked."""
+    table = counted().astype(dict.fromkeys(BAR, float))
+    table.loc[0, list(BAR)] = np.nan
+    table.loc[4, list(BAR)] = 5
+    if total:
+        table["bar-gz2_total-votes"] = table[list(BAR)].sum(axis=1)
+    table.to_csv(tmp_path / "a.csv", index=False)
+    assert read_votes(tmp_path / "a.csv", get_tree("simplified"))["a06"].isna().tolist() == [True, *[False] * 2, True, False]
+    table.loc[4, null] = np.nan
+    table.to_csv(tmp_path / "a.csv", index=False)
+    message = rf"a.csv, row 6, column {null}: empty, though others of its question have votes \(1 such rows .*write 0 where"
+    with pytest.raises(InputError, match=message):
+        read_votes(tmp_path / "a.csv", get_tree("simplified"))
+    if total:
+        table.loc[4, [*BAR, "bar-gz2_total-votes"]] = [3, 4, np.nan]
+        table.to_csv(tmp_path / "a.csv", index=False)
+        with pytest.raises(InputError, match=r"a.csv, row 6, column bar-gz2_total-votes: empty, though"):
+            read_votes(tmp_path / "a.csv", get_tree("simplified"))
+
+
+def with_fractions() -> pd.DataFrame:
+    """Counts and the fractions made of them."""
+    table = counted()
+    for column in GALAXY_DATASETS.values():
+        siblings = [name for name in GALAXY_DATASETS.values() if name.split("_")[0] == column.split("_")[0]]
+        table[f"{column}_fraction"] = table[column] / table[siblings].sum(axis=1)
+    return table
+
+
+def test_fractions_that_are_null_are_made_of_the_counts_beside(tmp_path: Path) -> None:
+    """As tables have them of which some had fractions and others none before they were joined."""
+    table = with_fractions()
+    table.to_csv(tmp_path / "a.csv", index=False)
+    whole = read_votes(tmp_path / "a.csv", COARSE)
+    names = [f"{column}_fraction" for column in GALAXY_DATASETS.values()]
+    table.loc[[0, 1, 4], names] = np.nan
+    table.loc[2, f"{BAR[0]}_fraction"] = np.nan
+    table.to_csv(tmp_path / "a.csv", index=False)
+    pd.testing.assert_frame_equal(read_votes(tmp_path / "a.csv", COARSE), whole)
+    assert whole["a06"].isna().tolist() == [False, False, False, True, False]
+
+
+def test_counts_beside_fractions_are_only_looked_at_where_they_are_needed(tmp_path: Path) -> None:
+    table = with_fractions().astype({BAR[0]: object})
+    table.loc[4, BAR[0]] = "many"
+    table.to_csv(tmp_path / "a.csv", index=False)
+    read_votes(tmp_path / "a.csv", COARSE)
+    table.loc[4, "has-spiral-arms-gz2_yes_fraction"] = np.nan
+    table.to_csv(tmp_path / "a.csv", index=False)
+    read_votes(tmp_path / "a.csv", COARSE)
+    table.loc[4, f"{BAR[1]}_fraction"] = np.nan
+    table.to_csv(tmp_path / "a.csv", index=False)
+    with pytest.raises(InputError, match=rf"a.csv, row 6, column {BAR[0]}: 'many' is not a number of votes \(1 such"):
+        read_votes(tmp_path / "a.csv", get_tree("simplified"))
+
+
+def test_products_whose_cells_are_empty_stay_null(tmp_path: Path) -> None:
+    path = as_kaggle(tmp_path / "k.csv")
+    table = pd.read_csv(path)
+    table.loc[1, "Class7.1"], table.loc[2, ["Class1.1", "Class7.1", "Class7.2", "Class7.3"]] = np.nan, 0
+    table.to_csv(path, index=False)
+    found = read_votes(path, COARSE)
+    assert found["a16"].isna().tolist() == [False, True, False]
+    assert found["a16"][2] == 0
+
+
+def test_nulls_that_leave_open_what_a_galaxy_is(tmp_path: Path) -> None:
+    """A null counts as zero where it cannot change the likeliest leaf, as of a question that few reached."""
+    tree = get_tree("simplified")
+    names = {answer: f"{ANSWERS[answer]}_weighted_fraction" for answer in ANSWERS}
+    table = pd.DataFrame({"objid": [f"J{i}" for i in range(7)], **dict.fromkeys(names.values(), 0.0)})
+    table[[names["a01"], names["a16"], names["a17"]]] = 0.9, 0.7, 0.3
+    table[[names["a02"], names["a04"], names["a05"]]] = 0.1, 0.2, 0.8
+    table[[names["a07"], names["a09"]]] = 1.0
+    table.loc[1, names["a16"]] = np.nan  # else it were in between
+    table.loc[2, [names["a04"], names["a05"]]] = np.nan  # at most .1
+    table.loc[3, [names["a01"], names["a02"], names["a05"]]] = 0.0, 1.0, np.nan  # face-on or not?
+    table.loc[3, names["a25"]] = 1.0
+    table.loc[4, [name for name in table if name != "objid"]] = np.nan  # of no survey
+    table.loc[5, [names["a16"], names["a17"]]] = 0.0, np.nan
+    table.to_csv(tmp_path / "a.csv", index=False)
+    layout = layout_of(tmp_path / "a.csv")
+    found = np.concatenate([found for _, found in vote_pieces(tmp_path / "a.csv", tree, layout, "weighted_fraction")])
+    assert np.isnan(found).all(axis=1).tolist() == [False, True, False, True, False, True, False]
+    np.testing.assert_allclose(found[2, :2], [0.63, 0.27], atol=1e-6)
+    assert not found[4].any()
 
 
 def test_fractions_have_the_digits_of_single_precision(tmp_path: Path) -> None:
