@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -25,6 +25,8 @@ TIE = 1e-6
 product depend on the order of its factors, and on the format of the table."""
 AT_ONCE = 100_000
 """Galaxies whose leaves are found at a time."""
+NO_LEAF, UNSURE, FEW_VOTES = "their votes reach no leaf", "below --min_confidence", "below --min_votes"
+"""Why galaxies are not taken."""
 COLUMNS, BINS = 5, 40
 AVAILABLE, TAKEN = "#c7ccd6", "#2f6fb3"
 
@@ -178,8 +180,7 @@ def select(
     labels, best, tied = leaves_of(confidences)
     reached = best > 0
     usable = reached & (best >= min_confidence - TIE)
-    reasons = {"their votes reach no leaf": int((~reached).sum()), "below --min_confidence": int((reached & ~usable).sum())}
-    limits = f"a confidence of {min_confidence}"
+    reasons = {NO_LEAF: int((~reached).sum()), UNSURE: int((reached & ~usable).sum())}
     if min_votes > 0:
         if classifications is None:
             raise InputError(
@@ -187,17 +188,16 @@ def select(
                 "take a table with total_classifications"
             )
         many = classifications >= min_votes
-        reasons["below --min_votes"] = int((usable & ~many).sum())
+        reasons[FEW_VOTES] = int((usable & ~many).sum())
         usable &= many
-        limits += f" and {min_votes} volunteers"
     left_out = np.zeros_like(usable) if unlikely is None else unlikely & usable
     usable &= ~left_out
     groups = labels
     if given_splits is not None:
         groups = labels + len(class_names) * np.array([SPLITS.index(split) for split in given_splits])
     if not usable.any():
-        hint = ", or the tree leaves out what it is likeliest to be (--keep_unlikely true)" if left_out.any() else ""
-        raise InputError(f"none of the {len(object_ids)} galaxies reaches {limits}{hint}")
+        why = _why_none(reasons, int(left_out.sum()), confidences, min_confidence, min_votes)
+        raise InputError(f"none of the {len(object_ids)} galaxies can be taken: {why}")
     rows = np.concatenate(
         [_best_of(group, groups, usable, best, object_ids, per_class) for group in np.unique(groups[usable])]
     )
@@ -224,6 +224,27 @@ def select(
         tied=tuple(np.bincount(labels[usable & tied], minlength=len(class_names)).tolist()),
         left_out={why: number for why, number in reasons.items() if number},
     )
+
+
+def _why_none(
+    reasons: Mapping[str, int],
+    left_out: int,
+    confidences: npt.NDArray[np.floating[Any]],
+    min_confidence: float,
+    min_votes: int,
+) -> str:
+    """Why no galaxy is left, counted, and what to do about it."""
+    of = {
+        NO_LEAF: "reach no leaf, since every path has an answer without votes (are these the right table and --tree?)",
+        UNSURE: f"are below --min_confidence {min_confidence} (the highest confidence is {confidences.max(initial=0):.3g})",
+        FEW_VOTES: f"are below --min_votes {min_votes}",
+    }
+    found = [f"{number} {of[why]}" for why, number in reasons.items() if number]
+    if left_out:
+        found.append(f"{left_out} are likelier what the tree leaves out (--keep_unlikely true keeps them)")
+    if len(confidences) > 1 and confidences.any() and (np.ptp(confidences, axis=0) <= TIE).all():
+        found.append("all have the same votes, as those of no survey: look at the columns of the table")
+    return "; ".join(found)
 
 
 def leaves_of(

@@ -27,7 +27,7 @@ def test_the_most_confident_are_taken_and_ties_ordered_by_id() -> None:
 def test_min_confidence_and_what_is_out_of_range() -> None:
     confidences = np.array([[0.9, 0.1], [0.5, 0.4]])
     assert select(["a", "b"], confidences, ("x", "y"), min_confidence=0.8).rows.tolist() == [0]
-    with pytest.raises(InputError, match=r"none of the 2 galaxies reaches a confidence of 0.95"):
+    with pytest.raises(InputError, match=r"none of the 2 galaxies can be taken: 2 are below --min_confidence 0.95 \(the h"):
         select(["a", "b"], confidences, ("x", "y"), min_confidence=0.95)
     with pytest.raises(InputError, match="together they must be below 1"):
         select(["a", "b"], confidences, ("x", "y"), val_fraction=0.5, test_fraction=0.5)
@@ -37,7 +37,7 @@ def test_min_votes() -> None:
     confidences, ids, volunteers = np.array([[0.9], [0.8], [0.7]]), ["a", "b", "c"], np.array([5.0, 20.0, np.nan])
     kept = select(ids, confidences, ("x",), classifications=volunteers, min_votes=10, val_fraction=0, test_fraction=0)
     assert kept.rows.tolist() == [1]
-    with pytest.raises(InputError, match="none of the 3 galaxies reaches a confidence of 0.0 and 50 volunteers"):
+    with pytest.raises(InputError, match="none of the 3 galaxies can be taken: 3 are below --min_votes 50$"):
         select(ids, confidences, ("x",), classifications=volunteers, min_votes=50)
     with pytest.raises(InputError, match="--min_votes 10: nobody says how many volunteers looked at these galaxies"):
         select(ids, confidences, ("x",), min_votes=10)
@@ -50,7 +50,7 @@ def test_unlikely_galaxies_are_left_out_and_counted() -> None:
     assert selection.rows.tolist() == [1, 2]
     assert selection.report["unlikely"].tolist() == [1, 0]  # d is left out for its confidence
     assert selection.report["available"].tolist() == [1, 1]
-    with pytest.raises(InputError, match=r"none of the 4 .* \(--keep_unlikely true\)"):
+    with pytest.raises(InputError, match=r"none of the 4 .* \(--keep_unlikely true keeps them\)"):
         select(list("abcd"), confidences, ("x", "y"), None, 0.9, 0, 0, unlikely=unlikely)
 
 
@@ -205,8 +205,34 @@ def test_validation_galaxies_that_a_data_set_comes_with_are_all() -> None:
 
 def test_a_hint_names_what_left_galaxies_out_only_if_it_did() -> None:
     confidences = np.array([[0.5], [0.4]])
-    with pytest.raises(InputError, match="reaches a confidence of 0.9$"):
+    with pytest.raises(InputError, match=r"2 are below --min_confidence 0.9 \(the highest confidence is 0.5\)$"):
         select(["a", "b"], confidences, ("x",), min_confidence=0.9, unlikely=np.array([True, True]))
+
+
+@pytest.mark.parametrize(
+    ("confidences", "unlikely", "told"),
+    [
+        ([[0, 0], [0, 0]], [], r"2 reach no leaf, since every path has an answer without votes \(are these the right .*\)$"),
+        (
+            [[0.25, 0.25]] * 2,
+            [0, 1],
+            r"2 are likelier what the tree leaves out \(.* keeps them\); all have the same votes, ",
+        ),
+        (
+            [[0.25, 0.5], [0.25, 0.6]],
+            [0, 1],
+            r"2 are likelier what the tree leaves out \(--keep_unlikely true keeps them\)$",
+        ),
+        ([[0.25, 0.5], [0, 0]], [0], "1 reach no leaf, .*; 1 are likelier what the tree leaves out .*them.$"),
+        ([[0.25, 0.5]], [0], "1 are likelier what the tree leaves out .*them.$"),
+    ],
+)
+def test_why_no_galaxy_is_left(confidences: list[list[float]], unlikely: list[int], told: str) -> None:
+    """By reason; once it was 'none of the galaxies reaches a confidence of 0.0'."""
+    number = len(confidences)
+    left_out = np.isin(np.arange(number), unlikely)
+    with pytest.raises(InputError, match=f"none of the {number} galaxies can be taken: .*{told}"):
+        select([str(i) for i in range(number)], np.array(confidences, float), ("x", "y"), unlikely=left_out)
 
 
 def test_the_figure_of_the_leaves() -> None:

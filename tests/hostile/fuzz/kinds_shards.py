@@ -61,7 +61,7 @@ def _trial(
     command = ["prepare", setting, str(path), "--output", str(output), "--resolution", "8", "--workers", "1"]
     command += ["--max_missing", "1", "--max_rejects", draws.choice(("0.05", "1")), "--val_fraction", "0"]
     command += ["--class_column", classes] if classes is not None else ["--tree", "coarse5"]
-    named = [str(folder), "galaxies falls into the training split", "galaxies reaches a confidence"]
+    named = [str(folder), "galaxies falls into the training split", "galaxies can be taken: "]
     return Trial(changed, command=command, verify=lambda: check_packed(Galaxies(output)), named=named)
 
 

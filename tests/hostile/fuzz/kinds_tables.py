@@ -304,7 +304,7 @@ def prepared_trial(
         command += ["--table", str(table), "--tree", "coarse5"]
     if mapping is not None:
         command += ["--mapping", str(mapping)]
-    names = [str(folder), str(images), "galaxies falls into the training split", "galaxies reaches a confidence"]
+    names = [str(folder), str(images), "galaxies falls into the training split", "galaxies can be taken: "]
     return Trial(changed, command=command, verify=lambda: check_packed(Galaxies(output)), named=names)
 
 
