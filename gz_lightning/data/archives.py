@@ -28,7 +28,7 @@ KEY, CLASS = "__key__", "cls"
 """Columns of a tar beside those of its JSON: the key of a sample, and the content of ``<key>.cls``."""
 MOST_JSON = 2**20
 """Bytes of the labels of one galaxy at most."""
-HDF5_IMAGES = "images"
+HDF5_IMAGES, HDF5_CLASSES = "images", "ans"
 Member = tuple[int, int]
 """Where the bytes of a member begin, and how many they are."""
 
@@ -167,15 +167,31 @@ def _hdf5(path: Path) -> Iterator[h5py.File]:
 
 
 def hdf5_columns(path: Path) -> list[str]:
-    """The columns of an HDF5 file: its datasets that have one value for each image; none if it has no images."""
+    """The columns of an HDF5 file: its datasets that have one value for each image.
+
+    Raises:
+        InputError: If it cannot be read, has no images, or its classes are more or fewer than its images.
+    """
     with _hdf5(path) as file:
-        if not has_dataset(file, HDF5_IMAGES):
-            return []
-        number = len(dataset(file, HDF5_IMAGES, "u", (None, None, None, 3)))
         try:
-            return [name for name in file if getattr(file.get(name), "shape", None) == (number,)]
+            shapes = {name: getattr(file.get(name), "shape", None) for name in file}
         except DAMAGED_STRUCTURE as error:  # such as links in a circle
             raise Damaged(f"its parts cannot be read: {' '.join(str(error).split())}") from error
+        if not has_dataset(file, HDF5_IMAGES):
+            held = ", ".join(list(shapes)[:8]) or "nothing"
+            raise InputError(
+                f"{path} has no dataset '{HDF5_IMAGES}', which has the pixels in Galaxy10, shape (N, H, W, 3); it has {held}"
+            )
+        number = len(dataset(file, HDF5_IMAGES, "u", (None, None, None, 3)))
+    columns = [name for name, shape in shapes.items() if shape == (number,)]
+    other = {name: shape[0] for name, shape in shapes.items() if shape and len(shape) == 1 and shape != (number,)}
+    if HDF5_CLASSES in other or (other and not columns):
+        name = HDF5_CLASSES if HDF5_CLASSES in other else next(iter(other))
+        raise InputError(
+            f"{path}: '{name}' has {other[name]:,} values for {number:,} images, and nobody says which belong together; "
+            "download the file again, or write it anew"
+        )
+    return columns
 
 
 def hdf5_rows(path: Path, columns: Sequence[str], rows: int) -> Iterator[pd.DataFrame]:

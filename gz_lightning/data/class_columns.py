@@ -116,7 +116,7 @@ def catalog_from_classes(
             places.append(np.full(len(piece), place, dtype=np.int16))
             rows.append(numbers)
             row += len(piece)
-    if not ids:
+    if not any(map(len, ids)):
         raise InputError(f"{sources[0]} holds no galaxy")
     galaxies = Rows(sources, pd.concat(ids, ignore_index=True), np.concatenate(places), np.concatenate(rows))
     check_all_rounded(galaxies, own)

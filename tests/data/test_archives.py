@@ -129,7 +129,24 @@ def test_hdf5_that_is_none(tmp_path: Path) -> None:
         list(hdf5_pictures(tmp_path / "b.h5", np.array([0])))
     with h5py.File(tmp_path / "c.h5", "w") as file:
         file["other"] = np.zeros(3)
-    assert hdf5_columns(tmp_path / "c.h5") == []
+    with pytest.raises(InputError, match=r"c.h5 has no dataset 'images', which has the pixels.* it has other$"):
+        hdf5_columns(tmp_path / "c.h5")
+
+
+@pytest.mark.parametrize("number", [11, 13, 0])
+def test_classes_that_are_not_as_many_as_images(number: int, tmp_path: Path) -> None:
+    """Once they were no column, and the message asked for object ids; names of classes are as many as there are."""
+    path = write_galaxy10(tmp_path / "Galaxy10.h5", 12)
+    with h5py.File(path, "a") as file:
+        file["names"] = np.array([b"round", b"spiral"])
+    assert sorted(hdf5_columns(path)) == ["ans", "ra"]
+    for name, others in (("ans", ["ra"]), ("label", [])):
+        with h5py.File(path, "a") as file:
+            for old in {"ans", "ra", "label", "names"}.intersection(file) - set(others):
+                del file[old]
+            file[name] = np.zeros(number, np.uint8)
+        with pytest.raises(InputError, match=f"Galaxy10.h5: '{name}' has {number} values for 12 images, and nobody says"):
+            hdf5_columns(path)
 
 
 def test_hdf5_whose_links_go_in_a_circle_is_refused(tmp_path: Path) -> None:

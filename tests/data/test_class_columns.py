@@ -213,3 +213,10 @@ def test_real_labels_of_datasets(real_data: Path) -> None:
     catalog = catalog_from_classes(shard)
     assert catalog.class_names == ("smooth", "featured", "artifact")
     assert len(catalog) == 120
+
+
+@pytest.mark.parametrize("header", ["objid,label", "objid,label\n", "label,objid\n\n", "dr7objid,class,ra\n"])
+def test_a_table_of_classes_with_a_header_alone(header: str, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(header)
+    with pytest.raises(InputError, match=r"^\S*a.csv holds no galaxy$"):
+        catalog_from_classes(tmp_path / "a.csv", tmp_path)
