@@ -44,6 +44,33 @@ def test_columns_of_every_naming() -> None:
     assert len(GZ2.answers) == 37
 
 
+def test_the_questions_of_galaxy_datasets() -> None:
+    """Those of its galaxy_datasets/shared/label_metadata.py, whose columns hold counts."""
+    namings = {name: known_schema(name).namings[-1] for name in ("decals-dr12", "hubble", "candels")}
+    asked = {name: {column.rpartition("_")[0] for column in naming.counts.values()} for name, naming in namings.items()}
+    common = {"smooth-or-featured", "how-rounded", "disk-edge-on", "bar", "has-spiral-arms"}
+    common |= {"spiral-winding", "spiral-arm-count", "bulge-size"}
+    clumps = {"clumpy-appearance", "clump-count"}
+    hubble = common | clumps | {"bulge-shape", "galaxy-symmetrical", "clumps-embedded-larger-object"}
+    wanted = {
+        "decals-dr12": common | {"edge-on-bulge", "merging"},
+        "hubble": hubble,
+        "candels": common | clumps | {"edge-on-bulge", "merging"},
+    }
+    for name, questions in wanted.items():
+        infix = name.removeprefix("decals")
+        infix = infix if infix.startswith("-") else f"-{infix}"
+        assert asked[name] == {f"{question}{infix}" for question in questions}
+    assert [column for column in namings["decals-dr12"].counts.values() if "bulge" in column or "merging" in column] == [
+        *("edge-on-bulge-dr12_boxy", "edge-on-bulge-dr12_none", "edge-on-bulge-dr12_rounded"),
+        *("bulge-size-dr12_dominant", "bulge-size-dr12_obvious", "bulge-size-dr12_none"),
+        *("merging-dr12_neither", "merging-dr12_tidal-debris", "merging-dr12_both", "merging-dr12_merger"),
+    ]
+    assert len(namings["decals-dr12"].counts) == 30
+    assert len(namings["hubble"].counts) == 40
+    assert len(namings["candels"].counts) == 38
+
+
 @pytest.mark.parametrize(
     ("name", "file", "column", "skip"),
     [
@@ -71,6 +98,7 @@ def test_all_trees_by_name() -> None:
         "decals",
         "decals-dr5",
         "decals-dr8",
+        "decals-dr12",
         "hubble",
         "candels",
         "ukidss",
@@ -80,9 +108,9 @@ def test_all_trees_by_name() -> None:
     assert get_tree("decals-dr5").schema.infixes == ("-dr5",)
     assert get_tree("decals-dr5").leaves == get_tree("decals").leaves
     assert [leaf.name for leaf in get_tree("rings").leaves] == ["ring", "no ring"]
-    assert [len(get_tree(name)) for name in names[3:]] == [12, 12, 12, 11, 11, 10, 2]
+    assert [len(get_tree(name)) for name in names[3:]] == [12, 12, 12, 10, 11, 11, 10, 2]
     assert all(not get_tree(name).left_out for name in names[3:])
-    assert len(known_schemas()) == 6
+    assert len(known_schemas()) == 7
 
 
 @pytest.mark.parametrize(
@@ -166,7 +194,7 @@ def test_a_tree_of_another_survey_from_a_file(tmp_path: Path) -> None:
     path.write_text("name: bars\nschema: decals\nleaves: {bar: [bar_strong, bar_weak], none: bar_no}\n")
     assert get_tree(str(path)).schema is known_schema("decals")
     path.write_text("name: bars\nschema: oak\nleaves: {bar: bar_strong}\n")
-    with pytest.raises(InputError, match="bars.yaml: its schema is 'oak'; the schemas are gz2, decals, hubble"):
+    with pytest.raises(InputError, match="bars.yaml: its schema is 'oak'; the schemas are gz2, decals, decals-dr12, hubble"):
         get_tree(str(path))
     path.write_text("name: bars\nschema: decals\nquestions: {bar: {answers: [a]}}\nleaves: {bar: bar_a}\n")
     with pytest.raises(InputError, match="bars.yaml: it names a schema and has questions of its own"):
