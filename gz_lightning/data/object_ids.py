@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -204,27 +204,52 @@ def _in_javascript(number: int) -> int:
     return int(Decimal(repr(float(number))))  # as few digits as tell a double from the next
 
 
-def check_mapped(tables: str, object_ids: Sequence[str], mapping: Path, mapped: set[str]) -> dict[str, str]:
-    """Refuse a mapping that has, in place of ids that it lacks, what is left of them without their last digits.
+NEAR = 10**4
+"""How far an id of 19 digits can be from what is left of it."""
+
+
+def check_joined(ours: str, object_ids: Sequence[str], theirs: str, others: Collection[str]) -> dict[str, str]:
+    """Refuse ids of which one side has what is left without their last digits, and the other the whole.
 
     A few such forms are by chance the ids of other galaxies: so are those of 5 in 10,000 galaxies of Stripe 82.
 
+    Args:
+        ours: What the table is called.
+        object_ids: Its object ids.
+        theirs: What it is joined with: a mapping, files or a folder of images.
+        others: The object ids there.
+
     Returns:
-        If there are no more than chance allows: id that the mapping lacks -> the form that it has.
+        If there are no more than chance allows: id that the others lack -> which they have, and what that may be.
 
     Raises:
         InputError: If there are more.
     """
-    lacking = [object_id for object_id in object_ids if object_id not in mapped]
-    pairs = [(object_id, form) for object_id in lacking if LONG_ID.fullmatch(object_id) for form in lossy(object_id)]
-    pairs = [(object_id, form) for object_id, form in pairs if form in mapped]
-    ours = {form for _, form in pairs}.intersection(object_ids)
-    found = {object_id: form for object_id, form in pairs if form not in ours}
+    lacking = [object_id for object_id in object_ids if object_id not in others]
+    long, known = [object_id for object_id in lacking if LONG_ID.fullmatch(object_id)], set(object_ids)
+    if not long:
+        return {}
+    cut = {i: form for i in long for form in lossy(i) if form in others and form not in known}
+    whole = {i: other for i, other in _wholes(long, others) if other not in known}
     by_chance = CHANCE * len(lacking)
-    if len(found) > by_chance + 4 * math.sqrt(by_chance):
-        object_id, form = next(iter(found.items()))
-        raise InputError(
-            f"{mapping} has lost the last digits of {len(found)} object ids: it has {form} where {tables} has "
-            f"{object_id}; export its column objid as text"
-        )
-    return found
+    for found, (cut_by, kept_by) in ((cut, (theirs, ours)), (whole, (ours, theirs))):
+        if len(found) > by_chance + 4 * math.sqrt(by_chance):
+            pair = next(iter(found.items()))
+            left, object_id = reversed(pair) if found is cut else pair
+            raise InputError(
+                f"{cut_by} has lost the last digits of {len(found)} object ids: it has {left} where {kept_by} has "
+                f"{object_id}; export its object ids as text"
+            )
+    called = {i: f"{other}, which it may have been before it lost its last digits" for i, other in whole.items()}
+    return called | {i: f"{form}, which may be it without its last digits" for i, form in cut.items()}
+
+
+def _wholes(lacking: Sequence[str], others: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Ids, and ids of others of which they may be what is left."""
+    numbers = np.sort(np.array([int(other) for other in others if LONG_ID.fullmatch(other)], dtype=np.uint64))
+    wanted = np.array([int(object_id) for object_id in lacking], dtype=np.uint64)
+    starts, ends = np.searchsorted(numbers, wanted - NEAR), np.searchsorted(numbers, wanted + NEAR)
+    for object_id, start, end in zip(lacking, starts.tolist(), ends.tolist(), strict=True):
+        for number in numbers[start:end].tolist():
+            if object_id in lossy(str(number)):
+                yield object_id, str(number)

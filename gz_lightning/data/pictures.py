@@ -15,7 +15,7 @@ import pandas as pd
 
 from gz_lightning.data.class_folders import SPLIT_FOLDERS, image_files
 from gz_lightning.data.embedded import NO_PIXELS, Content, InsideImages, in_storage_order, without_pixels
-from gz_lightning.data.object_ids import check_ids, check_mapped, check_rounded, id_column, read_mapping, some
+from gz_lightning.data.object_ids import check_ids, check_joined, check_rounded, id_column, read_mapping, some
 from gz_lightning.data.tables import Table, column_names, first_row, read_rows
 from gz_lightning.errors import InputError, reading
 
@@ -90,15 +90,15 @@ def find_images(
         InputError: If more than ``max_missing`` of the galaxies have no image (counted, some are listed), or images that
             have different paths in a table are one file.
     """
-    lost, rounded = "", dict[str, str]()
+    lost, likely = "", dict[str, str]()
     if images is None:
         where, hint, (files, used, lost) = "inside", NO_PIXELS, _inside(galaxies)
     elif isinstance(images, list):
         where = f"in {some([str(image) for image in images], 3)}"
-        hint, (files, used) = _other_ids(galaxies.tables[0], images[0]), _joined(galaxies, images)
+        hint, (files, used, likely) = _other_ids(galaxies.tables[0], images[0]), _joined(galaxies, images)
     else:
         where, hint = f"in {images}", f"check the folder{'' if mapping is None else f' and {mapping}'}"
-        files, used, rounded = _in_folder(galaxies, images, mapping)
+        files, used, likely = _in_folder(galaxies, images, mapping)
     lacking = int((~used).sum())
     if lacking > max_missing * len(galaxies) or lacking == len(galaxies):
         allow = "" if lacking == len(galaxies) else ", or allow it with --max_missing 1"
@@ -106,7 +106,8 @@ def find_images(
             f"{lacking} of the {len(galaxies)} galaxies of {galaxies} have no image {where} "
             f"(object ids {some(galaxies.ids[~used].tolist())}){lost}; {hint}{allow}"
         )
-    why = {i: f"has no image; {mapping} has {form}, which may be it without its last digits" for i, form in rounded.items()}
+    there = where.removeprefix("in ") if mapping is None else str(mapping)
+    why = {i: f"has no image; {there} has {other}" for i, other in likely.items()}
     return files, used, {i: why.get(i, "has no image") for i in galaxies.ids[~used]}
 
 
@@ -179,7 +180,7 @@ def _inside(galaxies: Rows) -> tuple[Sequence[Any], npt.NDArray[np.bool_], str]:
     return (found if used.all() else found.take(np.flatnonzero(used))), used, lost
 
 
-def _joined(galaxies: Rows, images: list[Table]) -> tuple[Sequence[Any], npt.NDArray[np.bool_]]:
+def _joined(galaxies: Rows, images: list[Table]) -> tuple[Sequence[Any], npt.NDArray[np.bool_], dict[str, str]]:
     """Images inside of other files, by object id."""
     ids, places, rows = [], [], []
     for place, table in enumerate(images):
@@ -205,6 +206,9 @@ def _joined(galaxies: Rows, images: list[Table]) -> tuple[Sequence[Any], npt.NDA
         )
     at = pd.Index(joined.ids).get_indexer(pd.Index(galaxies.ids))
     used: npt.NDArray[np.bool_] = at >= 0
+    likely: dict[str, str] = {}
+    if used.any() and not used.all():  # of none, the columns are others
+        likely = check_joined(str(galaxies), galaxies.ids.tolist(), str(joined), set(joined.ids))
     outside, gone, taken = {}, set(), dict[Path, tuple[PurePath, str]]()
     for place, table in enumerate(images):
         beside, lost = without_pixels(table, taken)
@@ -214,7 +218,7 @@ def _joined(galaxies: Rows, images: list[Table]) -> tuple[Sequence[Any], npt.NDA
     used &= ~np.isin(at, list(gone))
     moved = {new: outside[old] for new, old in enumerate(at[used].tolist()) if old in outside}
     found = InsideImages(images, joined.places[at[used]], joined.rows[at[used]], moved)
-    return found, used
+    return found, used, likely
 
 
 def _other_ids(table: Table, images: Table) -> str:
@@ -231,7 +235,7 @@ def _other_ids(table: Table, images: Table) -> str:
 def _in_folder(
     galaxies: Rows, images: str | Path, mapping: str | Path | None
 ) -> tuple[Sequence[Any], npt.NDArray[np.bool_], dict[str, str]]:
-    rounded: dict[str, str] = {}
+    likely: dict[str, str] = {}
     if mapping is None and galaxies.named is not None:
         if not Path(images).is_dir():
             raise InputError(f"there is no image folder {images}")
@@ -239,13 +243,13 @@ def _in_folder(
         files: list[Path | None] = [path if os.path.isfile(path) else None for path in named]
     else:
         assets = None if mapping is None else read_mapping(mapping)
-        if assets is not None:
-            rounded = check_mapped(str(galaxies), galaxies.ids.tolist(), Path(mapping or ""), set(assets.index))
-        stems = galaxies.ids if assets is None else galaxies.ids.map(assets)
         known = image_files(images)
+        theirs, others = (str(images), known) if assets is None else (str(mapping), set(assets.index))
+        likely = check_joined(str(galaxies), galaxies.ids.tolist(), theirs, others)
+        stems = galaxies.ids if assets is None else galaxies.ids.map(assets)
         files = [known.get(stem) if isinstance(stem, str) else None for stem in stems.tolist()]
     used = np.array([file is not None for file in files], dtype=bool)
-    return tuple(file for file in files if file is not None), used, rounded
+    return tuple(file for file in files if file is not None), used, likely
 
 
 def check_all_rounded(galaxies: Rows, columns: Sequence[str | None]) -> None:

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from gz_lightning.data import object_ids
+from gz_lightning.data.object_ids import read_mapping
 from gz_lightning.data.tree import ANSWERS, TREES
 from gz_lightning.data.vote_catalog import catalog_from_votes
 from gz_lightning.data.votes import read_votes
@@ -168,6 +169,23 @@ def test_one_rounded_id_in_a_mapping_is_refused(round_one: Callable[[str], str],
     rewrite_mapping(mapping, "objid", lambda i: round_one(i) if i.endswith("348") else i)
     with pytest.raises(InputError, match="last digits of 1 object ids: it has 58.* where .* has 587722981736120348"):
         catalog_from_votes(table, images, mapping, max_missing=1)
+
+
+@pytest.mark.parametrize("round_one", [lambda i: str(int(float(i))), lambda i: i[:15] + "000"])
+@pytest.mark.parametrize("by_name", [False, True])
+def test_one_rounded_id_in_a_table_is_refused(round_one: Callable[[str], str], by_name: bool, tmp_path: Path) -> None:
+    """Beside a sound mapping, and beside images that are named by their ids."""
+    table, mapping, images = hart16(tmp_path)
+    if by_name:
+        for object_id, asset in read_mapping(mapping).items():
+            (images / f"{asset}.jpg").rename(images / f"{object_id}.jpg")
+    rows = pd.read_csv(table, dtype={"dr7objid": str})
+    rows["dr7objid"] = [round_one(i) if i.endswith("348") else i for i in rows["dr7objid"]]
+    rows.to_csv(table, index=False)
+    with pytest.raises(
+        InputError, match=f"^{table} has lost the last digits of 1 .* it has 58.* where .* has 587722981736120348"
+    ):
+        catalog_from_votes(table, images, None if by_name else mapping, max_missing=1)
 
 
 def test_what_may_be_a_rounded_id_or_chance_is_among_the_rejects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from gz_lightning.data import object_ids
-from gz_lightning.data.object_ids import check_ids, check_mapped, check_rounded, id_column, lossy, repeats
+from gz_lightning.data.object_ids import check_ids, check_joined, check_rounded, id_column, lossy, repeats
 from gz_lightning.data.tables import read_rows
 from gz_lightning.errors import InputError
 
@@ -114,20 +114,37 @@ def test_what_becomes_of_an_id_in_other_hands() -> None:
 
 @pytest.mark.parametrize("form", range(4))
 @pytest.mark.parametrize(("damaged", "absent", "refused"), [(1, 0, True), (1, 40, True), (1, 200, False), (30, 2000, True)])
-def test_a_mapping_that_has_what_is_left_of_ids(form: int, damaged: int, absent: int, refused: bool) -> None:
-    """One in two hundred can be another galaxy's id by chance."""
+def test_ids_of_which_one_side_has_what_is_left(form: int, damaged: int, absent: int, refused: bool) -> None:
+    """In a mapping or in the table beside it. One in two hundred can be another galaxy's id by chance."""
     ids = [str(587722981736120739 + 7001 * i) for i in range(damaged + absent + 50)]
     ids = [i[:15] + str(500 + int(i[15:]) % 490) for i in ids]  # all are rounded up
-    left = {lossy(i)[min(form, len(lossy(i)) - 1)] for i in ids[:damaged]}
-    mapped = left | set(ids[damaged + absent :])
+    left = [lossy(i)[min(form, len(lossy(i)) - 1)] for i in ids[:damaged]]
+    there = {*left, *ids[damaged + absent :]}
+    own, others = [*left, *ids[damaged:]], {*ids[:damaged], *ids[damaged + absent :]}
     if refused:
-        with pytest.raises(
-            InputError, match=rf"m.csv has lost the last digits of {damaged} object ids: it has 58\d+ where a.csv"
-        ):
-            check_mapped("a.csv", ids, Path("m.csv"), mapped)
+        lost = f"has lost the last digits of {damaged} object ids: it has {left[0]} where"
+        with pytest.raises(InputError, match=f"^m.csv {lost} a.csv has {ids[0]}; export its object ids as text$"):
+            check_joined("a.csv", ids, "m.csv", there)
+        with pytest.raises(InputError, match=f"^a.csv {lost} m.csv has {ids[0]}; export its object ids as text$"):
+            check_joined("a.csv", own, "m.csv", others)
     else:
-        assert check_mapped("a.csv", ids, Path("m.csv"), mapped) == {ids[0]: next(iter(left))}
-    assert check_mapped("a.csv", [*ids, *left], Path("m.csv"), mapped) == {}  # these are galaxies of the table
+        told = {ids[0]: f"{left[0]}, which may be it without its last digits"}
+        assert check_joined("a.csv", ids, "m.csv", there) == told
+        told = {left[0]: f"{ids[0]}, which it may have been before it lost its last digits"}
+        assert check_joined("a.csv", own, "m.csv", others) == told
+    assert check_joined("a.csv", [*ids, *left], "m.csv", there) == {}  # these are galaxies of the table
+    assert check_joined("a.csv", [*ids[:damaged], *own], "m.csv", others) == {}
+    assert check_joined("a.csv", ["J1+2", "9", ids[0][:15]], "m.csv", there | {"J1"}) == {}
+
+
+def test_ids_of_19_digits_and_what_is_left_of_them() -> None:
+    whole = ["9999489677444933999", "1237648720693755918", "1000000000000009999"]
+    for object_id in whole:
+        for left in lossy(object_id):
+            with pytest.raises(
+                InputError, match=f"^t has lost the last digits of 1 .* it has {left} where m has {object_id}"
+            ):
+                check_joined("t", [left], "m", whole)
 
 
 def test_repeated_rows_and_rows_that_differ(monkeypatch: pytest.MonkeyPatch) -> None:

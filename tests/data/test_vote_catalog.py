@@ -1,6 +1,7 @@
 """Vote tables with their images inside, beside or elsewhere: the same galaxies, whatever the format."""
 
 import hashlib
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +14,7 @@ from gz_lightning.data import tables
 from gz_lightning.data.arrow import DatasetTable
 from gz_lightning.data.catalog import Catalog
 from gz_lightning.data.embedded import Inside
+from gz_lightning.data.object_ids import lossy
 from gz_lightning.data.selection import select
 from gz_lightning.data.tree import get_tree
 from gz_lightning.data.vote_catalog import catalog_from_votes, tree_of
@@ -270,7 +272,7 @@ def test_shards_that_are_named_by_their_splits_keep_them(tmp_path: Path) -> None
     assert catalog_from_votes(tmp_path / "data" / "train-*", tree="coarse5").splits is None  # nothing to test on
 
 
-@pytest.mark.parametrize("name", ["decals", "hubble", "candels", "ukidss", "decals-dr8"])
+@pytest.mark.parametrize("name", ["decals", "hubble", "candels", "ukidss", "decals-dr8", "decals-dr12"])
 def test_every_survey_has_its_own_tree(name: str, tmp_path: Path) -> None:
     tree = get_tree(name)
     infix = {"decals": "featured_total"}.get(name, f"-{name.removeprefix('decals-')}")
@@ -321,6 +323,40 @@ def test_a_table_and_images_with_ids_of_other_columns(tmp_path: Path) -> None:
     votes.to_csv(tmp_path / "v.csv", index=False)
     with pytest.raises(InputError, match=message + "give both the same ids"):
         catalog_from_votes(tmp_path / "v.csv", list(images), tree="coarse5")
+
+
+def test_one_rounded_id_beside_shards_of_images_is_refused(tmp_path: Path) -> None:
+    rows = gz2_rows(4)
+    images = [write_shard(tmp_path / "images.parquet", {"id_str": [str(i) for i in IDS]})]
+    votes = pd.DataFrame(rows).assign(id_str=[str(i) for i in IDS])
+    votes.loc[2, "id_str"] = lossy(str(IDS[2]))[0]
+    votes.to_csv(tmp_path / "v.csv", index=False)
+    with pytest.raises(InputError, match=rf"v.csv has lost the last digits of 1 .* where \S*images.parquet has {IDS[2]}"):
+        catalog_from_votes(tmp_path / "v.csv", list(images), tree="coarse5", max_missing=1)
+
+
+IDS = [587722981736120347 + 7001 * i for i in range(4)]
+
+
+def test_galaxies_whose_nulls_leave_open_what_they_are(tmp_path: Path) -> None:
+    """They are left out and counted, and a whole row of the same galaxy is taken."""
+    votes, images = write_folder(tmp_path, 5)
+    rows = pd.DataFrame(gz2_rows(5, fractions=True))
+    rows = rows.drop(columns=[name for name in rows if "gz2_" in name and not name.endswith("_fraction")])
+    rows.loc[5] = rows.loc[0]
+    rows.loc[[0, 1], "smooth-or-featured-gz2_smooth_fraction"] = np.nan
+    rows.to_csv(votes, index=False)
+    catalog = catalog_from_votes(votes, images, tree="coarse5")
+    assert sorted(catalog.object_ids) == sorted(rows["id_str"].drop([1, 5]))
+    first = rf"{rows['id_str'][0]} in \S*votes.csv, row 2"
+    (note,) = catalog.notes
+    assert re.fullmatch(
+        rf"the fraction votes of 2 galaxies have nulls that leave open what they are, such as {first}; .*", note
+    )
+    rows["smooth-or-featured-gz2_smooth_fraction"] = np.nan
+    rows.to_csv(votes, index=False)
+    with pytest.raises(InputError, match="6 galaxies have nulls that leave open .*, which is all; are these the right col"):
+        catalog_from_votes(votes, images, tree="coarse5")
 
 
 def test_a_table_of_a_header_alone(tmp_path: Path) -> None:
