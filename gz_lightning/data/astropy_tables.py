@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from gz_lightning.errors import InputError, reading
+from gz_lightning.progress import say
 
 FIELDS, MOST_FIELDS = re.compile(rb"TFIELDS = +(\d{1,18})"), 999
 """Columns of a FITS table at most, by its standard; astropy allocates memory for any number that a file claims."""
@@ -27,8 +28,12 @@ VOTABLE_SUFFIXES = (".vot", ".votable", ".vot.gz", ".votable.gz", ".xml", ".xml.
 
 
 @contextlib.contextmanager
-def fits_table(path: Path) -> Iterator[tuple[list[str], Any]]:
+def fits_table(path: Path, remark: bool = False) -> Iterator[tuple[list[str], Any]]:
     """Columns and HDU of the first table of a FITS file, memory-mapped; a compressed file is unpacked to a temporary one.
+
+    Args:
+        path: The file.
+        remark: Say it if there are more tables.
 
     Raises:
         InputError: If it cannot be read, or holds no table.
@@ -57,12 +62,20 @@ def fits_table(path: Path) -> Iterator[tuple[list[str], Any]]:
             warnings.simplefilter("ignore")  # about harmless oddities in headers
             warnings.filterwarnings("error", message="File may have been truncated")  # astropy only warns of it
             hdus = stack.enter_context(fits.open(file, memmap=True, lazy_load_hdus=False))
-            table = next((hdu for hdu in hdus if isinstance(hdu, fits.BinTableHDU)), None)
+            tables = [hdu for hdu in hdus if isinstance(hdu, fits.BinTableHDU)]
+            table = tables[0] if tables else None
             if table is not None:
                 names = [str(name) for name in table.columns.names]  # read here, where its warnings are not shown
         if table is None:
             raise InputError(f"{path} holds no table; give the FITS file with the vote table")
+        if remark:
+            _say_which(path, len(tables))
         yield names, table
+
+
+def _say_which(path: Path, number: int) -> None:
+    if number > 1:
+        say(f"{path} holds {number} tables, of which the first is read; if another is meant, save it to a file of its own")
 
 
 def fits_rows(path: Path, columns: Sequence[str], rows: int) -> Iterator[pd.DataFrame]:
@@ -71,7 +84,7 @@ def fits_rows(path: Path, columns: Sequence[str], rows: int) -> Iterator[pd.Data
     Raises:
         InputError: As :func:`fits_table`; if a cell is an array.
     """
-    with fits_table(path) as (_, table):
+    with fits_table(path, remark=True) as (_, table):
         with reading(path, "FITS"):
             number = len(table.data)
         for start in range(0, number, rows):
@@ -127,9 +140,11 @@ def votable_rows(path: Path, columns: Sequence[str], rows: int) -> Iterator[pd.D
         raise InputError(f"{path} is a VOTable; its reader is missing: pip install 'gz_lightning[fits]'") from error
     with warnings.catch_warnings(), reading(path, "VOTable"), _unpacked(path) as file:
         warnings.simplefilter("ignore")  # about harmless oddities, which most VOTables have
-        table = votable.parse(file, verify="ignore").get_first_table()
+        content = votable.parse(file, verify="ignore")
+        table, number_of_tables = content.get_first_table(), sum(not one.is_empty() for one in content.iter_tables())
         names = {field.name or field.ID: place for place, field in enumerate(table.fields)}
         values = {name: table.array[table.array.dtype.names[names[name]]] for name in columns}
+    _say_which(path, number_of_tables)
     for name, cells in values.items():
         if cells.ndim != 1 or (cells.dtype.kind == "O" and any(isinstance(cell, np.ndarray) for cell in cells.data)):
             raise InputError(f"{path} cannot be read as VOTable: the cells of column {name} are arrays")

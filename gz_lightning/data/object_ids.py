@@ -178,9 +178,9 @@ def read_mapping(mapping: str | Path) -> pd.Series[str]:
         raise InputError(f"{mapping} lacks the column {' and '.join(missing)}; it has {some(header)}")
     pieces, row = [], first_row(mapping)
     for piece in read_rows(mapping, columns, columns):
-        check_ids(mapping, piece["objid"], row)
-        check_digits(mapping, piece["asset_id"], row)
-        pieces.append(piece)
+        assets = check_digits(mapping, piece["asset_id"].str.replace(FORMULA, r"\1", regex=True), row)
+        assets = assets.str.replace(IMAGE_SUFFIX, "", regex=True)
+        pieces.append(pd.DataFrame({"objid": check_ids(mapping, piece["objid"], row), "asset_id": assets}))
         row += len(piece)
     if not any(map(len, pieces)):
         raise InputError(f"{mapping} holds no row")

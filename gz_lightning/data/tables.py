@@ -159,8 +159,7 @@ def read_rows(table: Table, columns: Sequence[str], as_text: Sequence[str] = ())
         InputError: If the table cannot be read to its end, or a column of ``as_text`` holds floats or bytes that are not
             text.
     """
-    if not _is_csv(table):
-        _check_once(table, column_names(table), columns)
+    _check_once(table, _header(table), columns)
     for piece in _pieces(table, columns, as_text):
         for column in as_text:
             values = piece[column]
@@ -174,6 +173,15 @@ def read_rows(table: Table, columns: Sequence[str], as_text: Sequence[str] = ())
             except UnicodeDecodeError as error:
                 raise InputError(f"{table}: the column {column} holds bytes that are no text ({error.reason})") from error
         yield piece[list(columns)]
+
+
+def _header(table: Table) -> list[str]:
+    """The columns of a table as they are written; pandas renames those of a CSV that are there twice."""
+    if isinstance(table, DatasetTable) or not _is_csv(table):
+        return column_names(table)
+    with reading(table, "CSV", CSV_ERRORS):
+        row = pd.read_csv(table, header=None, nrows=1, dtype=str, keep_default_na=False)
+    return [str(name) for name in row.iloc[0]]
 
 
 def is_parquet(path: Path) -> bool:

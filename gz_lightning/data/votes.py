@@ -128,8 +128,9 @@ def _rounded(numbers: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
 
 
 def _fractions(table: Table, values: pd.Series[float], row: int) -> pd.Series[float]:
-    if values.dtype.kind == "c":
-        raise InputError(f"{table}, column {values.name}: complex numbers are not vote fractions")
+    if values.dtype.kind in "cmM":
+        kind = "complex numbers" if values.dtype.kind == "c" else "times"
+        raise InputError(f"{table}, column {values.name}: {kind} are not vote fractions")
     if values.dtype in FLOATS:
         plain = values.to_numpy()
         if not ((plain < -OVER) | (plain > 1 + OVER)).any():  # NaN is neither

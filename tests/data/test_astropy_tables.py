@@ -34,6 +34,27 @@ def as_votable(path: Path, table: pd.DataFrame, kind: str = "tabledata", masked:
     return path
 
 
+@pytest.mark.parametrize("name", ["a.fits", "a.vot"])
+def test_the_first_of_several_tables_is_read_and_said(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from astropy.io import fits, votable
+    from astropy.table import Table
+
+    for number in (1, 2):
+        tables = [Table({"id": [f"{place}"], "a": [place / 4]}) for place in range(number)]
+        if name == "a.fits":
+            hdus = [fits.PrimaryHDU(), *(fits.BinTableHDU(table) for table in tables)]
+            fits.HDUList(hdus).writeto(tmp_path / name, overwrite=True)
+        else:
+            made = votable.from_table(tables[0])
+            made.resources[0].tables.extend(votable.from_table(table).get_first_table() for table in tables[1:])
+            made.to_xml(str(tmp_path / name))
+        assert column_names(tmp_path / name) == ["id", "a"]
+        assert pd.concat(read_rows(tmp_path / name, ["id", "a"], ["id"])).to_numpy().tolist() == [["0", 0.0]]
+        told = capsys.readouterr().err
+        assert told.count("\n") == (number == 2)
+        assert (f"{name} holds 2 tables, of which the first is read; if another is meant" in told) == (number == 2)
+
+
 @pytest.mark.parametrize("kind", ["tabledata", "binary2"])
 def test_the_same_votes_as_in_csv(kind: str, tmp_path: Path) -> None:
     table = gz2_table()

@@ -163,6 +163,17 @@ def test_a_mapping_with_rounded_ids_is_refused(
         catalog_from_votes(table, images, mapping, max_missing=1)
 
 
+@pytest.mark.parametrize(
+    ("column", "change"), [("objid", '="{}"'), ("asset_id", '="{}"'), ("asset_id", "{}.jpg"), ("objid", "{}.JPG")]
+)
+def test_a_mapping_as_spreadsheets_and_file_lists_have_it(column: str, change: str, tmp_path: Path) -> None:
+    table, mapping, images = hart16(tmp_path)
+    rewrite_mapping(mapping, column, change.format)
+    assert [Path(str(file)).stem for file in catalog_from_votes(table, images, mapping).files] == [
+        str(100 + i) for i in range(6)
+    ]
+
+
 @pytest.mark.parametrize("round_one", [lambda i: str(int(float(i))), lambda i: i[:15] + "000"])
 def test_one_rounded_id_in_a_mapping_is_refused(round_one: Callable[[str], str], tmp_path: Path) -> None:
     table, mapping, images = hart16(tmp_path)

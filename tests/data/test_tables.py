@@ -192,6 +192,18 @@ def test_a_column_that_is_there_twice_is_refused(column: str, tmp_path: Path) ->
         read_votes(tmp_path / "a.parquet", COARSE)
 
 
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz"])
+@pytest.mark.parametrize("column", [SPIRAL, "dr7objid"])
+def test_a_column_of_csv_that_is_there_twice_is_refused(column: str, name: str, tmp_path: Path) -> None:
+    """Pandas renames the second; one that is not read may be there as often as it likes."""
+    table = gz2_table()
+    pd.concat([table, table[[column]]], axis=1).to_csv(tmp_path / name, index=False, encoding="utf-8-sig")
+    with pytest.raises(InputError, match=f"{name} has the column {column} more than once"):
+        read_votes(tmp_path / name, COARSE)
+    pd.concat([table, table[["ra", "dec"]]], axis=1).to_csv(tmp_path / name, index=False)
+    assert len(read_votes(tmp_path / name, COARSE)) == 3
+
+
 def test_object_ids_that_are_no_text(tmp_path: Path) -> None:
     pytest.importorskip("pyarrow", reason="Parquet tables need pyarrow")
     gz2_table().assign(dr7objid=[b"\xff\xfe"] * 3).to_parquet(tmp_path / "a.parquet")

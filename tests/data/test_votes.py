@@ -216,6 +216,15 @@ def test_complex_votes_are_refused(tmp_path: Path) -> None:
         read_votes(tmp_path / "a.fits", COARSE)
 
 
+@pytest.mark.parametrize("time", [pd.Timestamp(0), pd.Timedelta(0)])
+def test_times_are_no_votes(time: Any, tmp_path: Path) -> None:
+    """The first moment of 1970 was a vote of 0."""
+    pytest.importorskip("pyarrow", reason="Parquet tables need pyarrow")
+    gz2_table().assign(**{SPIRAL: time}).to_parquet(tmp_path / "a.parquet", index=False)
+    with pytest.raises(InputError, match=rf"a.parquet, column {SPIRAL}: times are not vote fractions"):
+        read_votes(tmp_path / "a.parquet", COARSE)
+
+
 def test_votes_on_one_question_that_pass_1_are_refused(tmp_path: Path) -> None:
     table = gz2_table()
     for answer in ("a02", "a04", "a25", "a26", "a27"):
