@@ -20,6 +20,8 @@ IMAGE_COLUMNS = ("image", "rgb_image", "img")
 """Columns that hold the pixels, the likeliest first; any other column of the same type will do if there is but one."""
 PICTURES = 64
 """Images that are read at a time."""
+MASK = ".mask"
+"""What astropy adds to the name of a column for the booleans that say which of its cells are masked: it writes no nulls."""
 BUFFER = 2**20
 """Bytes of a column that are read at a time: a row group may be as large as the file."""
 
@@ -110,10 +112,25 @@ class ArrowTable:
             features = _described(self.schema.metadata or {})
         return {name: list(names) for name, names in features.items() if name in self.names and _are_names(names)}
 
-    def as_pandas(self, batch: Any) -> pd.DataFrame:
-        """A batch as a data frame. Whole numbers with nulls become objects, since doubles would round long ids."""
-        with reading(self.source, "Parquet"):
-            return batch.to_pandas(ignore_metadata=True, integer_object_nulls=True)
+    def frames(self, columns: Sequence[str], size: int) -> Iterator[pd.DataFrame]:
+        """Some columns, so many rows at a time, as data frames; what is masked is NA, as nulls are.
+
+        Whole numbers with nulls become objects, since doubles would round long ids.
+        """
+        masks = {column: column + MASK for column in columns if self._is_flag(column + MASK)}
+        wanted = list(dict.fromkeys([*columns, *masks.values()]))
+        for batch in self.batches(wanted, size):
+            with reading(self.source, "Parquet"):
+                frame: pd.DataFrame = batch.to_pandas(ignore_metadata=True, integer_object_nulls=True)
+            for column, mask in masks.items():
+                masked = frame[mask].fillna(False).astype(bool)
+                if masked.any():
+                    values = frame[column].astype(object) if frame[column].dtype.kind in "iub" else frame[column]
+                    frame[column] = values.mask(masked)
+            yield frame[list(columns)]
+
+    def _is_flag(self, column: str) -> bool:
+        return self.names.count(column) == 1 and str(self.schema.field(column).type) == "bool"
 
     @property
     def groups(self) -> list[int]:

@@ -302,5 +302,4 @@ def _check_cells(path: Path) -> None:
 
 def _arrow_rows(table: Table, columns: Sequence[str]) -> Iterator[pd.DataFrame]:
     with open_arrow(table) as file:
-        for batch in file.batches(columns, ROWS):
-            yield file.as_pandas(batch)
+        yield from file.frames(columns, ROWS)

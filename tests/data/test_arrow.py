@@ -127,3 +127,34 @@ def test_a_dataset_is_known_by_its_methods(tmp_path: Path) -> None:
         assert table.class_labels == {"label": ["a", "b"]}
         assert dict(table.pictures(np.array([0, 2]))) == {row: picture(row) for row in (0, 2)}
         assert [len(batch) for batch in table.batches(["label"], 2)] == [2, 1]
+
+
+def test_what_astropy_masked_is_missing(tmp_path: Path) -> None:
+    """astropy 8.0.2 writes no nulls but the number below the mask, and columns ``<name>.mask``."""
+    tables = pytest.importorskip("astropy.table", reason="masked tables need astropy")
+    sdss, masked = 587722981742084145, [False, True]
+    columns = {
+        "objid": tables.MaskedColumn([sdss, sdss + 1], mask=masked),
+        "votes": tables.MaskedColumn([5, 99], mask=masked),
+        "fraction": tables.MaskedColumn([0.5, 0.9], mask=masked),
+        "name": tables.MaskedColumn(["a", "b"], mask=masked),
+        "barred": tables.MaskedColumn([True, True], mask=masked),
+        "whole": [1, 2],
+    }
+    tables.Table(columns).write(tmp_path / "votes.parquet")
+    assert pq.read_table(tmp_path / "votes.parquet")["votes"].to_pylist() == [5, 99]
+    with open_arrow(tmp_path / "votes.parquet") as table:
+        (frame,) = table.frames(list(columns), 10)
+    assert list(frame) == list(columns)
+    assert frame.isna().sum().to_dict() == dict.fromkeys(columns, 1) | {"whole": 0}
+    assert frame.iloc[0].tolist() == [sdss, 5, 0.5, "a", True, 1]
+    assert isinstance(frame["objid"][0], int)
+
+
+def test_a_mask_is_of_booleans(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    pq.write_table(pa.table({"votes": [5, 99], "votes.mask": [0, 1]}), tmp_path / "votes.parquet")
+    with open_arrow(tmp_path / "votes.parquet") as table:
+        (frame,) = table.frames(["votes", "votes.mask"], 10)
+    assert frame["votes"].tolist() == [5, 99]
+    assert frame["votes.mask"].tolist() == [0, 1]
