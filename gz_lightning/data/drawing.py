@@ -48,7 +48,7 @@ def _said(tree: Tree, answer: str) -> str:
 def list_trees(name: str | None = None) -> str:
     """The tree of that name or file; None: all trees, one below the other.
 
-    Those that differ in the columns of a release alone are drawn once.
+    Those that differ in their columns alone, as of releases and of later surveys, are drawn once.
     """
     if name is not None:
         return draw(get_tree(name))
@@ -59,5 +59,6 @@ def list_trees(name: str | None = None) -> str:
     for first, *others in drawn.values():
         texts.append(draw(first))
         if others:
-            texts[-1] += f"\nof one release: {', '.join(tree.name for tree in others)}"
+            columns = ", ".join(f"{tree.name} (such as bar{tree.schema.infixes[0]}_no)" for tree in others)
+            texts[-1] += f"\nthe same of other columns: {columns}"
     return "\n\n".join([*texts, "a tree of your own: --tree own.yaml, whose lines docs/data.md explains"])

@@ -29,7 +29,7 @@ from gz_lightning.errors import InputError
 from gz_lightning.storage.text import read_yaml, short
 
 FOLDER = Path(__file__).parent / "schemas"
-KNOWN = ("gz2", "decals", "decals-dr12", "hubble", "candels", "ukidss", "rings")
+KNOWN = ("gz2", "decals", "decals-dr12", "hubble", "candels", "ukidss", "rings", "cosmic-dawn", "euclid", "jwst")
 """The schemas that come with the package."""
 KEYS = ("answers", "after", "published", "only_published")
 """What a schema says of a question."""

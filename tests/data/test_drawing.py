@@ -25,4 +25,6 @@ def test_every_tree_is_in_the_list() -> None:
     for name, tree in all_trees().items():
         assert name in text
         assert all(f"→ {leaf.name}" in text for leaf in tree.leaves)
-    assert text.count("has spiral arms? yes → disk, face-on, strong bar, spiral arms") == 1
+    assert text.count("has spiral arms? yes → disk, face-on, strong bar, spiral arms") == 3  # decals, cosmic-dawn, jwst
+    assert "the same of other columns: decals-dr5 (such as bar-dr5_no), decals-dr8 (such as bar-dr8_no)\n" in text
+    assert "the same of other columns: euclid (such as bar-euclid_no)\n" in text

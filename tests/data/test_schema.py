@@ -71,6 +71,29 @@ def test_the_questions_of_galaxy_datasets() -> None:
     assert len(namings["candels"].counts) == 38
 
 
+def test_the_later_surveys_ask_as_decals_and_more() -> None:
+    """The same label_metadata.py, pairs of cosmic_dawn_ortho, euclid_ortho and jwst_ortho: 45, 46 and 39 columns."""
+    decals = set(known_schema("decals").answers) - {"smooth-or-featured_artifact"}
+    artifacts = {f"artifact_{word}" for word in ("satellite", "scattered", "diffraction", "ray", "saturation", "other")}
+    clumps = {"clumps_yes", "clumps_no"}
+    problem = {"smooth-or-featured_problem", "problem_star", "problem_artifact", "problem_zoom"}
+    cosmic_dawn = decals | clumps | problem | artifacts
+    jwst = {"smooth-or-featured_star-artifact-zoom", "problem_star", "problem_artifact", "problem_bad-zoom"}
+    for name, infix, answers, number in (
+        ("cosmic-dawn", "cd", cosmic_dawn, 45),
+        ("euclid", "euclid", cosmic_dawn | {"artifact_ghost"}, 46),
+        ("jwst", "jwst", decals | clumps | jwst, 39),
+    ):
+        schema = known_schema(name)
+        assert set(schema.answers) == answers
+        (naming,) = schema.namings
+        assert len(set(naming.counts.values())) == number
+        assert naming.columns["fraction"]["bar_weak"] == f"bar-{infix}_weak_fraction"
+    assert known_schema("euclid").answers["artifact_ghost"].after == ("problem_artifact",)
+    assert known_schema("cosmic-dawn").answers["clumps_yes"].after == ("disk-edge-on_no",)
+    assert len(known_schema("jwst").answers["clumps_yes"].after) == 2  # smooth, or features
+
+
 @pytest.mark.parametrize(
     ("name", "file", "column", "skip"),
     [
@@ -103,14 +126,17 @@ def test_all_trees_by_name() -> None:
         "candels",
         "ukidss",
         "rings",
+        "cosmic-dawn",
+        "euclid",
+        "jwst",
     ]
     assert list(all_trees()) == names
     assert get_tree("decals-dr5").schema.infixes == ("-dr5",)
     assert get_tree("decals-dr5").leaves == get_tree("decals").leaves
     assert [leaf.name for leaf in get_tree("rings").leaves] == ["ring", "no ring"]
-    assert [len(get_tree(name)) for name in names[3:]] == [12, 12, 12, 10, 11, 11, 10, 2]
+    assert [len(get_tree(name)) for name in names[3:]] == [12, 12, 12, 10, 11, 11, 10, 2, 12, 12, 12]
     assert all(not get_tree(name).left_out for name in names[3:])
-    assert len(known_schemas()) == 7
+    assert len(known_schemas()) == 10
 
 
 @pytest.mark.parametrize(

@@ -243,7 +243,9 @@ def test_the_answers_of_another_survey_are_named() -> None:
 
 def test_the_trees_of_other_surveys() -> None:
     trees = survey_trees()
-    assert set(trees) == {"decals", "decals-dr5", "decals-dr8", "decals-dr12", "hubble", "candels", "ukidss", "rings"}
+    assert set(trees) == {"decals", "decals-dr5", "decals-dr8", "decals-dr12", "hubble", "candels", "ukidss", "rings"} | {
+        *("cosmic-dawn", "euclid", "jwst"),
+    }
     assert all(tree.name == name and tree.schema.name == name for name, tree in trees.items())
     assert trees["decals-dr8"].leaves == trees["decals"].leaves
 

@@ -272,10 +272,12 @@ def test_shards_that_are_named_by_their_splits_keep_them(tmp_path: Path) -> None
     assert catalog_from_votes(tmp_path / "data" / "train-*", tree="coarse5").splits is None  # nothing to test on
 
 
-@pytest.mark.parametrize("name", ["decals", "hubble", "candels", "ukidss", "decals-dr8", "decals-dr12"])
+@pytest.mark.parametrize(
+    "name", ["decals", "hubble", "candels", "ukidss", "decals-dr8", "decals-dr12", "cosmic-dawn", "euclid", "jwst"]
+)
 def test_every_survey_has_its_own_tree(name: str, tmp_path: Path) -> None:
     tree = get_tree(name)
-    infix = {"decals": "featured_total"}.get(name, f"-{name.removeprefix('decals-')}")
+    infix = {"decals": "featured_total", "cosmic-dawn": "-cd"}.get(name, f"-{name.removeprefix('decals-')}")
     rows = {"id_str": [f"J{i:06d}.00+000000.0" for i in range(len(tree))], **counts(len(tree), tree, infix)}
     shard = write_shard(tmp_path / "a.parquet", rows)
     assert tree_of(shard, images_inside=True).name == name
