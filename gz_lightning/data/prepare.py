@@ -74,8 +74,8 @@ def prepare(
             also a datasets.Dataset. Default: the images are inside the table.
         table: Vote table: CSV, FITS, VOTable or Parquet, recognised by its columns: Hart et al. (2016), such as
             gz2_hart16.csv.gz; Willett et al. (2013); zoo2MainSpecz of SDSS; galaxy-datasets, DECaLS, DESI, Hubble, CANDELS,
-            UKIDSS, rings, Cosmic Dawn, Euclid and JWST; Kaggle's solutions. Or a folder of Parquet shards, a pattern, a list,
-            a datasets.Dataset.
+            UKIDSS, rings, Cosmic Dawn, Euclid and JWST; Kaggle's solutions. Or a folder of Parquet shards, a pattern, a
+            list, a datasets.Dataset.
         mapping: gz2_filename_mapping.csv of the published images; leave it out if images are named by object id.
         tree: simplified (ten leaves), simplified9 (without stars and artifacts), coarse5 (five), that of another survey
             (see --list_trees), or a .yaml file with a tree of your own. Default: simplified or that of the table's survey,
