@@ -73,6 +73,13 @@ def flags_of(command: str) -> set[str]:
     return set(re.findall(r"--[\w.]+", told.getvalue()))
 
 
+def test_every_finding_is_among_the_surprises() -> None:
+    text = (ROOT / "docs" / "surprises.md").read_text()
+    scripts = sorted((ROOT / "findings").iterdir())
+    assert scripts
+    assert [script.name for script in scripts if f"](../findings/{script.name})" not in text] == []
+
+
 def test_flags() -> None:
     """Every flag that a command is shown with."""
     known: dict[str, set[str]] = {}
