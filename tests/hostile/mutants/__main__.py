@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 
 from tests.hostile.mutants.modules import MODULES
-from tests.hostile.mutants.mutations import Mutants, mutants_of
+from tests.hostile.mutants.mutant import Mutants
+from tests.hostile.mutants.mutations import mutants_of
 from tests.hostile.mutants.record import judgement, judgements, write_record
 from tests.hostile.mutants.trial import ROOT, Trials
 

@@ -36,3 +36,11 @@ class Mutant:
     def name(self) -> str:
         """What tells it from others; lines that move do not change it."""
         return hashlib.sha256(repr((self.function, self.before, self.after, self.number)).encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class Mutants:
+    """All mutants of a module, and how many changes of it were left out as wording (see ``mutations.py``)."""
+
+    kept: list[Mutant]
+    wording: int

@@ -5,26 +5,17 @@ from __future__ import annotations
 import ast
 import difflib
 from collections import Counter
-from dataclasses import dataclass
 
 import libcst as cst
 from libcst.metadata import ByteSpanPositionProvider, MetadataWrapper, PositionProvider
 from mutmut.mutation.mutators import mutation_operators
 
-from tests.hostile.mutants.mutant import Mutant
+from tests.hostile.mutants.mutant import Mutant, Mutants
 
 UNTOUCHED = ("len", "isinstance")
 """Calls that mutmut leaves alone: without an argument they cannot but fail."""
 DATA = ("operator_number", "operator_name", "operator_swap_op")
 """The operators that are used outside functions, where tables and constants stand: numbers, truth values and signs."""
-
-
-@dataclass(frozen=True)
-class Mutants:
-    """All mutants of a module, and how many of them were left out as wording (see :class:`_Finder`)."""
-
-    kept: list[Mutant]
-    wording: int
 
 
 class _Finder(cst.CSTVisitor):  # type: ignore[misc]  # without mutmut, mypy knows no libcst
