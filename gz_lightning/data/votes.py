@@ -100,9 +100,10 @@ def vote_pieces(
             rows = {"object_id": ids.astype("string").set_axis(piece.index)}
         else:
             rows = {"object_id": check_ids(table, piece[layout.object_id], row)}
-        rows |= {answer: numbers[column] for answer, column in columns.items()}
+        blank = pd.Series(np.nan, piece.index)
+        rows |= {answer: numbers[columns[answer]] if answer in columns else blank for answer in tree.answers}
         for answer, shares in _from_counts(table, piece, counts, rows, row):
-            rows[answer] = rows[answer].fillna(shares) if answer in rows else shares
+            rows[answer] = rows[answer].fillna(shares)
         for answer, parent in parents.items():
             rows[answer] = _undone(table, rows[answer], numbers[parent], row)
         votes = {answer: rows[answer].to_numpy() for answer in tree.answers}
@@ -159,9 +160,7 @@ def _from_counts(
     row: int,
 ) -> Iterator[tuple[str, pd.Series[float]]]:
     """Answers and their vote fractions, for the rows of a piece that have none."""
-    every = pd.Series(True, piece.index)
-    needed = {answer: fractions[answer].isna() if answer in fractions else every for answer in counts}
-    needed = {answer: rows for answer, rows in needed.items() if answer not in fractions or rows.any()}
+    needed = {answer: rows for answer in counts if (rows := fractions[answer].isna()).any()}
     masks: dict[str, pd.Series[bool]] = {}
     for answer, rows in needed.items():
         masks |= {column: masks.get(column, rows) | rows for column in counts[answer]}
@@ -217,7 +216,7 @@ def _shares(
                 f"({int(null.sum())} such rows from there on); write 0 where nobody gave the answer, and leave out rows "
                 "that lost a number"
             )
-    total = sum(numbers.fillna(0.0) for numbers in of)
+    total: Any = sum(of)
     wrong = (count > total) & needed
     if wrong.any():
         place = int(wrong.argmax())
@@ -225,7 +224,7 @@ def _shares(
             f"{table}, row {row + place}, column {count.name}: {count.iloc[place]:g} votes of {total.iloc[place]:g} for all "
             f"answers to the question ({int(wrong.sum())} such rows from there on)"
         )
-    return as_published(count / total.where(total > 0))
+    return as_published(count / total)
 
 
 def _volunteers(values: pd.Series[Any]) -> pd.Series[float]:

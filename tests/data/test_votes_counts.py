@@ -56,23 +56,30 @@ def test_counts_become_fractions_of_the_question(tmp_path: Path) -> None:
 @pytest.mark.parametrize("total", [False, True])
 @pytest.mark.parametrize("null", BAR)
 def test_a_null_beside_votes_is_no_zero(null: str, total: bool, tmp_path: Path) -> None:
-    """It may stand for nobody or for a number that was lost; a question of nulls alone was not asked."""
-    table = counted().astype(dict.fromkeys(BAR, float))
+    """It may stand for nobody or for a number that was lost; a question of nulls alone was not asked. One vote is enough."""
+    table = counted(6).astype(dict.fromkeys(BAR, float))
     table.loc[0, list(BAR)] = np.nan
-    table.loc[4, list(BAR)] = 5
+    table.loc[5, list(BAR)] = 1
     if total:
         table["bar-gz2_total-votes"] = table[list(BAR)].sum(axis=1)
     table.to_csv(tmp_path / "a.csv", index=False)
-    assert read_votes(tmp_path / "a.csv", get_tree("simplified"))["a06"].isna().tolist() == [True, *[False] * 2, True, False]
-    table.loc[4, null] = np.nan
+    assert read_votes(tmp_path / "a.csv", get_tree("simplified"))["a06"].isna().tolist() == [
+        True,
+        False,
+        False,
+        True,
+        False,
+        False,
+    ]
+    table.loc[5, null] = np.nan
     table.to_csv(tmp_path / "a.csv", index=False)
-    message = rf"a.csv, row 6, column {null}: empty, though others of its question have votes \(1 such rows .*write 0 where"
+    message = rf"a.csv, row 7, column {null}: empty, though others of its question have votes \(1 such rows .*write 0 where"
     with pytest.raises(InputError, match=message):
         read_votes(tmp_path / "a.csv", get_tree("simplified"))
     if total:
-        table.loc[4, [*BAR, "bar-gz2_total-votes"]] = [3, 4, np.nan]
+        table.loc[5, [*BAR, "bar-gz2_total-votes"]] = [3, 4, np.nan]
         table.to_csv(tmp_path / "a.csv", index=False)
-        with pytest.raises(InputError, match=r"a.csv, row 6, column bar-gz2_total-votes: empty, though"):
+        with pytest.raises(InputError, match=r"a.csv, row 7, column bar-gz2_total-votes: empty, though"):
             read_votes(tmp_path / "a.csv", get_tree("simplified"))
 
 
@@ -96,6 +103,28 @@ def test_fractions_that_are_null_are_made_of_the_counts_beside(tmp_path: Path) -
     table.to_csv(tmp_path / "a.csv", index=False)
     pd.testing.assert_frame_equal(read_votes(tmp_path / "a.csv", COARSE), whole)
     assert whole["a06"].isna().tolist() == [False, False, False, True, False]
+
+
+def test_fractions_that_are_there_stay_as_they_are(tmp_path: Path) -> None:
+    """Whatever the counts beside would make; only the one that a row lacks is made of them."""
+    table = with_fractions()
+    table.loc[[0, 1], list(BAR)] = [6, 4]
+    table.loc[[0, 1], [f"{name}_fraction" for name in BAR]] = [[0.7, 0.3], [np.nan, 0.3]]
+    table.to_csv(tmp_path / "a.csv", index=False)
+    found = read_votes(tmp_path / "a.csv", get_tree("simplified"))
+    assert found[["a06", "a07"]][:2].to_numpy().tolist() == [[0.7, 0.3], [0.6, 0.3]]
+
+
+def test_the_votes_on_a_question_count_for_every_row_that_lacks_a_fraction(tmp_path: Path) -> None:
+    """One answer lacks it in the first row and the other in the second; what both are a share of is wrong in both."""
+    table = with_fractions().assign(**{"bar-gz2_total-votes": "many"})
+    table.loc[[2, 3], list(BAR)] = 5
+    table.loc[2, f"{BAR[0]}_fraction"], table.loc[3, f"{BAR[1]}_fraction"] = np.nan, np.nan
+    table.loc[3, f"{BAR[0]}_fraction"] = 0.5
+    table.to_csv(tmp_path / "a.csv", index=False)
+    message = r"a.csv, row 4, column bar-gz2_total-votes: 'many' is not a number of votes \(2 such rows"
+    with pytest.raises(InputError, match=message):
+        read_votes(tmp_path / "a.csv", get_tree("simplified"))
 
 
 def test_counts_beside_fractions_are_only_looked_at_where_they_are_needed(tmp_path: Path) -> None:
@@ -126,7 +155,7 @@ def test_nulls_that_leave_open_what_a_galaxy_is(tmp_path: Path) -> None:
     """A null counts as zero where it cannot change the likeliest leaf, as of a question that few reached."""
     tree = get_tree("simplified")
     names = {answer: f"{ANSWERS[answer]}_weighted_fraction" for answer in ANSWERS}
-    table = pd.DataFrame({"objid": [f"J{i}" for i in range(7)], **dict.fromkeys(names.values(), 0.0)})
+    table = pd.DataFrame({"objid": [f"J{i}" for i in range(10)], **dict.fromkeys(names.values(), 0.0)})
     table[[names["a01"], names["a16"], names["a17"]]] = 0.9, 0.7, 0.3
     table[[names["a02"], names["a04"], names["a05"]]] = 0.1, 0.2, 0.8
     table[[names["a07"], names["a09"]]] = 1.0
@@ -136,10 +165,13 @@ def test_nulls_that_leave_open_what_a_galaxy_is(tmp_path: Path) -> None:
     table.loc[3, names["a25"]] = 1.0
     table.loc[4, [name for name in table if name != "objid"]] = np.nan  # of no survey
     table.loc[5, [names["a16"], names["a17"]]] = 0.0, np.nan
+    table.loc[7, [names["a01"], names["a03"], names["a16"], names["a17"]]] = 0.4, 0.5, np.nan, 0.0  # all of .4 is not .5
+    table.loc[8, [names["a01"], names["a03"], names["a16"], names["a17"]]] = 0.500001, 0.5, np.nan, 0.0  # as good as .5
+    table.loc[9, [names["a01"], names["a03"], names["a16"], names["a17"]]] = 0.500002, 0.5, np.nan, 0.0
     table.to_csv(tmp_path / "a.csv", index=False)
     layout = layout_of(tmp_path / "a.csv")
     found = np.concatenate([found for _, found in vote_pieces(tmp_path / "a.csv", tree, layout, "weighted_fraction")])
-    assert np.isnan(found).all(axis=1).tolist() == [False, True, False, True, False, True, False]
+    assert np.isnan(found).all(axis=1).tolist() == [*[False, True] * 3, False, False, False, True]
     np.testing.assert_allclose(found[2, :2], [0.63, 0.27], atol=1e-6)
     assert not found[4].any()
 
