@@ -219,6 +219,13 @@ def test_a_hint_names_what_left_galaxies_out_only_if_it_did() -> None:
             r"2 are likelier what the tree leaves out \(.* keeps them\); all have the same votes, ",
         ),
         (
+            [[0.25, 0.5]] * 2,
+            [0, 1],
+            r"keeps them\); all have the same votes, as those of no survey: look at the columns .*$",
+        ),
+        ([[0.25, 0.5], [0.25, 0.5], [0.25, 0.6]], [0, 1, 2], r"3 are likelier [^;]* keeps them\)$"),
+        ([[0.0, 0.5], [TIE, 0.5]], [0, 1], "; all have the same votes, "),  # as near as the leaves of a tie
+        (
             [[0.25, 0.5], [0.25, 0.6]],
             [0, 1],
             r"2 are likelier what the tree leaves out \(--keep_unlikely true keeps them\)$",
@@ -233,6 +240,11 @@ def test_why_no_galaxy_is_left(confidences: list[list[float]], unlikely: list[in
     left_out = np.isin(np.arange(number), unlikely)
     with pytest.raises(InputError, match=f"none of the {number} galaxies can be taken: .*{told}"):
         select([str(i) for i in range(number)], np.array(confidences, float), ("x", "y"), unlikely=left_out)
+
+
+def test_of_no_galaxies_none_is_taken() -> None:
+    with pytest.raises(InputError, match="none of the 0 galaxies can be taken"):
+        select([], np.empty((0, 2)), ("x", "y"))
 
 
 def test_the_figure_of_the_leaves() -> None:
