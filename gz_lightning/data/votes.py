@@ -257,4 +257,4 @@ def _undone(table: Table, numbers: pd.Series[float], parent: pd.Series[float], r
             f"{table}, row {row + place}: {numbers.name} is {numbers.iloc[place]:g}, more than the {parent.iloc[place]:g} "
             f"of {parent.name}, of which it is a share; are these the probabilities of the Galaxy Challenge's solutions?"
         )
-    return (numbers / parent.where(parent > 0)).clip(upper=1).mask(parent <= 0, 0.0).round(DIGITS)
+    return (numbers / parent).clip(upper=1).mask(parent <= 0, 0.0).round(DIGITS)

@@ -51,6 +51,7 @@ def test_counts_become_fractions_of_the_question(tmp_path: Path) -> None:
         np.testing.assert_array_equal(found[answer], expected)
     assert found["a06"].isna().tolist() == [False, False, False, True, False]
     assert found["a06"][1] == 1
+    assert (found[list(COARSE.answers)].dtypes == np.float64).all()
 
 
 @pytest.mark.parametrize("total", [False, True])
