@@ -24,7 +24,7 @@ A mutant is a module with one change, made by the operators of mutmut {version}:
 string, a dropped argument, `None` for a value, one arm of a conditional expression. It is killed when a test of the module
 fails, hangs or dies. Each module has only the tests named here, less a few slow ones (`modules.py`) and those on real
 galaxies: a mutant that another test would notice is a survivor. What was killed once is not tried again, and a module of
-which nothing was tried this time keeps its row, as long as it has as many mutants, its survivors among them, and names the same
+which nothing was tried this time keeps its row, as long as it has as many mutants, its survivors among them, and the same
 tests.
 
 Not changed, and not counted: annotations, decorators, docstrings, imports; `assert`, `strict=` of a zip and the arguments of
