@@ -174,7 +174,8 @@ def hdf5_columns(path: Path) -> list[str]:
     """
     with _hdf5(path) as file:
         try:
-            shapes = {name: getattr(file.get(name), "shape", None) for name in file}
+            names = [name for name in file if isinstance(name, str)]  # bytes are no text, and no column of ours
+            shapes = {name: getattr(file.get(name), "shape", None) for name in names}
         except DAMAGED_STRUCTURE as error:  # such as links in a circle
             raise Damaged(f"its parts cannot be read: {' '.join(str(error).split())}") from error
         if not has_dataset(file, HDF5_IMAGES):

@@ -82,9 +82,7 @@ def catalog_from_folders(root: str | Path, tree: str | Tree | None = None) -> Ca
     first = next((folder for folder, split in splits.items() if split == "train"), "")
     classes = _folders(root / first)
     if len(classes) < 2:
-        raise InputError(
-            f"{root / first} has the class folders {some(classes) or 'none'}; training needs at least two classes"
-        )
+        raise InputError(f"{root / first} has the class folders {some(classes)}; training needs at least two classes")
     name, class_names, order = ordered_classes(root / first, classes, tree)
     images: list[tuple[str, str, int, Path]] = []  # file name without suffix, split, label, file
     for folder, split in splits.items():

@@ -43,8 +43,8 @@ CHUNK = 100_000
 
 
 def some(items: Sequence[str], most: int = 5) -> str:
-    """The first few items, for a message."""
-    return ", ".join(items[:most]) + (", ..." if len(items) > most else "")
+    """The first few items, for a message; ``none`` of none."""
+    return (", ".join(items[:most]) or "none") + (", ..." if len(items) > most else "")
 
 
 def id_column(header: Sequence[str]) -> str | None:

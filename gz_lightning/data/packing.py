@@ -56,10 +56,8 @@ def row_digest(row: npt.NDArray[np.uint8]) -> bytes:
 
 def one_leaf(number: int, leaf: str) -> str:
     """What is said of training galaxies that are all of one leaf."""
-    return (
-        f"all {number} training galaxies are of the leaf '{leaf}'; training needs at least two classes: take galaxies of "
-        "other leaves as well"
-    )
+    which = "the only training galaxy is" if number == 1 else f"all {number} training galaxies are"
+    return f"{which} of the leaf '{leaf}'; training needs at least two classes: take galaxies of other leaves as well"
 
 
 @dataclass(frozen=True)

@@ -124,7 +124,8 @@ def as_published(numbers: pd.Series[float]) -> pd.Series[float]:
 
 
 def _rounded(numbers: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    rounded: npt.NDArray[np.float64] = numbers.astype(np.float32).astype(np.float64).round(DIGITS)
+    with np.errstate(invalid="ignore"):  # a NaN that signals, as damage may leave it, is a NaN
+        rounded: npt.NDArray[np.float64] = numbers.astype(np.float32).astype(np.float64).round(DIGITS)
     return rounded
 
 

@@ -17,6 +17,7 @@ from gz_lightning.data.archives import (
     tar_rows,
     tar_samples,
 )
+from gz_lightning.data.class_columns import catalog_from_classes
 from gz_lightning.errors import InputError
 from tests.data.shards import FIRST_ID, picture, write_galaxy10, write_tar
 
@@ -147,6 +148,19 @@ def test_classes_that_are_not_as_many_as_images(number: int, tmp_path: Path) -> 
             file[name] = np.zeros(number, np.uint8)
         with pytest.raises(InputError, match=f"Galaxy10.h5: '{name}' has {number} values for 12 images, and nobody says"):
             hdf5_columns(path)
+
+
+def test_parts_of_hdf5_whose_names_are_no_text_are_no_columns(tmp_path: Path) -> None:
+    path = write_galaxy10(tmp_path / "a.h5", 3)
+    columns = hdf5_columns(path)
+    with h5py.File(path, "a") as file:
+        h5py.h5d.create(file.id, b"\xff\xfe", h5py.h5t.STD_U8LE, h5py.h5s.create_simple((3,)))
+        assert any(isinstance(name, bytes) for name in file)
+    assert hdf5_columns(path) == columns
+    with h5py.File(path, "a") as file:
+        del file["ans"], file["ra"]
+    with pytest.raises(InputError, match="a.h5 has no column ans; its columns are none$"):
+        catalog_from_classes([path], None, "ans")
 
 
 def test_hdf5_whose_links_go_in_a_circle_is_refused(tmp_path: Path) -> None:

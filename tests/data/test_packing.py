@@ -42,6 +42,11 @@ def test_training_galaxies_of_one_leaf_are_refused(tmp_path: Path) -> None:
         InputError, match="^all 2 training galaxies are of the leaf 'y'; training needs at least two classes"
     ):
         write_packed(tmp_path / "a.h5", [toy_galaxies(1, 16)], contents, resolution=16, configuration={})
+    one = Contents(np.array([1, 0]), np.ones((2, 2)), list("ab"), np.array([0, 2]), ("x", "y"), "")
+    with pytest.raises(
+        InputError, match="^the only training galaxy is of the leaf 'y'; training needs at least two classes"
+    ):
+        write_packed(tmp_path / "a.h5", [toy_galaxies(1, 16)], one, resolution=16, configuration={})
     assert not list(tmp_path.iterdir())
 
 

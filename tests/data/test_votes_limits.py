@@ -1,5 +1,6 @@
 """What a vote table and a mapping may just hold, and what they may not."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from gz_lightning.data.layouts import VoteKind
 from gz_lightning.data.object_ids import read_mapping
 from gz_lightning.data.tree import ANSWERS, Leaf, Tree
-from gz_lightning.data.votes import read_votes
+from gz_lightning.data.votes import as_published, read_votes
 from gz_lightning.errors import InputError
 from tests.data.test_votes import COARSE, IDS, SPIRAL, as_kaggle, as_parquet, gz2_table
 
@@ -122,6 +123,14 @@ def test_fractions_of_single_precision_may_pass_their_bounds_by_that(tmp_path: P
     for wrong in (1 + 1.1e-6, -1.1e-6, 1.9, -0.9, 2.0):
         with pytest.raises(InputError, match=f"row 3, column {SPIRAL}: .* is not a vote fraction"):
             read_votes(with_votes(tmp_path / "a.csv", 0.5, wrong, 0.5), COARSE)
+
+
+def test_a_nan_that_signals_is_a_nan_without_a_warning() -> None:
+    """What damage may leave in a FITS table; casting it raises a flag of the processor, of which numpy warns."""
+    signalling = np.array([0x7FF0000000000001], np.uint64).view(np.float64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert np.isnan(as_published(pd.Series(signalling))[0])
 
 
 def test_numbers_of_volunteers(tmp_path: Path) -> None:

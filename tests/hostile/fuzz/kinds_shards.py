@@ -25,7 +25,7 @@ from gz_lightning.data.votes import read_votes
 from tests.hostile.fuzz.case import Trial, WrongError, copy, require
 from tests.hostile.fuzz.damage import damage_file, hostile_tree, replace_file
 from tests.hostile.fuzz.hostile_hdf5 import change_hdf5
-from tests.hostile.fuzz.kinds_tables import change_parquet, check_catalog, check_packed
+from tests.hostile.fuzz.kinds_tables import SELECTED, change_parquet, check_catalog, check_packed
 from tests.hostile.fuzz.kinds_text import hostile_yaml
 from tests.hostile.fuzz.originals import NUMBER, TREE, Originals
 
@@ -61,7 +61,7 @@ def _trial(
     command = ["prepare", setting, str(path), "--output", str(output), "--resolution", "8", "--workers", "1"]
     command += ["--max_missing", "1", "--max_rejects", draws.choice(("0.05", "1")), "--val_fraction", "0"]
     command += ["--class_column", classes] if classes is not None else ["--tree", "coarse5"]
-    named = [str(folder), "galaxies falls into the training split", "galaxies can be taken: "]
+    named = [str(folder), *SELECTED]
     return Trial(changed, command=command, verify=lambda: check_packed(Galaxies(output)), named=named)
 
 

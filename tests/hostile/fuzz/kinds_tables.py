@@ -22,6 +22,8 @@ from tests.hostile.fuzz.case import Trial, copy, require
 from tests.hostile.fuzz.damage import TEXTS, damage_file, replace_file
 from tests.hostile.fuzz.originals import NUMBER, TREE, Originals
 
+SELECTED = ("galaxies falls into the training split", "galaxies can be taken: ", "training needs at least two classes")
+"""What is said of a selection, whatever its galaxies come from."""
 CELLS = (
     "",
     " ",
@@ -304,7 +306,7 @@ def prepared_trial(
         command += ["--table", str(table), "--tree", "coarse5"]
     if mapping is not None:
         command += ["--mapping", str(mapping)]
-    names = [str(folder), str(images), "galaxies falls into the training split", "galaxies can be taken: "]
+    names = [str(folder), str(images), *SELECTED]
     return Trial(changed, command=command, verify=lambda: check_packed(Galaxies(output)), named=names)
 
 
