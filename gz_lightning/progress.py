@@ -144,25 +144,30 @@ def doing(text: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def ticking(things: str, total: int, quiet: bool = False) -> Iterator[Callable[..., None]]:
+def ticking(things: str, total: int, quiet: bool = False, work: float | None = None) -> Iterator[Callable[..., None]]:
     """A bar for work that tells its own progress: the block gets a function to call with what was done since its last call.
 
     Args:
         things: What is counted, in the plural.
         total: How many there are.
         quiet: See :class:`Bar`.
+        work: The sum of their weights, where some take longer than others: the time left goes by these.
 
     Example:
         >>> with ticking("fresh networks", 3) as tick:
         ...     tick(0.5)
         ...     tick(2.5, of="random real")
+        >>> with ticking("fresh networks", 3, work=10) as tick:
+        ...     tick(2, of="random real")
+        ...     tick(1, of="full data", weight=8)
     """
-    bar = Bar(f"{things}: 0 of {total:,}", total, quiet=quiet)
+    bar, counted = Bar(f"{things}: 0 of {total:,}", total if work is None else work, quiet=quiet), 0.0
 
-    def tick(share: float, of: str = "") -> None:
-        done = bar.done + share
-        whole = min(int(done + 1e-6), total)  # shares add up to a whole number but for rounding
-        bar.update(done, f"{things}: {whole:,} of {total:,}{of and f' ({of})'}")
+    def tick(share: float, of: str = "", weight: float = 1.0) -> None:
+        nonlocal counted
+        counted += share
+        whole = min(int(counted + 1e-6), total)  # shares add up to a whole number but for rounding
+        bar.update(bar.done + share * weight, f"{things}: {whole:,} of {total:,}{of and f' ({of})'}")
 
     try:
         yield tick

@@ -102,3 +102,17 @@ def test_shares_add_up_to_whole_networks(capsys: pytest.CaptureFixture[str]) -> 
     with pytest.raises(ValueError, match="diverged"), ticking("fresh networks", 3) as tick:
         raise ValueError("diverged")
     assert capsys.readouterr().err == ""
+
+
+def test_the_time_left_goes_by_weights(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three quick networks of four are a third of the work, if the last takes six times as long."""
+    now = 0.0
+    monkeypatch.setattr("gz_lightning.progress.time.monotonic", lambda: now)
+    with ticking("fresh networks", 4, work=9) as tick:
+        for _ in range(3):
+            now += 15
+            tick(1, of="herding")
+        now += 90
+        tick(1, of="full data", weight=6)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[-2:] == ["fresh networks: 3 of 4 (herding), 1:30 left", "fresh networks: 4 of 4 (full data) (2:15)"]

@@ -88,12 +88,24 @@ class Contender:
         return self.judges * sum(draws) + self.networks * draws[0]
 
     @property
+    def epochs(self) -> int:
+        """Epochs that each of them takes."""
+        return len(self.training.step_size_schedule(self.candidates[0].step_sizes, self.syn_steps))
+
+    @property
+    def images(self) -> int:
+        """Images in each epoch."""
+        return len(self.candidates[0].sets[0][0]) * self.training.symmetries
+
+    @property
+    def seen(self) -> int:
+        """Images that each of them sees in all, by which its time goes: full data takes as long as dozens of small sets."""
+        return self.epochs * self.images
+
+    @property
     def steps(self) -> int:
         """Steps of SGD that they take in all."""
-        first, training = self.candidates[0], self.training
-        epochs = len(training.step_size_schedule(first.step_sizes, self.syn_steps))
-        batches = math.ceil(len(first.sets[0][0]) * training.symmetries / training.batch_size)
-        return self.trainings * epochs * batches
+        return self.trainings * self.epochs * math.ceil(self.images / self.training.batch_size)
 
 
 @dataclass(frozen=True)

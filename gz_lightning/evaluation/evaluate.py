@@ -303,14 +303,17 @@ def _scored(
     outcomes: list[Outcome] = []
     if not jobs:
         return outcomes
-    with ticking("fresh networks", sum(contender.trainings for contender, _ in jobs)) as tick:
+    networks = sum(contender.trainings for contender, _ in jobs)
+    seen = sum(contender.trainings * contender.seen for contender, _ in jobs)
+    with ticking("fresh networks", networks, work=seen) as tick:
         for contender, network in jobs:
+            one = functools.partial(tick, of=contender.name, weight=contender.seen)
             outcome = kept.find(contender, network)
             if outcome is None:
-                outcome = compete(contender, network, galaxies, device, functools.partial(tick, of=contender.name))
+                outcome = compete(contender, network, galaxies, device, one)
                 kept.keep(outcome, network)
             else:
-                tick(contender.trainings)
+                one(contender.trainings)
             outcomes.append(outcome)
     return outcomes
 
