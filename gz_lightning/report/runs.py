@@ -208,7 +208,8 @@ def _metrics(folder: Path) -> pd.DataFrame:
 
 
 def _numbers(text: str) -> pd.DataFrame:
-    """The numbers of a log; NaN for those that are not finite. Empty for a start that was refused before it logged any.
+    """The numbers of a log; NaN for those that are not finite, in the single precision that metrics have. Empty for a start
+    that was refused before it logged any.
 
     Raises:
         Damaged: If a cell is not a number, or a step is negative.
@@ -219,7 +220,7 @@ def _numbers(text: str) -> pd.DataFrame:
         return pd.DataFrame()
     except ValueError as error:  # pandas' own errors are ValueErrors
         raise Damaged(" ".join(str(error).split())) from error
-    numbers = table.replace([np.inf, -np.inf], np.nan)
+    numbers = table.where(table.abs() <= np.finfo(np.float32).max)  # an axis has no room beyond 1e308, nor NaN
     if "step" in numbers and not numbers["step"].between(0, MOST_STEPS).all():
         raise Damaged("a step is not a number >= 0")
     return numbers

@@ -62,8 +62,8 @@ def test_logs_and_settings_that_are_none(evaluated: Path, tmp_path: Path) -> Non
     odd = run / "logs" / "version_²" / "metrics.csv"  # a digit to Python, but no number
     odd.parent.mkdir()
     odd.write_text("")
-    log.write_text("step,loss\n0,inf\n1,0.5\n")
-    assert read_run(run).metrics["loss"].isna().tolist() == [True, False]
+    log.write_text("step,loss\n0,inf\n1,0.5\n2,1e308\n3,-3.41e38\n4,3.4e38\n")
+    assert read_run(run).metrics["loss"].isna().tolist() == [True, False, True, True, False]
     log.write_text("step,loss\n0,many\n")
     with pytest.raises(InputError, match="metrics.csv cannot be read as a table .*; delete it to do without"):
         read_run(run)
