@@ -208,8 +208,9 @@ def _metrics(folder: Path) -> pd.DataFrame:
 
 
 def _numbers(text: str) -> pd.DataFrame:
-    """The numbers of a log; NaN for those that are not finite, in the single precision that metrics have. Empty for a start
-    that was refused before it logged any.
+    """The numbers of a log, empty for a start that was refused before it logged any.
+
+    Those that are not finite in single precision, which metrics have, are NaN.
 
     Raises:
         Damaged: If a cell is not a number, or a step is negative.
