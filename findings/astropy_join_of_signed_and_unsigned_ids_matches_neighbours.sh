@@ -5,9 +5,9 @@
 # CI. Fails if the behaviour changes.
 #
 # Behaviour: a FITS column of unsigned 64-bit numbers (TZERO 2^63) is read as uint64, and one of plain 64-bit numbers as
-# int64. join and vstack compare the two as float64, the type that numpy has for both, in which ids of 18 digits are equal
-# if they differ by less than 32 or so. Every galaxy gets the votes of its neighbours in the survey, several rows each,
-# without a warning. Converting one column (astype("int64")) makes the join exact.
+# int64. join and vstack compare the two as float64, the type that numpy has for both, in which ids of 18 digits are
+# equal if they are rounded to the same multiple of 128. Every galaxy gets the votes of its neighbours in the survey,
+# several rows each, without a warning. Converting one column (astype("int64")) makes the join exact.
 #
 # Output seen:
 #   ids of uint64 and int64: 6 rows for the one galaxy in both tables, 1 id left

@@ -6,7 +6,7 @@
 #
 # Behaviour: object ids of SDSS have 18 digits. A Parquet column of int64 holds them exactly, nulls included.
 # pandas.read_parquet makes float64 of such a column as soon as one cell is null, without a warning, and ids are off by
-# up to 32; joined to another table they find no galaxy, or a wrong one. (Where pandas itself wrote the file from its
+# up to 64; joined to another table they find no galaxy, or a wrong one. (Where pandas itself wrote the file from its
 # Int64 type, its metadata prevent it.) dtype_backend="numpy_nullable" keeps them.
 #
 # Output seen:
