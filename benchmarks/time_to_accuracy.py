@@ -97,9 +97,7 @@ def main() -> None:
     parser.add_argument("--ipc", type=int, default=10, help="of one image per class the default run has no finish")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--stages", type=int, default=None, help="iterations of stages at most; default: until they end")
-    parser.add_argument(
-        "--fixed", type=float, nargs="*", default=[10.0, 30.0, 100.0], help="lr_img of the published rule"
-    )
+    parser.add_argument("--fixed", type=float, nargs="*", default=[10.0, 30.0, 100.0], help="lr_img of the published rule")
     parser.add_argument("--max_start_epoch", type=int, default=20, help="of the published rule")
     options = parser.parse_args()
     torch.set_num_threads(1)
