@@ -10,7 +10,8 @@ part of a tree's file (see :func:`gz_lightning.data.tree.read_tree`):
       disk: {answers: ["yes", "no"]}
       bar: {answers: ["yes", "no"], after: [disk_yes]}
 
-A path may leave questions out, but not contradict ``after``: ``disk_no bar_yes`` is refused.
+A path may leave questions out, but not contradict ``after``: ``disk_no bar_yes`` is refused. With ``extends: decals`` only
+what differs from another survey's questions is stated (:mod:`gz_lightning.data.extends`).
 
 An answer is called ``<question>_<answer>``. A table in the naming of galaxy-datasets has the columns
 ``<question><infix>_<answer>`` (counts), the same with ``_fraction``, and ``<question><infix>_total-votes``. A table that a
@@ -25,8 +26,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gz_lightning.data.extends import extended
 from gz_lightning.errors import InputError
-from gz_lightning.storage.text import read_yaml, short
+from gz_lightning.storage.text import naming_file, read_yaml, short
 
 FOLDER = Path(__file__).parent / "schemas"
 KNOWN = ("gz2", "decals", "decals-dr12", "hubble", "candels", "ukidss", "rings", "cosmic-dawn", "euclid", "jwst")
@@ -83,7 +85,8 @@ class Schema:
         questions: Its questions.
         infixes: What may stand between question and answer in a column.
         published_kinds: Kind of votes -> ending of its columns in the survey's own table.
-        trees: Its simplified trees: name -> leaf -> paths.
+        trees: Its simplified tree, of the same name: name -> leaf -> paths. Galaxy Zoo 2 has others, see
+            :data:`gz_lightning.data.tree.TREES`.
     """
 
     name: str
@@ -147,7 +150,7 @@ def schema_from(content: Any, where: Any, name: str = "own") -> Schema:
     Args:
         content: The content.
         where: What messages name.
-        name: Its name, unless it says one.
+        name: Its name.
 
     Raises:
         InputError: If it is no schema.
@@ -162,9 +165,9 @@ def schema_from(content: Any, where: Any, name: str = "own") -> Schema:
     infixes = content.get("infixes", [""])
     if not _texts(infixes) or not infixes:
         raise InputError(f"{wrong}; its infixes are {short(infixes)}")
-    kinds, trees = content.get("published_kinds", {}), content.get("trees", {})
-    paths = {tree: {leaf: _listed(of) for leaf, of in leaves.items()} for tree, leaves in trees.items()}
-    schema = Schema(str(content.get("name", name)), str(content.get("what", "")), questions, tuple(infixes), kinds, paths)
+    kinds, leaves = content.get("published_kinds", {}), content.get("leaves", {})
+    trees = {name: {leaf: _listed(of) for leaf, of in leaves.items()}} if leaves else {}
+    schema = Schema(name, str(content.get("what", "")), questions, tuple(infixes), kinds, trees)
     for question in questions:
         if unknown := [answer for answer in question.after if answer not in schema.answers]:
             raise InputError(f"{wrong}; '{question.name}' comes after {', '.join(unknown)}, which is no answer of it")
@@ -199,8 +202,8 @@ def _question(name: Any, content: Any, codes: bool, wrong: str) -> Question:
         raise InputError(f"{wrong}; the question {short(name)} has the answer {', '.join(twice)} twice")
     if not words or not _texts(texts) or not _texts(after):
         raise InputError(f"{wrong}; the question {short(name)} has {short(content)} (put yes and no into quotes)")
-    stems = {word: f"{published}_{column}" for word, column in words.items() if published}
-    called = {word: words[word].partition("_")[0] if codes else f"{name}_{word}" for word in words}
+    stems = {word: f"{published}_{column}" for word, column in words.items() if published and column}
+    called = {word: words[word].partition("_")[0] if codes and words[word] else f"{name}_{word}" for word in words}
     if any(not answer or len(answer.split()) != 1 for answer in called.values()):
         raise InputError(f"{wrong}; the question {short(name)} has answers with blanks in their names")
     return Question(
@@ -220,10 +223,36 @@ def _listed(paths: Any) -> tuple[str, ...]:
     return (paths,) if isinstance(paths, str) else tuple(paths)
 
 
+def complete(content: dict[str, Any], path: Path, extending: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The content of a schema's file, with all that it takes over from the schema that it extends, if it does.
+
+    Args:
+        content: What the file states.
+        path: The file.
+        extending: The schemas that lead here, one extending the next.
+
+    Raises:
+        InputError: If there is no such schema, or what the file states does not go with it.
+    """
+    if "extends" not in content:
+        return content
+    name = content["extends"]
+    if name not in KNOWN:
+        raise InputError(f"{path}: extends is {short(name)}; the schemas to extend are {', '.join(KNOWN)}")
+    if name in extending:
+        circle = ", ".join((*extending, name))
+        raise InputError(f"{path}: extends leads in a circle ({circle}); let one of them state all its questions")
+    file = FOLDER / f"{name}.yaml"
+    other = complete(read_yaml(file), file, (*extending, name))
+    with naming_file(path):
+        return extended(content, other)
+
+
 @functools.cache
 def known_schema(name: str) -> Schema:
     """A schema that comes with the package, by its name in :data:`KNOWN`."""
-    return schema_from(read_yaml(FOLDER / f"{name}.yaml"), name)
+    path = FOLDER / f"{name}.yaml"
+    return schema_from(complete(read_yaml(path), path, (name,)), name, name)
 
 
 def known_schemas() -> Mapping[str, Schema]:

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from gz_lightning.data.schema import KNOWN, Schema, known_schema, schema_from
+from gz_lightning.data.schema import KNOWN, Schema, complete, known_schema, schema_from
 from gz_lightning.errors import InputError
 from gz_lightning.storage.text import naming_file, read_yaml, short
 
@@ -274,20 +274,22 @@ def read_tree(path: str | Path) -> Tree:
 
     The confidences of a leaf's paths add up: ``edge-on: [a02 a04 a25, a02 a04 a26]``. Paths are those of Galaxy Zoo 2 or,
     with ``schema: decals``, of another survey that comes with the package or, with ``questions``, of one of your own (see
-    :mod:`gz_lightning.data.schema`).
+    :mod:`gz_lightning.data.schema`). With ``extends: decals`` it has the questions, columns and leaves of decals, but for
+    what it states itself (see :mod:`gz_lightning.data.extends`).
 
     Raises:
         InputError: If there is no such file, or what it holds is no tree.
     """
-    content = read_yaml(path)
+    stated = read_yaml(path)
     wrong = f"{path} is no tree: give its name and its leaves, such as 'leaves: {{barred: a02 a05 a06}}'"
-    more = {"schema", "questions", "infixes"}
-    if (
-        not isinstance(content, dict)
-        or not {"name", "leaves"} <= set(content) <= {"name", "leaves"} | more
-        or not isinstance(content["leaves"], dict)
-    ):
-        raise InputError(f"{wrong}; it holds {short(content)}")
+    keys = {"name", "leaves", "schema", "extends", "questions", "infixes"}
+    if not isinstance(stated, dict) or not {"name"} <= set(stated) <= keys:
+        raise InputError(f"{wrong}; it holds {short(stated)}")
+    if {"schema", "extends"} <= set(stated):
+        raise InputError(f"{path}: it names a schema and extends one; leave out schema")
+    content = complete(stated, Path(path))
+    if not isinstance(content.get("leaves"), dict):
+        raise InputError(f"{wrong}; it holds {short(stated)}")
     leaves = []
     for name, paths in content["leaves"].items():
         paths = [paths] if isinstance(paths, str) else paths
@@ -297,13 +299,17 @@ def read_tree(path: str | Path) -> Tree:
     if isinstance(content["name"], (dict, list)):
         raise InputError(f"{wrong}; its name is {short(content['name'])}")
     with naming_file(path):
-        return Tree(str(content["name"]), tuple(leaves), _schema_of(path, content))
+        schema = _schema_of(path, content)
+    with naming_file(
+        path if "leaves" in stated else f"{path}, which states no leaves and so has those of {stated['extends']}"
+    ):
+        return Tree(str(content["name"]), tuple(leaves), schema)
 
 
 def _schema_of(path: str | Path, content: Mapping[str, object]) -> Schema:
     """The schema that a tree's file names or holds."""
     if "questions" in content:
-        own = {key: content[key] for key in ("questions", "infixes") if key in content}
+        own = {key: value for key, value in content.items() if key not in ("name", "leaves")}
         if "schema" in content:
             raise InputError("it names a schema and has questions of its own; leave out one of them")
         return schema_from(own, "its questions", Path(path).stem)

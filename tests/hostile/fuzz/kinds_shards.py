@@ -241,7 +241,7 @@ def votable_trial(draws: random.Random, originals: Originals, folder: Path) -> T
 
 def schema_trial(draws: random.Random, originals: Originals, folder: Path) -> Trial:
     """A tree with questions of one's own."""
-    path = copy(originals / "own.yaml", folder / "own.yaml")
+    path = copy(originals / draws.choice(("own.yaml", "extending.yaml")), folder / "own.yaml")
     way = draws.random()
     if way < 0.1:
         changed = replace_file(draws, path, originals.files)

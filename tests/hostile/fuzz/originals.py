@@ -193,6 +193,9 @@ def _larger_files() -> None:
     Path("own.yaml").write_text(
         yaml.safe_dump({"name": "own", "leaves": leaves, "questions": own, "infixes": ["", "-mine"]})
     )
+    changed = {"smooth-or-featured": {"renamed": {"artifact": "problem"}}, "merging": None, "bar": own["disk"]}
+    extending = {"name": "own", "extends": "decals-dr12", "questions": changed, "infixes": ["-mine"]}
+    Path("extending.yaml").write_text(yaml.safe_dump(extending))
 
 
 def write_tar(path: Path, ids: list[str], pictures: list[bytes], columns: dict[str, Any]) -> None:
