@@ -24,10 +24,10 @@ from gz_lightning.experts.trajectories import (
     TrajectoryStore,
     equal_epochs,
     file_of,
+    parameters_of,
     read_confusion,
     read_loss_of_precision,
     read_metrics,
-    read_rows,
     stored_rows,
 )
 from gz_lightning.figures import confusion_figure, experts_figure, save_figure
@@ -165,8 +165,9 @@ def damage(path: Path) -> str:
             def whole() -> Iterator[torch.Tensor]:
                 for epoch in range(len(rows)):
                     try:
-                        digest.update(read_values(rows, epoch).tobytes())
-                        row = read_rows(file, epoch)
+                        stored = read_values(rows, epoch)
+                        digest.update(stored.data)
+                        row = parameters_of(stored, epoch)
                     except Damaged as error:
                         bad[epoch] = str(error)
                     else:

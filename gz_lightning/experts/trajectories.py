@@ -212,8 +212,16 @@ def read_rows(file: h5py.File, epoch: int | None = None) -> torch.Tensor:
     Raises:
         Damaged: As :func:`stored_rows`; if they are not those of their checksum, or one is not finite, with its epoch.
     """
-    stored = stored_rows(file)
-    rows = torch.from_numpy(read_values(stored, ... if epoch is None else epoch))
+    return parameters_of(read_values(stored_rows(file), ... if epoch is None else epoch), epoch)
+
+
+def parameters_of(stored: npt.NDArray[Any], epoch: int | None = None) -> torch.Tensor:
+    """Stored parameters as float32: of one epoch, shape (P,), or of all, shape (E + 1, P).
+
+    Raises:
+        Damaged: If one is not finite, with its epoch.
+    """
+    rows = torch.from_numpy(stored)
     rows = rows.view(torch.bfloat16).float() if stored.dtype.kind == "i" else rows.float()
     good = torch.isfinite(rows).all(-1)
     if not good.all():

@@ -1,12 +1,16 @@
 """What is said of a store, and of damage in it."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import h5py
 import pytest
 import torch
 
 from gz_lightning.cli import main
 from gz_lightning.errors import InputError
+from gz_lightning.experts import inspection, trajectories
 from gz_lightning.experts.inspection import check, damage
 from gz_lightning.experts.trajectories import METRICS, Recipe, file_of, write_expert
 from tests.storage.test_hdf5 import written_by_another
@@ -32,6 +36,20 @@ def test_check_names_what_is_damaged(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert damage(file_of(tmp_path, 0)) == ""
     with pytest.raises(InputError, match="no experts in"):
         check(tmp_path / "nowhere")
+
+
+def test_check_reads_every_epoch_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_expert(tmp_path, 0, torch.randn(3, 50), ONES, RECIPE)
+    read = list[object]()
+    for module in (inspection, trajectories):
+
+        def values(dataset: h5py.Dataset, index: object = ..., reader: Callable[..., Any] = module.read_values) -> Any:
+            read.append(index)
+            return reader(dataset, index)
+
+        monkeypatch.setattr(module, "read_values", values)
+    assert damage(file_of(tmp_path, 0)) == ""
+    assert read == [0, 1, 2]
 
 
 def test_what_cannot_be_read_now_is_not_called_damaged(tmp_path: Path) -> None:
