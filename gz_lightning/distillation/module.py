@@ -64,7 +64,7 @@ class TrajectoryMatching(LightningModule):
 
     An outer iteration draws an expert and a start epoch s, lets a student take ``syn_steps`` steps of SGD on the
     synthetic images from the expert's parameters at s, and moves images and step size so that it ends nearer to where
-    the expert was ``expert_epochs`` later. Needs a GalaxyZoo2DataModule with the galaxies that the experts were trained on.
+    the expert was ``expert_epochs`` later. It needs the galaxies that the experts were trained on.
 
     The run folder (the Trainer's ``default_root_dir``) gets ``best.h5`` and ``last.h5`` (distilled sets), ``pictures/``
     and ``checkpoints/last.ckpt``.
@@ -78,7 +78,7 @@ class TrajectoryMatching(LightningModule):
             five times as many steps (ten times, where a finish follows the matching of more than one image per class), at
             least 1, at most a third of the trajectory. Published: 1.
         segments_per_step: Segments whose mean an iteration matches; under DDP this many of each process.
-        finish: Iterations of a finish on real galaxies (:mod:`gz_lightning.distillation.real`) once the stages have ended or
+        finish: Iterations of a finish, in which students are scored on real galaxies, once the stages have ended or
             ``iterations`` are over, with a step size on the images that falls from 0.003 (at 32 px) to 0. Default: 200
             for more than one image per class where ``iterations`` is not given, in stage ``stage`` with normalised updates
             and one step size; else 0, none.
@@ -92,7 +92,7 @@ class TrajectoryMatching(LightningModule):
             line, layer by layer, at the expert's pace; start epochs are then real numbers).
         match: Matching loss by name: distance (the published one).
         stage: stage (move on by itself from early to later epochs), fixed (all start epochs from the beginning), published
-            or first_code (the stage rules of the authors' two codes, see :mod:`gz_lightning.distillation.stages`).
+            or first_code (the stage rules of the authors' two codes).
         init_epoch: Stage distillation begins with the start epochs below this one. Default: 1; expert_epochs where a finish
             follows the matching of more than one image per class.
         max_start_epoch: Start epochs stay below this one. Default: as far as the trajectories go. Published: 29 of 50.

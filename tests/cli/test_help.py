@@ -26,7 +26,8 @@ def test_help_shows_some_fifteen_settings_and_says_where_the_others_are(command:
         assert more in end
     assert ":class:" not in text
     assert "``" not in text
-    assert not {"theta", "TrajectoryStore", "Ensemble", "DDP"} & set(re.findall(r"\w+", text))
+    assert not {"theta", "TrajectoryStore", "Ensemble", "DDP", "GalaxyZoo2DataModule"} & set(re.findall(r"\w+", text))
+    assert "gz_lightning." not in text
 
 
 @pytest.mark.parametrize(("part", "place"), [("model", MODULES["distill"]), ("data", DATA)])
