@@ -156,8 +156,8 @@ def read_rows(table: Table, columns: Sequence[str], as_text: Sequence[str] = ())
         as_text: Columns to read as strings, so that long object ids keep all digits.
 
     Raises:
-        InputError: If the table cannot be read to its end, or a column of ``as_text`` holds floats or bytes that are not
-            text.
+        InputError: If the table cannot be read to its end, or a column of ``as_text`` holds floats, truth values, lists or
+            bytes that are not text.
     """
     _check_once(table, _header(table), columns)
     for piece in _pieces(table, columns, as_text):
@@ -168,11 +168,26 @@ def read_rows(table: Table, columns: Sequence[str], as_text: Sequence[str] = ())
                     f"{table}: the column {column} holds floating-point numbers, which lose the last digits of object ids; "
                     "export it as text or 64-bit integers"
                 )
+            if (wrong := _no_text(values)) is not None:
+                raise InputError(f"{table}: the column {column} holds {short(wrong)}; export it as text or 64-bit integers")
             try:
                 piece[column] = values.astype("string").str.strip().replace("", pd.NA)
             except UnicodeDecodeError as error:
                 raise InputError(f"{table}: the column {column} holds bytes that are no text ({error.reason})") from error
         yield piece[list(columns)]
+
+
+def _no_text(values: pd.Series[Any]) -> Any:
+    """The first value that is neither text nor a number, such as a truth value or a list; None if there is none."""
+    if values.dtype.kind not in "bO" or pd.api.types.infer_dtype(values, skipna=True) in (
+        "string",
+        "bytes",
+        "integer",
+        "empty",
+    ):
+        return None
+    wrong = (bool, np.bool_, list, tuple, dict, np.ndarray)
+    return next((value for value in values if isinstance(value, wrong)), None)
 
 
 def _header(table: Table) -> list[str]:

@@ -321,3 +321,15 @@ def test_a_compressed_tar_is_to_be_unpacked(name: str, tmp_path: Path) -> None:
 def test_an_empty_list_of_tables_is_refused() -> None:
     with pytest.raises(InputError, match="the list of tables is empty; name one at least"):
         tables.tables_of([])
+
+
+@pytest.mark.parametrize(
+    ("ids", "found"), [([True, False], "True"), ([[1, 2], [3, 4]], r"\[1, 2\]"), ([True, None], "True")]
+)
+def test_truth_values_and_lists_are_no_object_ids(ids: list[object], found: str, tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    pd.DataFrame({"id_str": ids}).to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(
+        InputError, match=f"a.parquet: the column id_str holds {found}; export it as text or 64-bit integers"
+    ):
+        next(tables.read_rows(tmp_path / "a.parquet", ["id_str"], ["id_str"]))
