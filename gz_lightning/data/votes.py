@@ -17,9 +17,11 @@ import pandas as pd
 
 from gz_lightning.data.layouts import Layout, VoteKind, layout_of
 from gz_lightning.data.object_ids import EXACT, check_ids, check_rounded, repeats
+from gz_lightning.data.schema import Schema
 from gz_lightning.data.tables import Table, first_row, read_rows, tables_of
 from gz_lightning.data.tree import Tree, get_tree
 from gz_lightning.errors import InputError
+from gz_lightning.progress import say
 from gz_lightning.storage.text import short
 
 DIGITS = 6
@@ -93,6 +95,7 @@ def vote_pieces(
     counted = list(dict.fromkeys(name for of in counts.values() for name in of))
     more = [] if layout.classifications in (None, *counted) else [str(layout.classifications)]
     row, first = first_row(table), first_row(table)
+    others = list[int]()
     for piece in read_rows(table, [*texts, *fractions, *counted, *more], texts):
         numbers = {column: _fractions(table, piece[column], row) for column in fractions}
         if layout.object_id is None:
@@ -102,6 +105,7 @@ def vote_pieces(
             rows = {"object_id": check_ids(table, piece[layout.object_id], row)}
         blank = pd.Series(np.nan, piece.index)
         rows |= {answer: numbers[columns[answer]] if answer in columns else blank for answer in tree.answers}
+        others += [row + int(place) for place in np.flatnonzero(_other_totals(tree.schema, piece, counts, rows))]
         for answer, shares in _from_counts(table, piece, counts, rows, row):
             rows[answer] = rows[answer].fillna(shares)
         for answer, parent in parents.items():
@@ -116,6 +120,11 @@ def vote_pieces(
             rows["file"] = piece[layout.file] if layout.folder is None else piece[layout.folder] + "/" + piece[layout.file]
         yield pd.DataFrame(rows), confidences
         row += len(piece)
+    if others:
+        say(
+            f"{table}: in {len(others)} rows, such as {others[0]}, the votes for all answers to a question are more or "
+            "fewer than its total-votes; a vote fraction is the share of these"
+        )
 
 
 def as_published(numbers: pd.Series[float]) -> pd.Series[float]:
@@ -169,6 +178,28 @@ def _from_counts(
     for answer, rows in needed.items():
         own, *of = (whole[column] for column in counts[answer])
         yield answer, _shares(table, own, of, row, rows)
+
+
+def _other_totals(
+    schema: Schema, piece: pd.DataFrame, counts: Mapping[str, Sequence[str]], fractions: Mapping[str, pd.Series[Any]]
+) -> npt.NDArray[np.bool_]:
+    """Rows without fractions whose total of a question is not the sum of all its answers, shape (n,).
+
+    Weighted votes that were rounded one by one may differ by half a vote for each answer. A total may be larger where the
+    table has answers that the schema does not know, as to ``merging`` in DECaLS.
+    """
+    differing = np.zeros(len(piece), np.bool_)
+    for total in dict.fromkeys(of for _, *columns in counts.values() if len(columns) == 1 for of in columns):
+        answers = [answer for answer, (_, *columns) in counts.items() if columns == [total]]
+        if len(answers) < len(schema.siblings(answers[0])):
+            continue
+        made = np.any([fractions[answer].isna() for answer in answers], axis=0)
+        names = [*(counts[answer][0] for answer in answers), total]
+        *votes, of_all = (
+            pd.to_numeric(piece[name], errors="coerce").to_numpy(np.float64, na_value=np.nan) for name in names
+        )
+        differing |= made & (np.abs(np.sum(votes, axis=0) - of_all) > len(answers) / 2)
+    return differing
 
 
 def _left_open(

@@ -307,3 +307,19 @@ def test_volunteers_without_end_in_a_later_piece(tmp_path: Path) -> None:
     found = read_votes(tmp_path / "a.csv", COARSE)
     assert found["object_id"].tolist() == [str(i) for i in IDS]
     np.testing.assert_array_equal(found["classifications"], [44, 20, np.nan])
+
+
+@pytest.mark.parametrize(("more", "said"), [(0, False), (1, False), (2, True), (-1, False), (-2, True)])
+def test_a_total_that_is_not_the_sum_of_its_answers_is_said(
+    more: int, said: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of two answers it may differ by one vote, as weighted votes do that were rounded one by one."""
+    table = counted()
+    table.loc[2:4, list(BAR)] = [10, 20]
+    table["bar-gz2_total-votes"] = table[list(BAR)].sum(axis=1)
+    table.loc[[2, 4], "bar-gz2_total-votes"] += more
+    table.to_csv(tmp_path / "a.csv", index=False)
+    assert read_votes(tmp_path / "a.csv", get_tree("simplified"))["a06"][4] == round(10 / (30 + more), 6)
+    told = " ".join(capsys.readouterr().err.split())
+    what = "in 2 rows, such as 4, the votes for all answers to a question are more or fewer than its total-votes"
+    assert (what in told) == said
