@@ -36,7 +36,7 @@ from gz_lightning.distillation.defaults import REAL_STEPS
 from gz_lightning.distillation.matching import minibatches
 from gz_lightning.distillation.unroll import Unroll, unroll
 from gz_lightning.errors import InputError
-from gz_lightning.experts.trajectories import Recipe
+from gz_lightning.experts.expert_file import Recipe
 from gz_lightning.networks.derivatives import derivatives_of
 from gz_lightning.networks.functional import FunctionalNetwork
 from gz_lightning.networks.registry import build_network

@@ -10,7 +10,7 @@ from typing import cast
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
-from gz_lightning.experts.trajectories import file_of
+from gz_lightning.experts.expert_file import file_of
 from gz_lightning.progress import say
 from gz_lightning.storage.checkpoints import LAST, save_last
 from gz_lightning.storage.whole import locked, remove_unheld

@@ -11,7 +11,7 @@ import torch
 
 from gz_lightning.cost import announce, counted
 from gz_lightning.data.galaxies import Galaxies
-from gz_lightning.experts.trajectories import PRECISIONS
+from gz_lightning.experts.expert_file import PRECISIONS
 from gz_lightning.memory import require_memory
 from gz_lightning.networks.ensemble import Ensemble
 from gz_lightning.storage.whole import require_disk

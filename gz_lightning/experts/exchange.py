@@ -20,10 +20,9 @@ from gz_lightning.augmentation import DSA, check_strategy
 from gz_lightning.cost import counted
 from gz_lightning.data.galaxies import Galaxies
 from gz_lightning.errors import InputError
-from gz_lightning.experts.trajectories import (
+from gz_lightning.experts.expert_file import (
     METRICS,
     Recipe,
-    TrajectoryStore,
     check_storage,
     describe_difference,
     equal_epochs,
@@ -32,6 +31,7 @@ from gz_lightning.experts.trajectories import (
     rounded,
     write_expert,
 )
+from gz_lightning.experts.trajectories import TrajectoryStore
 from gz_lightning.networks.registry import allow_network, build_network
 from gz_lightning.progress import say, track
 from gz_lightning.storage.tensors import load_tensors, plain, save_tensors

@@ -15,7 +15,7 @@ import torch
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from gz_lightning.errors import InputError
-from gz_lightning.experts.trajectories import METRICS, Recipe, describe_difference, file_of, write_expert
+from gz_lightning.experts.expert_file import METRICS, Recipe, describe_difference, file_of, write_expert
 
 
 def step_size(lr: float, schedule: str, epoch: int, epochs: int) -> float:
@@ -103,7 +103,7 @@ class Group:
             folder: The store.
             recipe: What made them.
             confusions: Of each expert, shape (n, K, K).
-            **storage: See :func:`gz_lightning.experts.trajectories.write_expert`.
+            **storage: See :func:`gz_lightning.experts.expert_file.write_expert`.
         """
         for i, expert in enumerate(self.experts):
             if file_of(folder, expert).exists():

@@ -17,11 +17,10 @@ from lightning.pytorch.loggers import WandbLogger
 
 from gz_lightning.cost import counted
 from gz_lightning.errors import Damaged, InputError, Unreachable
-from gz_lightning.experts.trajectories import (
+from gz_lightning.experts.expert_file import (
     FORMAT,
     FORMAT_VERSION,
     MADE_BY,
-    TrajectoryStore,
     equal_epochs,
     file_of,
     parameters_of,
@@ -30,6 +29,7 @@ from gz_lightning.experts.trajectories import (
     read_metrics,
     stored_rows,
 )
+from gz_lightning.experts.trajectories import TrajectoryStore
 from gz_lightning.figures import confusion_figure, experts_figure, save_figure
 from gz_lightning.progress import say, track
 from gz_lightning.storage.hdf5 import get_text, open_hdf5, read_values

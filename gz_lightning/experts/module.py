@@ -29,9 +29,10 @@ from gz_lightning.errors import InputError
 from gz_lightning.experts.batches import Batches, Scored
 from gz_lightning.experts.callbacks import GroupCheckpoint, GroupLock
 from gz_lightning.experts.capacity import announce_experts, fitting_number, require_room
+from gz_lightning.experts.expert_file import METRICS, Recipe
 from gz_lightning.experts.group import Group, Tally, groups_to_train, share, state_of, step_size
 from gz_lightning.experts.inspection import log_confusion, summary
-from gz_lightning.experts.trajectories import METRICS, Recipe, TrajectoryStore, last_parameters, whole_experts
+from gz_lightning.experts.trajectories import TrajectoryStore, last_parameters, whole_experts
 from gz_lightning.networks.convnet import Depth, NormName, PoolingName
 from gz_lightning.networks.ensemble import Ensemble
 from gz_lightning.networks.registry import allow_network

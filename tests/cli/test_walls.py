@@ -35,7 +35,7 @@ READERS = {
     "trajectory": Reader(
         "experts/expert_0000.h5",
         ["trajectories", "info", "experts"],
-        "gz_lightning.experts.trajectories.Recipe.__init__",
+        "gz_lightning.experts.expert_file.Recipe.__init__",
         TypeError,
     ),
     "network of a trajectory": Reader(

@@ -10,9 +10,9 @@ import torch
 
 from gz_lightning.cli import main
 from gz_lightning.errors import InputError
-from gz_lightning.experts import inspection, trajectories
+from gz_lightning.experts import expert_file, inspection
+from gz_lightning.experts.expert_file import METRICS, Recipe, file_of, write_expert
 from gz_lightning.experts.inspection import check, damage
-from gz_lightning.experts.trajectories import METRICS, Recipe, file_of, write_expert
 from tests.storage.test_hdf5 import written_by_another
 
 RECIPE = Recipe({"name": "ConvNet", "num_classes": 3, "resolution": 16, "width": 4}, "abc", {"lr": 0.1})
@@ -41,7 +41,7 @@ def test_check_names_what_is_damaged(tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_check_reads_every_epoch_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_expert(tmp_path, 0, torch.randn(3, 50), ONES, RECIPE)
     read = list[object]()
-    for module in (inspection, trajectories):
+    for module in (inspection, expert_file):
 
         def values(dataset: h5py.Dataset, index: object = ..., reader: Callable[..., Any] = module.read_values) -> Any:
             read.append(index)
