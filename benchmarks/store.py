@@ -22,7 +22,8 @@ import pandas as pd
 import torch
 
 from gz_lightning.experts.exchange import export_buffers
-from gz_lightning.experts.trajectories import COMPRESSIONS, METRICS, PRECISIONS, Recipe, TrajectoryStore, write_expert
+from gz_lightning.experts.expert_file import COMPRESSIONS, METRICS, PRECISIONS, Recipe, write_expert
+from gz_lightning.experts.trajectories import TrajectoryStore
 
 
 def trajectories(given: dict[str, Any]) -> tuple[list[torch.Tensor], Recipe]:

@@ -95,7 +95,7 @@ def vote_pieces(
     counted = list(dict.fromkeys(name for of in counts.values() for name in of))
     more = [] if layout.classifications in (None, *counted) else [str(layout.classifications)]
     row, first = first_row(table), first_row(table)
-    others = list[int]()
+    others, such_as = 0, -1
     for piece in read_rows(table, [*texts, *fractions, *counted, *more], texts):
         numbers = {column: _fractions(table, piece[column], row) for column in fractions}
         if layout.object_id is None:
@@ -105,7 +105,10 @@ def vote_pieces(
             rows = {"object_id": check_ids(table, piece[layout.object_id], row)}
         blank = pd.Series(np.nan, piece.index)
         rows |= {answer: numbers[columns[answer]] if answer in columns else blank for answer in tree.answers}
-        others += [row + int(place) for place in np.flatnonzero(_other_totals(tree.schema, piece, counts, rows))]
+        differing = np.flatnonzero(_other_totals(tree.schema, piece, counts, rows))
+        if len(differing) and not others:
+            such_as = row + int(differing[0])
+        others += len(differing)
         for answer, shares in _from_counts(table, piece, counts, rows, row):
             rows[answer] = rows[answer].fillna(shares)
         for answer, parent in parents.items():
@@ -122,7 +125,7 @@ def vote_pieces(
         row += len(piece)
     if others:
         say(
-            f"{table}: in {len(others)} rows, such as {others[0]}, the votes for all answers to a question are more or "
+            f"{table}: in {others} rows, such as {such_as}, the votes for all answers to a question are more or "
             "fewer than its total-votes; a vote fraction is the share of these"
         )
 

@@ -22,39 +22,20 @@ from gz_lightning.cost import counted
 from gz_lightning.data.galaxies import Galaxies
 from gz_lightning.errors import InputError
 from gz_lightning.experts.expert_file import (
-    COMPRESSIONS,
     FORMAT,
     FORMAT_VERSION,
     MADE_BY,
-    METRICS,
-    PRECISIONS,
     Recipe,
     describe_difference,
     file_of,
-    loss_of_precision,
     read_confusion,
     read_metrics,
     read_rows,
     stored_rows,
-    write_expert,
 )
 from gz_lightning.networks.registry import build_network
 from gz_lightning.storage.hdf5 import get_json, get_number, get_text, open_hdf5
 from gz_lightning.storage.text import naming_file
-
-__all__ = [
-    "COMPRESSIONS",
-    "METRICS",
-    "PRECISIONS",
-    "Recipe",
-    "TrajectoryStore",
-    "file_of",
-    "last_parameters",
-    "loss_of_precision",
-    "matching_experts",
-    "whole_experts",
-    "write_expert",
-]
 
 
 class TrajectoryStore:

@@ -25,9 +25,10 @@ from gz_lightning.distillation.readings import FAR_OFF
 from gz_lightning.distillation.start import logits_of_experts
 from gz_lightning.distillation.unroll import unroll
 from gz_lightning.errors import InputError
+from gz_lightning.experts.expert_file import METRICS, write_expert
 from gz_lightning.experts.module import ExpertModule
 from gz_lightning.experts.paths import PATHS
-from gz_lightning.experts.trajectories import METRICS, TrajectoryStore, write_expert
+from gz_lightning.experts.trajectories import TrajectoryStore
 from gz_lightning.networks.functional import FunctionalNetwork
 from gz_lightning.networks.registry import build_network
 from gz_lightning.randomness import generator

@@ -10,8 +10,9 @@ import torch
 from gz_lightning.data.galaxies import Galaxies
 from gz_lightning.errors import InputError
 from gz_lightning.experts.exchange import export_buffers, import_buffers
+from gz_lightning.experts.expert_file import METRICS, file_of, write_expert
 from gz_lightning.experts.inspection import damage, info
-from gz_lightning.experts.trajectories import METRICS, TrajectoryStore, file_of, write_expert
+from gz_lightning.experts.trajectories import TrajectoryStore
 from gz_lightning.networks.registry import build_network
 
 

@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 
 from gz_lightning.errors import InputError
+from gz_lightning.experts.expert_file import METRICS, Recipe, write_expert
 from gz_lightning.experts.group import Group, Tally, groups_to_train, share, state_of, step_size
-from gz_lightning.experts.trajectories import METRICS, Recipe, TrajectoryStore, write_expert
+from gz_lightning.experts.trajectories import TrajectoryStore
 
 RECIPE = Recipe({"name": "ConvNet", "num_classes": 3, "resolution": 16, "width": 4}, "abc", {"lr": 0.1})
 ONES = {name: [0.25, 0.75] for name in METRICS}

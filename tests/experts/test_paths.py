@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from gz_lightning.errors import InputError
+from gz_lightning.experts.expert_file import write_expert
 from gz_lightning.experts.paths import PATHS, RawPath, StraightPath
-from gz_lightning.experts.trajectories import TrajectoryStore, write_expert
+from gz_lightning.experts.trajectories import TrajectoryStore
 
 
 def published(layers: list[list[torch.Tensor]], epoch: float) -> list[torch.Tensor]:

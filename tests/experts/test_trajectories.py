@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from gz_lightning.errors import InputError
+from gz_lightning.experts.expert_file import METRICS, Recipe, write_expert
 from gz_lightning.experts.inspection import summary
-from gz_lightning.experts.trajectories import METRICS, Recipe, TrajectoryStore, write_expert
+from gz_lightning.experts.trajectories import TrajectoryStore
 
 RECIPE = Recipe({"name": "ConvNet", "num_classes": 3, "resolution": 16, "width": 4}, "abc", {"lr": 0.1})
 ONES = {name: [0.25, 0.75] for name in METRICS}

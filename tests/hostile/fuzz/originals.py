@@ -31,8 +31,9 @@ from gz_lightning.data.prepare import prepare
 from gz_lightning.data.tree import ANSWERS, TREES
 from gz_lightning.evaluation.unfinished import UnfinishedEvaluation
 from gz_lightning.experts.exchange import export_buffers
+from gz_lightning.experts.expert_file import write_expert
 from gz_lightning.experts.module import ExpertModule
-from gz_lightning.experts.trajectories import TrajectoryStore, write_expert
+from gz_lightning.experts.trajectories import TrajectoryStore
 from gz_lightning.sets.formats import write_set
 from gz_lightning.sets.pictures import write_pngs
 from gz_lightning.sets.synthetic import SyntheticSet
